@@ -1,0 +1,1 @@
+"""AMKD: a teacher on slides and transcriptome, distilled into a student that sees slides alone."""

@@ -1,0 +1,80 @@
+"""Multi-head attention inside and between the two modalities of a patient, exact or linear in the number of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.layers import GatedAttention, attend_within_bags, pool_bags
+
+__all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
+
+
+class AttentionForm(StrEnum):
+    """How queries and keys meet; the paper says scaled dot product."""
+
+    SOFTMAX = "softmax"  # exact
+    LINEAR = "linear"  # feature map 1 + ELU (Katharopoulos et al. 2020): time and memory linear in the patches
+
+
+class PoolingForm(StrEnum):
+    """How a sequence becomes one vector; the paper says pooling, the choice is a reconstruction."""
+
+    GATED = "gated"
+    MEAN = "mean"
+
+
+class Attention(nn.Module):
+    """Attention of the rows of one sequence over the rows of another, inside each patient.
+
+    Parameters
+    ----------
+    width : of both sequences. heads, head_width : of the attention. Query, key and value have no bias, the output has.
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int, form: AttentionForm) -> None:
+        super().__init__()
+        self.heads, self.head_width, self.form = heads, head_width, form
+        self.query = nn.Linear(width, heads * head_width, bias=False)
+        self.key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.output = nn.Linear(heads * head_width, width)
+
+    def forward(self, rows: Tensor, context: Tensor, row_sizes: Sequence[int], context_sizes: Sequence[int]) -> Tensor:
+        """(all rows, width), (all context rows, width) -> (all rows, width)."""
+        query = self.query(rows).unflatten(-1, (self.heads, self.head_width))
+        key, value = self.key_value(context).unflatten(-1, (2, self.heads, self.head_width)).unbind(-3)
+        attend = attend_within_bags if self.form is AttentionForm.SOFTMAX else _attend_linearly
+        return self.output(attend(query, key, value, row_sizes, context_sizes).flatten(-2))
+
+
+class Pooling(nn.Module):
+    """One vector per patient, and the weight of every row in it."""
+
+    def __init__(self, width: int, hidden: int, form: PoolingForm) -> None:
+        super().__init__()
+        self.gated = GatedAttention(width, hidden) if form is PoolingForm.GATED else None
+
+    def forward(self, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """(all rows, width), offsets (patients + 1,) -> (patients, width), weights (all rows,)."""
+        if self.gated is not None:
+            return self.gated(rows, ptr)
+        sizes = ptr.diff()
+        weights = torch.repeat_interleave(1 / sizes.to(rows.dtype), sizes, output_size=len(rows))
+        return pool_bags(weights, rows, ptr), weights
+
+
+def _attend_linearly(
+    query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequence[int], key_sizes: Sequence[int]
+) -> Tensor:
+    """phi(q) (sum_n phi(k_n) v_n^T) / (phi(q) . sum_n phi(k_n)) per head and patient, phi = 1 + ELU."""
+    query, key = 1 + F.elu(query), 1 + F.elu(key)
+    bags = zip(query.split(list(query_sizes)), key.split(list(key_sizes)), value.split(list(key_sizes)), strict=True)
+    mixed = []
+    for q, k, v in bags:
+        memory = torch.einsum("nhd,nhe->hde", k, v)
+        mixed.append(torch.einsum("nhd,hde->nhe", q, memory) / torch.einsum("nhd,hd->nh", q, k.sum(0)).unsqueeze(-1))
+    return torch.cat(mixed)

@@ -1,0 +1,55 @@
+"""ABMIL: attention-based multiple instance learning (Ilse, Tomczak, Welling, ICML 2018, arXiv 1802.04712).
+
+Survival form and sizes of SurvPath's comparison (CVPR 2024, arXiv 2304.06819): gated attention over projected patches.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch_geometric.data import Batch
+
+from baselines.layers import GatedAttention
+from survbench.model import Inputs, Prediction, SurvivalModel
+
+__all__ = ["ABMIL", "OFFICIAL_NAMES"]
+
+OFFICIAL_NAMES = {
+    "attention_net.0.": "project.0.",
+    "attention_net.3.attention_a.0.": "attention.value.",
+    "attention_net.3.attention_b.0.": "attention.gate.",
+    "attention_net.3.attention_c.": "attention.score.",
+    "rho.0.": "rho.0.",
+    "classifier.": "head.",
+}
+"""Names of the weights in the official implementations (SurvPath and MCAT repositories) -> ours."""
+
+
+class ABMIL(SurvivalModel):
+    """x (patches, features) -> ReLU projection -> gated attention pooling -> ReLU layer -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of the projected patches (MCAT's version: 512). attention : hidden width of the gate.
+    bag_width : of the layer after pooling.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 256,
+        attention: int = 256,
+        bag_width: int = 256,
+        dropout: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.attention = GatedAttention(width, attention, dropout)
+        self.rho = nn.Sequential(nn.Linear(width, bag_width), nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Linear(bag_width, outputs)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Slides only: `x`, `ptr`."""
+        pooled, weights = self.attention(self.project(batch.x), batch.ptr)
+        return Prediction(self.head(self.rho(pooled)), attention=weights)

@@ -1,0 +1,45 @@
+"""SNN: self-normalizing network on expression (Klambauer et al., NeurIPS 2017, arXiv 1706.02515).
+
+Survival form and sizes of SurvPath's comparison (CVPR 2024): ELU where the original has SELU, kept because published
+numbers come from it; the self-normalizing fixed point does not hold for ELU.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch_geometric.data import Batch
+
+from survbench.model import Inputs, Prediction, SurvivalModel
+
+__all__ = ["OFFICIAL_NAMES", "SNN"]
+
+OFFICIAL_NAMES = {"fc_omic.0.0.": "blocks.0.0.", "fc_omic.1.0.": "blocks.1.0.", "classifier.": "head."}
+"""Names of the weights in the official implementation (SurvPath repository) -> ours."""
+
+
+class SNN(SurvivalModel):
+    """expression (B, genes) -> [linear, ELU, alpha dropout] per layer -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width, layers : of the blocks; (256, 2) in SurvPath, (256, 4) in MCAT's small form.
+    """
+
+    def __init__(
+        self, inputs: Inputs, outputs: int, *, width: int = 256, layers: int = 2, dropout: float = 0.25
+    ) -> None:
+        super().__init__()
+        widths = [len(inputs.genes), *[width] * layers]
+        self.blocks = nn.Sequential(
+            *(nn.Sequential(nn.Linear(a, b), nn.ELU(), nn.AlphaDropout(dropout))
+              for a, b in zip(widths[:-1], widths[1:], strict=True))
+        )
+        self.head = nn.Linear(width, outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Expression only."""
+        return Prediction(self.head(self.blocks(batch.expression)))

@@ -1,0 +1,131 @@
+"""What the suite knows about a model or a cohort before it loads one: names, modalities, sources.
+
+Import-light on purpose: listing models imports no model and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from survbench.errors import BadConfig
+
+__all__ = ["CohortCard", "CohortRole", "Modality", "ModelCard", "ModelGroup"]
+
+
+class Modality(StrEnum):
+    """What a model may be granted; a batch carries nothing else (protocol rule 8)."""
+
+    SLIDES = "slides"
+    EXPRESSION = "expression"
+
+
+class ModelGroup(StrEnum):
+    """Where a model stands on the leaderboard, in the order of the paper's Table 2."""
+
+    WSI = "wsi"
+    OMICS = "omics"
+    MULTIMODAL = "multimodal"
+    MISSING = "missing"  # learns with both modalities, predicts from slides alone
+    SANITY = "sanity"
+
+
+class CohortRole(StrEnum):
+    """What a cohort is for."""
+
+    DEVELOPMENT = "development"  # cross-validated; part of `--cohort all`
+    EXTERNAL = "external"  # models trained elsewhere are applied to it
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model's entry in a registry.
+
+    Attributes
+    ----------
+    target : `package.module:Class`, or `path/to/file.py:Class`.
+    train_inputs, inference_inputs : the modalities granted while training and while predicting.
+    reconstruction : empty where the model is its paper's; otherwise what had to be reconstructed.
+    config : settings of the model that differ from its class's defaults.
+    training : settings of the trainer that differ from the suite's defaults.
+    presets : named sets of `config` and `training` overrides.
+    """
+
+    name: str
+    title: str
+    modality: ModelGroup
+    train_inputs: tuple[Modality, ...]
+    inference_inputs: tuple[Modality, ...]
+    target: str = ""
+    paper: str = ""
+    variant_of: str | None = None
+    reconstruction: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        owner = f"the card of model '{self.name}'"
+        object.__setattr__(self, "modality", _member(ModelGroup, self.modality, owner, "modality"))
+        for key in ("train_inputs", "inference_inputs"):
+            inputs = tuple(_member(Modality, value, owner, key) for value in getattr(self, key))
+            object.__setattr__(self, key, inputs)
+        if not self.train_inputs or not set(self.inference_inputs) <= set(self.train_inputs):
+            raise BadConfig(f"{owner} predicts from {list(self.inference_inputs)} and learns from "
+                            f"{list(self.train_inputs)}", "a model must learn with every modality it predicts from")
+
+    def public(self) -> dict[str, Any]:
+        """The fields that other programs read (`survbench models --json`)."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "modality": str(self.modality),
+            "train_inputs": [str(i) for i in self.train_inputs],
+            "inference_inputs": [str(i) for i in self.inference_inputs],
+            "paper": self.paper,
+            "variant_of": self.variant_of,
+            "reconstruction": self.reconstruction,
+        }
+
+
+@dataclass(frozen=True)
+class CohortCard:
+    """A cohort's entry in a registry.
+
+    Attributes
+    ----------
+    aliases : other names under which files list the cohort (`coadread` for `crad`).
+    expected : patients, and events per endpoint, that an imported cohort must have (protocol rule 5).
+    """
+
+    name: str
+    title: str
+    role: CohortRole = CohortRole.DEVELOPMENT
+    aliases: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        owner = f"the card of cohort '{self.name}'"
+        object.__setattr__(self, "role", _member(CohortRole, self.role, owner, "role"))
+        object.__setattr__(self, "aliases", tuple(self.aliases))
+
+
+def _member(kind: type[StrEnum], value: str, owner: str, key: str) -> StrEnum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadConfig(f"{owner} has {key} '{value}'", f"choose from {', '.join(kind)}") from None
+
+
+def card_from_mapping(kind: type[Any], name: str, entry: Mapping[str, Any], owner: str) -> Any:
+    """Build a card from one entry of a registry file, refusing keys that no card has."""
+    known = {f.name for f in fields(kind)} - {"name"}
+    unknown = sorted(set(entry) - known)
+    if unknown:
+        raise BadConfig(f"{owner}: '{name}' has the unknown key '{unknown[0]}'", f"known keys: {', '.join(sorted(known))}")
+    try:
+        return kind(name=name, **entry)
+    except TypeError as error:
+        raise BadConfig(f"{owner}: '{name}' is incomplete ({error})") from None

@@ -1,0 +1,166 @@
+"""Patients as batches: a split of a fold, and the ragged torch-geometric batches drawn from it.
+
+A split knows its own patients only; a batch carries the granted modalities only (protocol rules 1 and 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch, Data
+
+from survbench.cards import Modality
+from survbench.data.store import BagStore
+from survbench.errors import BadFolds, ModalityDenied
+
+__all__ = ["PatientData", "Split", "device_batch"]
+
+_GRANTED_BY = {"x": Modality.SLIDES, "pos": Modality.SLIDES, "ptr": Modality.SLIDES, "batch": Modality.SLIDES,
+               "sizes": Modality.SLIDES, "expression": Modality.EXPRESSION}
+
+
+class PatientData(Data):
+    """Storage of a batch that says in words what was not granted."""
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return super().__getattr__(key)
+        except AttributeError:
+            if key in _GRANTED_BY:
+                raise ModalityDenied(f"the model asked for `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
+                                     "declare it in the card's train_inputs or inference_inputs") from None
+            if key in ("time", "event"):
+                raise ModalityDenied(f"the model asked for `{key}`, but predictions are made without labels") from None
+            raise
+
+
+@dataclass(frozen=True)
+class Split:
+    """The patients of one split with their data.
+
+    Attributes
+    ----------
+    expression : (patients, genes) float32, standardized; None where the cohort has none.
+    bags : packed store of the cohort, read only at this split's patients; None where the cohort has no slides.
+    time : (patients,) months. event : (patients,), True = died.
+    """
+
+    patients: tuple[str, ...]
+    time: np.ndarray
+    event: np.ndarray
+    expression: np.ndarray | None
+    bags: BagStore | None
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def rows(self, patients: Sequence[str]) -> np.ndarray:
+        """Positions of patients; asking for somebody of another split is refused."""
+        position = {patient: row for row, patient in enumerate(self.patients)}
+        strangers = [p for p in patients if p not in position]
+        if strangers:
+            raise BadFolds(f"patient {strangers[0]} is not in this split")
+        return np.array([position[p] for p in patients])
+
+    def batch(
+        self,
+        rows: np.ndarray,
+        granted: Collection[Modality],
+        *,
+        labels: bool,
+        max_patches: int | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Batch:
+        """Batch of the patients at `rows`, in that order.
+
+        Parameters
+        ----------
+        max_patches : larger bags are sampled down without replacement, in stored order; needs `generator`.
+        """
+        content: dict[str, Any] = {"num_graphs": len(rows)}
+        if labels:
+            content["time"] = torch.from_numpy(self.time[rows].astype(np.float32))
+            content["event"] = torch.from_numpy(self.event[rows])
+        if Modality.EXPRESSION in granted and self.expression is not None:
+            content["expression"] = torch.from_numpy(self.expression[rows])
+        if Modality.SLIDES in granted and self.bags is not None:
+            content |= _gather(self.bags, [self.patients[row] for row in rows], max_patches, generator)
+        return _wrap(content)
+
+    def batches(
+        self,
+        size: int,
+        granted: Collection[Modality],
+        *,
+        labels: bool,
+        max_patches: int | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Iterator[Batch]:
+        """All patients in batches: shuffled when a generator is given, else in order.
+
+        Shuffled batches have equal sizes up to one, so that no Cox risk set is left with a single patient.
+        """
+        order = np.arange(len(self)) if generator is None else generator.permutation(len(self))
+        for rows in np.array_split(order, max(1, -(-len(self) // size))):
+            yield self.batch(rows, granted, labels=labels, max_patches=max_patches, generator=generator)
+
+    def in_order(self, granted: Collection[Modality], patch_budget: int = 65_536) -> Iterator[Batch]:
+        """All patients in order with all their patches and no labels, as many at a time as the budget of patches allows."""
+        bags = self.bags if Modality.SLIDES in granted else None
+        waiting: list[int] = []
+        patches = 0
+        for row, patient in enumerate(self.patients):
+            size = bags.size(patient) if bags is not None else 0
+            if waiting and patches + size > patch_budget:
+                yield self.batch(np.array(waiting), granted, labels=False)
+                waiting, patches = [], 0
+            waiting.append(row)
+            patches += size
+        if waiting:
+            yield self.batch(np.array(waiting), granted, labels=False)
+
+
+def device_batch(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device where the model is; overlaps the copy with work where the device can."""
+    if device.type == "cpu":
+        return batch
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
+def _wrap(content: dict[str, Any]) -> Batch:
+    batch = Batch(_base_cls=PatientData, **{k: v for k, v in content.items() if k != "num_graphs"})
+    batch._num_graphs = content["num_graphs"]
+    return batch
+
+
+def _gather(
+    bags: BagStore, patients: Sequence[str], max_patches: int | None, generator: np.random.Generator | None
+) -> dict[str, Any]:
+    """One copy from the memory map into one float32 tensor, patient by patient."""
+    spans = [bags.span(patient) for patient in patients]
+    picks: list[Any] = [slice(start, stop) for start, stop in spans]
+    sizes = [stop - start for start, stop in spans]
+    if max_patches is not None:
+        for i, (start, _) in enumerate(spans):
+            if sizes[i] > max_patches:
+                if generator is None:
+                    raise ValueError("sampling patches needs a generator")
+                picks[i] = start + np.sort(generator.choice(sizes[i], max_patches, replace=False))
+                sizes[i] = max_patches
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    x, pos = np.empty((ptr[-1], bags.dim), np.float32), np.empty((ptr[-1], 2), np.float32)
+    for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
+        x[start:stop] = bags.features[pick]
+        pos[start:stop] = bags.coords[pick]
+    offsets = torch.from_numpy(ptr)
+    return {
+        "x": torch.from_numpy(x),
+        "pos": torch.from_numpy(pos),
+        "ptr": offsets,
+        "batch": torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
+        "sizes": tuple(int(s) for s in sizes),  # on the host, so that splitting by patient never waits for a device
+    }

@@ -1,0 +1,203 @@
+"""A cohort as a task sees it: one endpoint, complete cases, one content hash; and its folds made ready for training.
+
+Reads what root.py and store.py hold. Everything fitted here is fitted on the training split (protocol rules 3 and 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from survbench.cards import Modality
+from survbench.data.batches import Split
+from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
+from survbench.data.root import CohortFolder, DataRoot
+from survbench.data.store import BagStore, pack
+from survbench.errors import BadExpression, BadLabels, UnknownName
+from survbench.model import Inputs
+
+__all__ = ["Cohort", "ExpressionScaler", "Simulated", "load_cohort"]
+
+POLICY = "complete cases: a patient counts when no modality that the cohort has is missing"
+
+
+class Simulated:
+    """How much of a cohort is invented; results on either kind never share a table with real ones."""
+
+    NO = ""
+    SLIDES = "slides"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class ExpressionScaler:
+    """Standardization per gene, fitted on training patients; a gene that never varies becomes 0.
+
+    Attributes
+    ----------
+    mean, scale : (genes,) float64.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, expression: np.ndarray) -> ExpressionScaler:
+        """Fit on (training patients, genes)."""
+        values = expression.astype(np.float64)
+        spread = values.std(axis=0)
+        return cls(values.mean(axis=0), np.where(spread > 1e-12, spread, 1.0))
+
+    def transform(self, expression: np.ndarray) -> np.ndarray:
+        """(patients, genes) -> the same, standardized, float32."""
+        return ((expression - self.mean) / self.scale).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients of one cohort with an outcome at one endpoint and no modality missing.
+
+    Attributes
+    ----------
+    patients : table indexed by patient (sorted) with `time` (months), `event` (died) and the covariates.
+    expression : (patients, genes of the pathways, in alphabetical order), rows as in `patients`; None without expression.
+    excluded : reason -> patients who are left out, for all models alike.
+    content_hash : of patients, labels, sites, expression, pathways and features; the identity of the data.
+    simulated : one of `Simulated`.
+    """
+
+    name: str
+    title: str
+    endpoint: str
+    patients: pd.DataFrame
+    expression: pd.DataFrame | None
+    pathways: Mapping[str, tuple[str, ...]]
+    bags: BagStore | None
+    excluded: Mapping[str, tuple[str, ...]]
+    simulated: str
+    folder: CohortFolder
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        has = {Modality.SLIDES: self.bags is not None, Modality.EXPRESSION: self.expression is not None}
+        return frozenset(modality for modality, present in has.items() if present)
+
+    @cached_property
+    def content_hash(self) -> str:
+        digest = hashlib.sha256(f"{self.name}\n{self.endpoint}\n".encode())
+        for patient, row in self.patients.iterrows():
+            digest.update(f"{patient}\t{row['time']:.9g}\t{int(row['event'])}\t{row.get('site')}\n".encode())
+        if self.expression is not None:
+            digest.update("\t".join(self.expression.columns).encode())
+            digest.update(np.ascontiguousarray(self.expression.to_numpy(np.float32)).tobytes())
+            for pathway, genes in self.pathways.items():
+                digest.update(f"{pathway}\t{','.join(genes)}\n".encode())
+        if self.bags is not None:
+            digest.update(self.bags.content_hash.encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What models are built from."""
+        genes = tuple(self.expression.columns) if self.expression is not None else ()
+        position = {gene: i for i, gene in enumerate(genes)}
+        pathways = {name: tuple(position[g] for g in members) for name, members in self.pathways.items()} if genes else {}
+        return Inputs(self.bags.dim if self.bags is not None else 0, genes, pathways)
+
+    @property
+    def sites(self) -> pd.Series:
+        return self.patients["site"]
+
+    def fold_schemes(self) -> list[str]:
+        return [*BUILT_IN, *(s for s in self.folder.fold_schemes() if s not in BUILT_IN)]
+
+    def folds(self, scheme: str) -> list[Fold]:
+        """Validated folds of a built-in or imported scheme."""
+        labels = self.patients[["time", "event"]]
+        if scheme in BUILT_IN:
+            folds = make_folds(labels, self.sites, scheme)
+        else:
+            table = self.folder.folds(scheme)
+            if table is None:
+                raise UnknownName(f"Unknown fold scheme '{scheme}' for cohort {self.name}",
+                                  f"Known: {', '.join(self.fold_schemes())}")
+            folds = imported_folds(table, labels, f"cohort {self.name}, folds {scheme}")
+        validate(folds, self.patients.index, f"cohort {self.name}, folds {scheme}",
+                 self.sites if scheme == "site-preserving" else None)
+        return folds
+
+    def scaler(self, fold: Fold) -> ExpressionScaler | None:
+        """Standardization fitted on the fold's training patients."""
+        if self.expression is None:
+            return None
+        return ExpressionScaler.fit(self.expression.loc[list(fold.train)].to_numpy())
+
+    def split(self, members: tuple[str, ...], scaler: ExpressionScaler | None) -> Split:
+        """The data of some patients, and of nobody else."""
+        rows = self.patients.loc[list(members)]
+        expression = None
+        if self.expression is not None and scaler is not None:
+            expression = scaler.transform(self.expression.loc[list(members)].to_numpy())
+        return Split(tuple(members), rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool), expression, self.bags)
+
+
+def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str, object] | None = None) -> Cohort:
+    """Load, join by patient identifier, and reduce to complete cases.
+
+    Parameters
+    ----------
+    expected : `patients` and `events` (per endpoint) that a cohort card states; a mismatch is refused.
+
+    Raises
+    ------
+    BadLabels : invalid labels, or counts other than the card's.
+    """
+    folder = root.cohort(name)
+    table, labels = folder.patients(), folder.labels(endpoint)
+    patients = labels.join(table.reindex(columns=["site", "age", "sex", "stage", "grade"]))
+    _compare_with_card(folder, endpoint, labels, expected or {})
+    expression = folder.expression()
+    bags = pack(folder) if folder.slides()["file"].notna().any() else None
+    excluded = {f"no {endpoint} label": tuple(sorted(set(table.index) - set(labels.index)))}
+    if expression is not None:
+        excluded["no expression"] = tuple(sorted(set(patients.index) - set(expression.index)))
+    if bags is not None:
+        excluded["no slides"] = tuple(sorted(set(patients.index) - set(bags.patients)))
+    complete = patients.drop(index=sorted(set().union(*excluded.values()) & set(patients.index))).sort_index()
+    if complete.empty:
+        raise BadLabels(f"cohort {name} has no patient with {endpoint} label and all modalities",
+                        "see `survbench data check`")
+    pathways: dict[str, tuple[str, ...]] = {}
+    if expression is not None:
+        expression, pathways = _pathway_genes(expression.loc[complete.index], folder)
+    info = folder.info
+    simulated = Simulated.ALL if info.simulated else Simulated.SLIDES if info.simulated_slides and bags else Simulated.NO
+    return Cohort(name, info.title, endpoint, complete, expression, pathways, bags,
+                  {reason: left for reason, left in excluded.items() if left}, simulated, folder)
+
+
+def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """Genes of the pathways in alphabetical order; without pathways, all genes."""
+    measured = set(expression.columns)
+    pathways = {name: tuple(sorted(measured & set(genes))) for name, genes in folder.pathways().items()}
+    empty = [name for name, genes in pathways.items() if not genes]
+    if empty:
+        raise BadExpression(f"cohort {folder.name}: none of the genes of pathway '{empty[0]}' is in the expression table",
+                            "remove the pathway or add its genes")
+    genes = sorted(set().union(*pathways.values())) if pathways else sorted(measured)
+    return expression[genes], pathways
+
+
+def _compare_with_card(folder: CohortFolder, endpoint: str, labels: pd.DataFrame, expected: Mapping[str, object]) -> None:
+    events = expected.get("events")
+    found = {"patients": (expected.get("patients"), len(labels)),
+             f"{endpoint} events": (events.get(endpoint) if isinstance(events, Mapping) else None, int(labels["event"].sum()))}
+    for what, (stated, count) in found.items():
+        if stated is not None and stated != count:
+            raise BadLabels(f"cohort {folder.name} has {count} {what}, its card expects {stated}",
+                            "check the label column's polarity, or correct the card")

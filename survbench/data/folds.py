@@ -1,0 +1,195 @@
+"""Folds: the two built-in schemes, imported ones, their validation and their summary (protocol rules 1 and 4).
+
+A fold is three lists of patients. What happens with them is not decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from survbench.errors import BadFolds, UnknownName
+
+__all__ = ["BUILT_IN", "DEFAULT_SCHEME", "FOLDS", "Fold", "folds_hash", "imported_folds", "make_folds", "summarize", "validate"]
+
+DEFAULT_SCHEME = "event-stratified"
+BUILT_IN = {
+    "event-stratified": "patients shuffled, the share of events kept equal; the paper's",
+    "site-preserving": "all patients of a tissue source site on the same side; events balanced as far as sites allow",
+}
+FOLDS = 5
+FEW_EVENTS, FEW_PAIRS = 10, 300
+_SEED = 0  # part of the protocol: everybody gets the same folds
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One outer fold: 64 % of the patients to learn from, 16 % to choose with, 20 % to be scored on once."""
+
+    index: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        return self.train + self.val + self.test
+
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold]:
+    """Folds of a built-in scheme.
+
+    Parameters
+    ----------
+    labels : indexed by patient, sorted, with a boolean column `event`.
+    sites : tissue source site of each patient, same index; needed by `site-preserving`.
+
+    Raises
+    ------
+    BadFolds : fewer events, censored patients or sites than folds.
+    """
+    if scheme not in BUILT_IN:
+        raise UnknownName(f"Unknown fold scheme '{scheme}'", f"Built in: {', '.join(BUILT_IN)}")
+    groups = sites.reindex(labels.index).to_numpy(dtype=object) if scheme == "site-preserving" else None
+    if groups is not None and pd.isna(groups).any():
+        lacking = labels.index[pd.isna(groups)][0]
+        raise BadFolds(f"patient {lacking} has no site, which site-preserving folds need", "use --folds event-stratified")
+    patients, event = labels.index.to_numpy(dtype=str), labels["event"].to_numpy(dtype=bool)
+    folds = []
+    for index, (rest, test) in enumerate(_partition(event, groups, _SEED)):
+        train, val = _carve(event[rest], None if groups is None else groups[rest], index)
+        folds.append(Fold(index, *(_names(patients, rows) for rows in (rest[train], rest[val], test))))
+    return folds
+
+
+def imported_folds(table: pd.DataFrame, labels: pd.DataFrame, source: str) -> list[Fold]:
+    """Folds of a table (fold, patient, split), restricted to the cohort's patients.
+
+    A table without `val` gets one carved out of `train`: a fifth of it, event-stratified, the same for everybody.
+
+    Raises
+    ------
+    BadFolds : a patient in two splits of a fold, or a split without patients.
+    """
+    folds = []
+    for index, rows in enumerate(group for _, group in sorted(table.groupby("fold"), key=lambda item: int(item[0]))):
+        twice = rows.loc[rows.duplicated("patient"), "patient"]
+        if len(twice):
+            raise BadFolds(f"{source}: patient {twice.iloc[0]} is twice in fold {index}", "keep one row per fold and patient")
+        known = rows[rows["patient"].isin(labels.index)]
+        split = {name: tuple(sorted(known.loc[known["split"] == name, "patient"])) for name in ("train", "val", "test")}
+        if not split["val"] and split["train"]:
+            rest = np.array(split["train"])
+            train, val = _carve(labels.loc[list(rest), "event"].to_numpy(dtype=bool), None, index)
+            split |= {"train": _names(rest, train), "val": _names(rest, val)}
+        folds.append(Fold(index, **split))
+    return folds
+
+
+def validate(folds: Sequence[Fold], patients: Iterable[str], source: str, sites: pd.Series | None = None) -> None:
+    """Refuse folds that overlap, leave a patient out, score one twice, or (with `sites`) divide a site.
+
+    Whole patients are assigned, so no slide can be in two splits once no patient is.
+    """
+    cohort = set(patients)
+    for fold in folds:
+        for name, members in fold.splits().items():
+            if not members:
+                raise BadFolds(f"{source}: fold {fold.index} has no {name} patients of this cohort")
+            if len(set(members)) != len(members):
+                raise BadFolds(f"{source}: fold {fold.index} lists a patient twice in {name}")
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = set(getattr(fold, one)) & set(getattr(fold, other))
+            if both:
+                raise BadFolds(f"{source}: patient {min(both)} is in {one} and in {other} of fold {fold.index}",
+                               "a patient belongs to one split of a fold")
+            if sites is not None:
+                divided = set(sites.loc[list(getattr(fold, one))]) & set(sites.loc[list(getattr(fold, other))])
+                if divided:
+                    raise BadFolds(f"{source}: site {min(divided)} is in {one} and in {other} of fold {fold.index}")
+        unknown, missing = set(fold.patients) - cohort, cohort - set(fold.patients)
+        if unknown or missing:
+            what = f"names {min(unknown)}, who is not in the cohort" if unknown else f"leaves out patient {min(missing)}"
+            raise BadFolds(f"{source}: fold {fold.index} {what}", "every fold must divide the whole cohort")
+    tested = [patient for fold in folds for patient in fold.test]
+    if len(set(tested)) != len(tested):
+        raise BadFolds(f"{source}: some patient is in the test split of two folds", "test splits must be disjoint")
+    if set(tested) != cohort:
+        raise BadFolds(f"{source}: patient {min(cohort - set(tested))} is in no test split")
+
+
+def folds_hash(folds: Sequence[Fold]) -> str:
+    """Content hash of who is where."""
+    digest = hashlib.sha256()
+    for fold in folds:
+        for name, members in fold.splits().items():
+            digest.update(f"{fold.index}\t{name}\t{','.join(sorted(members))}\n".encode())
+    return digest.hexdigest()
+
+
+def summarize(folds: Sequence[Fold], labels: pd.DataFrame, sites: pd.Series) -> pd.DataFrame:
+    """Per fold and split: patients, events, comparable pairs, median follow-up (months), sites shared with training."""
+    rows = []
+    for fold in folds:
+        training_sites = set(sites.loc[list(fold.train)].dropna())
+        for name, members in fold.splits().items():
+            part = labels.loc[list(members)]
+            events, pairs = int(part["event"].sum()), comparable_pairs(part["time"].to_numpy(), part["event"].to_numpy())
+            rows.append({
+                "fold": fold.index, "split": name, "patients": len(part), "events": events, "pairs": pairs,
+                "median_followup": median_followup(part), "sites": sites.loc[list(members)].nunique(),
+                "sites_shared": None if name == "train" else len(set(sites.loc[list(members)].dropna()) & training_sites),
+                "few": name == "test" and (events < FEW_EVENTS or pairs < FEW_PAIRS),
+            })
+    return pd.DataFrame(rows)
+
+
+def comparable_pairs(time: np.ndarray, event: np.ndarray) -> int:
+    """Ordered pairs that Harrell's C compares: the first died, the second lived longer or was censored at that time."""
+    died = event.astype(bool)
+    later = time[died][:, None] < time[None, :]
+    tied = (time[died][:, None] == time[None, :]) & ~died[None, :]
+    return int((later | tied).sum())
+
+
+def median_followup(labels: pd.DataFrame) -> float:
+    """Reverse Kaplan-Meier median of the follow-up in months (deaths censor it); NaN where it is not reached."""
+    from sksurv.nonparametric import kaplan_meier_estimator
+
+    censored = ~labels["event"].to_numpy(dtype=bool)
+    if not censored.any():
+        return float("nan")
+    times, survival = kaplan_meier_estimator(censored, labels["time"].to_numpy())
+    reached = survival <= 0.5
+    return float(times[reached][0]) if reached.any() else float("nan")
+
+
+def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    fewest = min(int(event.sum()), int((~event).sum()))
+    if fewest < FOLDS:
+        raise BadFolds(f"{len(event)} patients with {int(event.sum())} events cannot be divided into {FOLDS} folds",
+                       f"each fold needs a death and a censored patient, so at least {FOLDS} of either")
+    if groups is None:
+        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+        return list(splitter.split(np.zeros(len(event)), event))
+    if len(set(groups)) < FOLDS:
+        raise BadFolds(f"{len(set(groups))} sites cannot be divided into {FOLDS} folds", "use --folds event-stratified")
+    return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event, groups))
+
+
+def _carve(event: np.ndarray, groups: np.ndarray | None, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of train and validation inside what is not test: four fifths and one fifth, so 64 % and 16 % of all."""
+    return _partition(event, groups, _SEED + 1 + fold)[0]
+
+
+def _names(patients: np.ndarray, rows: np.ndarray) -> tuple[str, ...]:
+    return tuple(sorted(str(p) for p in patients[rows]))

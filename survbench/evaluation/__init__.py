@@ -1,0 +1,1 @@
+"""Statistics of predictions: concordance and its kin, calibration over time, risk groups."""

@@ -1,0 +1,217 @@
+"""Running jobs: train, then load the saved weights and score, then let the result appear by one rename.
+
+What is done is skipped, what was killed goes on, what fails is recorded and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from survbench.complexity import complexity
+from survbench.console import progress_bars, warn
+from survbench.data.cohort import POLICY
+from survbench.errors import BadModel, SurvbenchError
+from survbench.evaluation.groups import risk_cut
+from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
+from survbench.experiments.job import Job
+from survbench.experiments.plan import build_objective
+from survbench.experiments.provenance import package_versions
+from survbench.experiments.tracking import Mirror
+from survbench.model import SurvivalModel
+from survbench.registry import import_target
+from survbench.training.device import hardware, peak_memory
+from survbench.training.fit import EpochReport, FitResult, fit, predict_logits, seed_everything
+from survbench.training.objectives import Objective
+from survbench.training.settings import SELECTION_RULE
+
+__all__ = ["Summary", "run_jobs"]
+
+
+@dataclass
+class Summary:
+    """What became of the jobs."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run_jobs(jobs: Sequence[Job], out: Path, device: torch.device, mirror: Mirror) -> Summary:
+    """Run what is not done yet; show progress; mirror every finished job."""
+    summary = Summary()
+    with progress_bars() as bars:
+        overall = bars.add_task("jobs", total=len(jobs))
+        current = bars.add_task("", total=None, visible=False)
+
+        def report(epoch: EpochReport) -> None:
+            bars.update(current, description=f"{job.title}: {epoch.stage}, validation loss {epoch.val_loss:.3f}",
+                        completed=epoch.epoch, total=epoch.epochs, visible=True)
+
+        for job in jobs:
+            with _owned(job.scratch(out)) as mine:
+                if not mine:
+                    warn(f"{job.title} is being run by another process; left to it")
+                elif job.folder(out).exists():
+                    summary.skipped += 1
+                else:
+                    _attempt(job, out, device, report, summary)
+            if job.folder(out).exists():
+                mirror.log(job.folder(out))
+            bars.advance(overall)
+    return summary
+
+
+def _attempt(job: Job, out: Path, device: torch.device, report: Any, summary: Summary) -> None:
+    try:
+        _execute(job, out, device, report)
+    except Exception as error:  # one model's failure must not take the others' results with it
+        reason = str(error) if isinstance(error, SurvbenchError) else f"{type(error).__name__}: {error}"
+        summary.failed.append(f"{job.title}: {reason}")
+        warn(f"{job.title} failed: {reason}")
+        record = {"format": 1, "identity": job.identity, "card": job.card.public(), "error": reason,
+                  "traceback": "" if isinstance(error, SurvbenchError) else traceback.format_exc()}
+        _write_json(job.failure(out), record)
+    else:
+        summary.done += 1
+        job.failure(out).unlink(missing_ok=True)
+
+
+def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
+    started = time.perf_counter()
+    scratch, result = job.scratch(out), job.scratch(out) / "result"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir(parents=True)
+    fitted = _train(job, device, scratch, result, report)
+    trained = time.perf_counter()
+    record = _score(job, device, result)
+    seconds = {"fit": trained - started, "evaluate": time.perf_counter() - trained}
+    pd.DataFrame(fitted.history).to_parquet(result / "history.parquet")
+    _write_json(result / "job.json", {
+        "format": 1,
+        "id": job.id,
+        "identity": job.identity,
+        "card": job.card.public(),
+        "selected": job.origin,
+        "simulated": job.cohort.simulated,
+        "selection": {"rule": SELECTION_RULE, "split": "val", "epochs": fitted.selected},
+        "policy": POLICY,
+        "excluded": {reason: list(patients) for reason, patients in job.cohort.excluded.items()},
+        "encoder": job.cohort.bags.encoder if job.cohort.bags is not None else None,
+        "versions": package_versions(),
+        "hardware": hardware(device),
+        "memory": peak_memory(device),
+        "seconds": seconds,
+        **record,
+    })
+    target = job.folder(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(result, target)
+
+
+def _train(job: Job, device: torch.device, scratch: Path, result: Path, report: Any) -> FitResult:
+    """Fit on train and validation; leave weights and fitted state in the result folder. No test patient in reach."""
+    scaler = job.cohort.scaler(job.fold)
+    train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
+    objective = build_objective(job.objective).fit(train.time, train.event)
+    seed_everything((job.seed, job.fold.index))
+    model = _build(job, objective).to(device)
+    stages = model.stages(job.card.train_inputs, job.card.inference_inputs)
+    fitted = fit(model, stages, objective, train, val, job.settings, seed=(job.seed, job.fold.index), device=device,
+                 scratch=scratch, report=report)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, result / "model.safetensors")
+    horizon = prediction_horizon(train.time, train.event)
+    _write_json(result / "fitted.json", {
+        "genes": list(job.cohort.inputs.genes),
+        "expression_mean": [] if scaler is None else scaler.mean.tolist(),
+        "expression_scale": [] if scaler is None else scaler.scale.tolist(),
+        "objective": objective.state(),
+        "horizon": horizon,
+        "grid": prediction_grid(horizon).tolist(),
+    })
+    return fitted
+
+
+def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
+    """Load what training saved and predict every split; the only place where test patients are read."""
+    state = json.loads((result / "fitted.json").read_text(encoding="utf-8"))
+    objective = build_objective(job.objective).from_state(state["objective"])
+    model = _build(job, objective)
+    model.load_state_dict(load_file(result / "model.safetensors"))
+    model.to(device).eval()
+    splits = {name: job.cohort.split(members, job.cohort.scaler(job.fold)) for name, members in job.fold.splits().items()}
+    logits = {name: _checked(job, predict_logits(model, split, job.card.inference_inputs, device), len(split))
+              for name, split in splits.items()}
+    grid, train = np.array(state["grid"]), splits["train"]
+    frames = []
+    for name, split in splits.items():
+        curves = objective.survival(logits["train"], train.time, train.event, logits[name], grid)
+        frames.append(pd.DataFrame({
+            "patient": split.patients, "split": name, "time": split.time, "event": split.event,
+            "risk": objective.risk(logits[name]).numpy(), "survival": list(curves),
+        }))
+    predictions = pd.concat(frames, ignore_index=True)
+    predictions.to_parquet(result / "predictions.parquet")
+    metrics = score_fold(predictions, grid, state["horizon"])
+    _write_json(result / "metrics.json", {name: {"value": v.value if np.isfinite(v.value) else None, "reason": v.reason}
+                                          for name, v in metrics.items()})
+    cost = complexity(model, job.cohort.inputs, job.card.inference_inputs)
+    return {
+        "risk_name": objective.risk_name,
+        "risk_cut": risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy()),
+        "horizon": state["horizon"],
+        "grid": state["grid"],
+        "parameters": cost.parameters,
+        "fvcore_flops": cost.fvcore_flops,
+    }
+
+
+def _build(job: Job, objective: Objective) -> SurvivalModel:
+    return import_target(job.card.target)(job.cohort.inputs, objective.outputs, **job.config)
+
+
+def _checked(job: Job, logits: Tensor, patients: int) -> Tensor:
+    if len(logits) != patients:
+        raise BadModel(f"model {job.card.name} gave {len(logits)} predictions for {patients} patients")
+    if not torch.isfinite(logits).all():
+        raise BadModel(f"model {job.card.name} predicted NaN or infinity for "
+                       f"{int((~torch.isfinite(logits)).any(1).sum())} of {patients} patients")
+    return logits
+
+
+@contextmanager
+def _owned(scratch: Path) -> Iterator[bool]:
+    """Whether this process may work on the job: a lock that the system frees when its holder is killed."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = scratch.with_name(f"{scratch.name}.lock")
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True  # an interruption leaves from here, and keeps its checkpoints
+        shutil.rmtree(scratch, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, default=list, allow_nan=False), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,175 @@
+"""From what was asked for to the list of jobs; every mistake in the question is found here, before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import yaml
+
+from survbench.cards import CohortRole, ModelCard
+from survbench.console import warn
+from survbench.data.cohort import Cohort, load_cohort
+from survbench.data.folds import Fold, folds_hash
+from survbench.data.root import DataRoot
+from survbench.errors import BadConfig, BadModel, UnknownName
+from survbench.experiments.job import Job
+from survbench.model import SurvivalModel
+from survbench.registry import Registry, import_target, pick
+from survbench.training.objectives import Objective
+from survbench.training.settings import Settings
+
+__all__ = ["Request", "build_objective", "parse_overrides", "plan", "select_cohorts"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes
+    ----------
+    models, cohorts : names, wildcards or `all`. folds : numbers of the outer folds to run; empty means all.
+    overrides : `key=value` texts for settings of the models or the trainer.
+    """
+
+    models: Sequence[str]
+    cohorts: Sequence[str]
+    endpoint: str
+    scheme: str
+    objective: str = "cox"
+    seeds: Sequence[int] = (0,)
+    folds: Sequence[int] = ()
+    preset: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
+    """Jobs in the order in which they run: by cohort, then model, seed and fold."""
+    cards = registry.select_models(request.models)
+    names = select_cohorts(request.cohorts, registry, root)
+    objective = _objective_entry(request.objective, registry)
+    builds = {card.name: _resolve(card, request, registry) for card in cards}
+    _refuse_unused(request.overrides, builds)
+    exactly_named = not any(set("*?[") & set(p) or p == "all" for p in (*request.models, *request.cohorts))
+    jobs = []
+    for name in names:
+        card = registry.cohorts.get(name)
+        cohort = load_cohort(root, name, request.endpoint, card.expected if card and not root.simulated else None)
+        folds = cohort.folds(request.scheme)
+        wanted = _wanted(folds, request.folds)
+        for model in cards:
+            lacking = sorted(set(model.train_inputs) - cohort.modalities)
+            if lacking:
+                what = f"model {model.name} learns from {lacking[0]}, and cohort {name} has none"
+                if exactly_named:
+                    raise BadConfig(what, "`survbench data check` shows what is there")
+                warn(f"{what}; left out")
+                continue
+            config, settings = builds[model.name]
+            make = partial(Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds))
+            jobs += [make(fold, seed) for seed in request.seeds for fold in wanted]
+    if not jobs:
+        raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
+    return jobs
+
+
+def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) -> list[str]:
+    """Names of the root's cohorts; `all` leaves out those that are for external validation."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = pick(registry.aliases().get(pattern, pattern), root.cohorts(), "cohort")
+        if pattern == "all":
+            found = [n for n in found if n not in registry.cohorts or registry.cohorts[n].role is CohortRole.DEVELOPMENT]
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def build_objective(entry: Mapping[str, Any]) -> Objective:
+    """Objective of a registry entry (`target` and the settings it is built with)."""
+    settings = {key: value for key, value in entry.items() if key not in ("name", "target")}
+    return import_target(entry["target"])(**settings)  # type: ignore[return-value]
+
+
+def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
+    (found, *more) = pick(name, registry.objectives, "objective")
+    if more:
+        raise UnknownName(f"objective '{name}' names {1 + len(more)} objectives", "name one")
+    return {"name": found, **registry.objectives[found]}
+
+
+def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dict[str, Any], Settings]:
+    """Full configuration: class defaults, card, preset, command line; later ones win."""
+    known = _model_settings(card)
+    config, training = dict(known) | dict(card.config), [registry.presets["default"], card.training]
+    if request.preset is not None:
+        preset = card.presets.get(request.preset)
+        if preset is None and request.preset not in registry.presets:
+            raise UnknownName(f"Unknown preset '{request.preset}' for model {card.name}",
+                              f"Known: {', '.join([*registry.presets, *card.presets])}")
+        if preset is not None:
+            config |= dict(preset.get("config", {}))
+            training.append(preset.get("training", {}))
+        else:
+            training.append(registry.presets[request.preset])
+    trainer = {f.name for f in fields(Settings)}
+    config |= {key: value for key, value in request.overrides.items() if key in known}
+    training.append({key: value for key, value in request.overrides.items() if key in trainer})
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise BadConfig(f"model {card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
+    return config, Settings.build(*training)
+
+
+def _model_settings(card: ModelCard) -> dict[str, Any]:
+    """Keyword-only parameters of the model's constructor with their defaults."""
+    model = import_target(card.target)
+    if not (isinstance(model, type) and issubclass(model, SurvivalModel)):
+        raise BadModel(f"{card.target} is not a subclass of survbench.model.SurvivalModel")
+    settings = {}
+    for parameter in inspect.signature(model.__init__).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            if parameter.default is inspect.Parameter.empty:
+                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "give it one")
+            value = parameter.default
+            settings[parameter.name] = list(value) if isinstance(value, tuple) else value
+    return settings
+
+
+def _refuse_unused(overrides: Mapping[str, Any], builds: Mapping[str, tuple[dict[str, Any], Settings]]) -> None:
+    known = {f.name for f in fields(Settings)} | {key for config, _ in builds.values() for key in config}
+    for key in overrides:
+        if key not in known:
+            raise BadConfig(f"--set {key}: no setting of that name in {', '.join(builds)} or the trainer",
+                            f"settings: {', '.join(sorted(known))}")
+
+
+def _wanted(folds: Sequence[Fold], numbers: Sequence[int]) -> list[Fold]:
+    missing = sorted(set(numbers) - {fold.index for fold in folds})
+    if missing:
+        raise UnknownName(f"there is no fold {missing[0]}", f"folds: {', '.join(str(f.index) for f in folds)}")
+    return [fold for fold in folds if not numbers or fold.index in numbers]
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
+    overrides = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
+        try:
+            overrides[key.strip()] = _number(yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise BadConfig(f"--set {text}: the value cannot be read") from None
+    return overrides
+
+
+def _number(value: Any) -> Any:
+    """YAML reads `1e-4` as text; people mean the number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

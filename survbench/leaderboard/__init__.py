@@ -1,0 +1,1 @@
+"""From stored predictions to tables; published figures stand beside them."""

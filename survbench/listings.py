@@ -1,0 +1,101 @@
+"""Tables of the listing commands, for people. The same facts as JSON come from the cards and reports themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from survbench.cards import ModelGroup
+from survbench.console import note, stdout, warn
+from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from survbench.data.root import DataRoot
+    from survbench.registry import Registry
+
+__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_models"]
+
+
+def show_models(registry: Registry) -> None:
+    """One row per model, grouped as on the leaderboard."""
+    table = Table("model", "title", "group", "learns from", "predicts from", "paper", title="Registered models")
+    groups = list(ModelGroup)
+    for card in sorted(registry.models.values(), key=lambda c: groups.index(c.modality)):
+        title = card.title + (" (reconstruction)" if card.reconstruction else "")
+        table.add_row(*_cells(card.name, title, card.modality, ", ".join(card.train_inputs), ", ".join(card.inference_inputs),
+                              card.paper))  # fmt: skip
+    stdout().print(table)
+    for card in registry.models.values():
+        if card.reconstruction:
+            note(f"{card.name} is a reconstruction: {card.reconstruction}")
+
+
+def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
+    """Cohorts of the data root with their endpoints, then those that only the registry knows."""
+    rows = []
+    for name in root.cohorts():
+        folder, card = root.cohort(name), registry.cohorts.get(name)
+        endpoints = {e: _events(folder, e) for e in folder.endpoints()}
+        rows.append({"name": name, "title": folder.info.title, "role": str(card.role) if card else "development",
+                     "in_data": True, "patients": len(folder.patients()), "events": endpoints,
+                     "simulated": folder.info.simulated, "simulated_slides": folder.info.simulated_slides})  # fmt: skip
+    present = {row["name"] for row in rows}
+    rows += [{"name": card.name, "title": card.title, "role": str(card.role), "in_data": False, "patients": None,
+              "events": {}, "simulated": False, "simulated_slides": False}
+             for card in registry.cohorts.values() if card.name not in present]  # fmt: skip
+    return rows
+
+
+def _events(folder: Any, endpoint: str) -> int | None:
+    """Events at an endpoint; None where its labels are invalid, which `data check` explains."""
+    from survbench.errors import BadLabels
+
+    try:
+        return int(folder.labels(endpoint)["event"].sum())
+    except BadLabels:
+        return None
+
+
+def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
+    """One row per cohort."""
+    table = Table("cohort", "title", "role", "patients", "events", "data", title="Cohorts")
+    for row in rows:
+        events = ", ".join(f"{e} {'?' if n is None else n}" for e, n in row["events"].items())
+        kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
+        table.add_row(*_cells(row["name"], row["title"], row["role"], row["patients"] or "", events,
+                              kind if row["in_data"] else "not in this data root"))  # fmt: skip
+    stdout().print(table)
+
+
+def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
+    """One row per fold and split; few events or pairs are pointed out."""
+    table = Table(title=f"{escape(cohort)}, {escape(scheme)} folds")
+    for column in ("fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites",
+                   "sites shared with train"):  # fmt: skip
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for _, row in summary.iterrows():
+        shared = "" if row["split"] == "train" else int(row["sites_shared"])
+        followup = "not reached" if row["median_followup"] != row["median_followup"] else f"{row['median_followup']:.1f}"
+        table.add_row(*_cells(row["fold"], row["split"], row["patients"], row["events"], f"{row['pairs']:,}", followup,
+                              row["sites"], shared), style="yellow" if row["few"] else None,
+                      end_section=row["split"] == "test")  # fmt: skip
+    stdout().print(table)
+    few = summary[summary["few"]]
+    if len(few):
+        warn(f"{cohort}: the test split of fold {', '.join(map(str, few['fold']))} has under {FEW_EVENTS} events or "
+             f"{FEW_PAIRS} comparable pairs; its C-index says little by itself")  # fmt: skip
+
+
+def _cells(*values: Any) -> list[str]:
+    return [escape(str(value)) for value in values]
+
+
+def show_written(out: Path) -> None:
+    """Where to go from a freshly written data root."""
+    note(f"written to {out}; next: survbench data check --data {out}")

@@ -1,0 +1,128 @@
+"""The one interface of all models: what goes in, what comes out, and in which stages a model is trained.
+
+No optimizer, loop, device or file is known here or in any model: training/ has those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from survbench.cards import Modality, ModelCard, ModelGroup
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
+
+    from survbench.training.objectives import Objective
+
+__all__ = ["Inputs", "Losses", "Modality", "ModelCard", "ModelGroup", "Prediction", "Stage", "SurvivalModel", "rename_state"]
+
+Losses = dict[str, Tensor]
+"""Named scalar terms of a loss. `total` is minimized; the others are recorded."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model needs to know about a cohort to be built.
+
+    Attributes
+    ----------
+    feature_width : length of a patch's feature vector; 0 where the cohort has no slides.
+    genes : names of the columns of `batch.expression`; empty where the cohort has no expression.
+    pathways : name -> positions of its member genes in `genes`, each non-empty and ascending.
+    """
+
+    feature_width: int
+    genes: tuple[str, ...] = ()
+    pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Prediction:
+    """What a model says of the B patients of a batch.
+
+    Attributes
+    ----------
+    logits : (B, outputs); the objective decides how many outputs there are and what they mean.
+    attention : (patches of the batch,), non-negative, summing to 1 over each patient's bag; None without attention.
+    aux : whatever else the model's own loss needs.
+    """
+
+    logits: Tensor
+    attention: Tensor | None = None
+    aux: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training: which weights move, what is predicted, what is minimized.
+
+    Attributes
+    ----------
+    trained : the part of the model whose weights move. Everything else is frozen and in evaluation mode.
+    inputs : modalities granted to the training batches of this stage.
+    predict : batch -> prediction, in training and in validation.
+    loss : (prediction, batch, objective) -> named terms with `total`.
+    validation_inputs : modalities granted while validating; by default those of training.
+    training : trainer settings of this stage that differ from the run's.
+    """
+
+    name: str
+    trained: nn.Module
+    inputs: tuple[Modality, ...]
+    predict: Callable[[Batch], Prediction]
+    loss: Callable[[Prediction, Batch, Objective], Losses]
+    validation_inputs: tuple[Modality, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SurvivalModel(nn.Module):
+    """Base of all models. A model defines `__init__(inputs, outputs, **settings)` and `forward`; the rest has defaults.
+
+    The settings of a model are the keyword-only parameters of its `__init__`; their defaults are its configuration.
+    `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `pos` (patches, 2) in
+    tile units, `expression` (B, genes) standardized on the training split; while training also `time` (B) in months and
+    `event` (B). Asking for anything that was not granted raises `ModalityDenied`.
+    """
+
+    card: ClassVar[ModelCard]
+    """Needed only by models outside registry.yaml: in single files and in other packages."""
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict the patients of a batch from the modalities granted for inference."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(batch)")
+
+    def loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
+        """The objective alone, unless a model has terms of its own."""
+        return {"total": objective.loss(prediction.logits, batch.time, batch.event)}
+
+    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+        """Training stages in order; by default one that trains everything."""
+        return [Stage("fit", self, train_inputs, self, self.loss, inference_inputs)]
+
+    def deployed(self) -> nn.Module:
+        """The part needed for prediction, whose size and cost are reported."""
+        return self
+
+
+def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Rename the entries of an official state dictionary to ours.
+
+    Parameters
+    ----------
+    names : prefix in the official implementation -> prefix here. The longest matching prefix wins.
+
+    Raises
+    ------
+    KeyError : an official weight has no counterpart, which would silently drop it.
+    """
+    renamed = {}
+    for key, value in state.items():
+        prefix = max((p for p in names if key.startswith(p)), key=len, default=None)
+        if prefix is None:
+            raise KeyError(f"the official weight '{key}' has no counterpart; known prefixes: {sorted(names)}")
+        renamed[names[prefix] + key.removeprefix(prefix)] = value
+    return renamed

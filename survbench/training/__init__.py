@@ -1,0 +1,1 @@
+"""Objectives, the fit loop with its stages and checkpoints, devices and precision."""

@@ -1,0 +1,64 @@
+"""Where training runs and in which precision; what that hardware is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from survbench.errors import BadConfig
+
+__all__ = ["autocast", "hardware", "peak_memory", "precision", "resolve_device"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    BadConfig : the device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device '{name}' cannot be used: {str(error).splitlines()[0]}", "try --device auto") from None
+    return device
+
+
+def precision(device: torch.device) -> str:
+    """bfloat16 autocast on CUDA devices that have it, float32 elsewhere."""
+    return "bf16-autocast" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Context for forward passes and losses; objectives compute in float32 by themselves."""
+    return torch.autocast("cuda", torch.bfloat16) if precision(device) != "float32" else nullcontext()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What a result was computed on."""
+    return {
+        "device": str(device),
+        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+        "precision": precision(device),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+    }
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Largest resident size of this process so far and, on CUDA, of its tensors, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    return peak

@@ -1,0 +1,191 @@
+"""The one fit loop: stages, mini-batches of patients, Adam, early stopping on validation, a checkpoint per epoch.
+
+It is given a training and a validation split and nothing else; test patients cannot reach it (protocol rule 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from survbench.cards import Modality
+from survbench.data.batches import Split, device_batch
+from survbench.errors import BadFolds, TrainingFailed
+from survbench.model import Prediction, Stage, SurvivalModel
+from survbench.training.checkpoint import Progress, load_checkpoint, load_stage, save_checkpoint, save_stage
+from survbench.training.device import autocast
+from survbench.training.objectives import Objective
+from survbench.training.settings import Settings
+
+__all__ = ["EpochReport", "FitResult", "fit", "predict_logits", "seed_everything"]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What the progress display is told after each epoch."""
+
+    stage: str
+    epoch: int
+    epochs: int
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """history : one row per stage and epoch. selected : stage -> epoch whose weights were kept (counted from 1)."""
+
+    history: list[dict[str, Any]]
+    selected: dict[str, int]
+
+
+def fit(
+    model: SurvivalModel,
+    stages: list[Stage],
+    objective: Objective,
+    train: Split,
+    val: Split,
+    settings: Settings,
+    *,
+    seed: tuple[int, ...],
+    device: torch.device,
+    scratch: Path,
+    report: Callable[[EpochReport], None] = lambda _: None,
+) -> FitResult:
+    """Train a model in place, stage after stage, each left at its epoch of lowest validation loss.
+
+    Parameters
+    ----------
+    seed : numbers from which every epoch derives its own random numbers.
+    scratch : folder of the checkpoints; training goes on from what is there.
+
+    Raises
+    ------
+    BadFolds : training or validation patients without a death, so that nothing can be learned or selected.
+    TrainingFailed : the loss became NaN or infinite.
+    """
+    for name, split in (("training", train), ("validation", val)):
+        if not split.event.any():
+            raise BadFolds(f"no {name} patient of this fold died, so there is nothing to compare", "use other folds")
+    progress = load_checkpoint(scratch) or Progress()
+    for stage in stages[: progress.stage]:
+        stage.trained.load_state_dict(load_stage(scratch, stage.name))
+    for index in range(progress.stage, len(stages)):
+        stage = stages[index]
+        chosen = replace(settings, **stage.training)
+        _fit_stage(model, stage, index, objective, train, val, chosen, seed, device, scratch, progress, report)
+        assert progress.best is not None
+        stage.trained.load_state_dict(progress.best)
+        save_stage(scratch, stage.name, progress.best)
+        progress = Progress(index + 1, history=progress.history,
+                            selected={**progress.selected, stage.name: progress.best_epoch + 1})
+        save_checkpoint(scratch, progress)
+    return FitResult(progress.history, progress.selected)
+
+
+def _fit_stage(
+    model: SurvivalModel,
+    stage: Stage,
+    index: int,
+    objective: Objective,
+    train: Split,
+    val: Split,
+    settings: Settings,
+    seed: tuple[int, ...],
+    device: torch.device,
+    scratch: Path,
+    progress: Progress,
+    report: Callable[[EpochReport], None],
+) -> None:
+    model.requires_grad_(False)
+    stage.trained.requires_grad_(True)
+    parameters = list(stage.trained.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    if progress.current is not None and progress.optimizer is not None:
+        stage.trained.load_state_dict(progress.current)
+        optimizer.load_state_dict(progress.optimizer)
+    while progress.epoch < settings.epochs and progress.epoch - 1 - progress.best_epoch < settings.patience:
+        generator = seed_everything((*seed, index, progress.epoch))
+        model.eval()
+        stage.trained.train()
+        terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator)
+        model.eval()
+        val_loss = validation_loss(stage, objective, val, device)
+        progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
+        if val_loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch, progress.best = val_loss, progress.epoch, _copy(stage.trained)
+        progress.epoch += 1
+        progress.current, progress.optimizer = stage.trained.state_dict(), optimizer.state_dict()
+        save_checkpoint(scratch, progress)
+        report(EpochReport(stage.name, progress.epoch, settings.epochs, val_loss))
+
+
+def _train_epoch(
+    stage: Stage,
+    objective: Objective,
+    train: Split,
+    settings: Settings,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    generator: np.random.Generator,
+) -> dict[str, float]:
+    """One pass over the training patients; mean of every term, weighted by patients."""
+    sums: dict[str, float] = {}
+    batches = train.batches(
+        settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
+    )
+    for batch in batches:
+        moved = device_batch(batch, device)
+        with autocast(device):
+            terms = stage.loss(stage.predict(moved), moved, objective)
+        total = terms["total"]
+        if not math.isfinite(total.item()):
+            raise TrainingFailed(f"the loss of stage '{stage.name}' became {total.item()}",
+                                 "lower the learning rate (--set learning_rate=...)")
+        optimizer.zero_grad()
+        if total.requires_grad:
+            total.backward()
+        optimizer.step()
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(moved.time)
+    return {f"train_{name}": value / len(train) for name, value in sums.items()}
+
+
+def validation_loss(stage: Stage, objective: Objective, val: Split, device: torch.device) -> float:
+    """The objective over all validation patients at once: one risk set, however the batches fall."""
+    granted = stage.inputs if stage.validation_inputs is None else stage.validation_inputs
+    logits = predict_logits(stage.predict, val, granted, device)
+    loss = objective.loss(logits, torch.from_numpy(val.time), torch.from_numpy(val.event)).item()
+    if not math.isfinite(loss):
+        raise TrainingFailed(f"the validation loss of stage '{stage.name}' became {loss}",
+                             "lower the learning rate (--set learning_rate=...)")
+    return loss
+
+
+@torch.no_grad()
+def predict_logits(
+    predict: Callable[[Any], Prediction], split: Split, granted: Collection[Modality], device: torch.device
+) -> Tensor:
+    """(patients, outputs) float64 on the CPU, in the split's order, from all patches and without labels."""
+    parts = []
+    for batch in split.in_order(granted):
+        with autocast(device):
+            parts.append(predict(device_batch(batch, device)).logits.double().cpu())
+    return torch.cat(parts)
+
+
+def seed_everything(numbers: tuple[int, ...]) -> np.random.Generator:
+    """Seed torch and return a numpy generator, both derived from the same numbers."""
+    sequence = np.random.SeedSequence(numbers)
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return np.random.default_rng(sequence)
+
+
+def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,18 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real inputs and reference numbers; tests marked `shared` skip without it."""
+    default = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(os.environ.get("SURVBENCH_SHARED", default))
+    if not (folder / "parity").is_dir():
+        pytest.skip(f"no reference material in {folder}")
+    return folder
