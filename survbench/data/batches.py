@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
 from survbench.cards import Modality
-from survbench.data.store import BagStore
 from survbench.errors import BadFolds, ModalityDenied
+
+if TYPE_CHECKING:
+    from survbench.data.store import BagStore
 
 __all__ = ["PatientData", "Split", "device_batch"]
 
