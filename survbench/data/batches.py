@@ -25,8 +25,15 @@ _GRANTED_BY = {"x": Modality.SLIDES, "pos": Modality.SLIDES, "ptr": Modality.SLI
                "sizes": Modality.SLIDES, "expression": Modality.EXPRESSION}
 
 
+def _granted(key: str) -> property:
+    """Torch-geometric answers None for some missing fields, which a model could mistake for an empty modality."""
+    return property(lambda self: self._store[key] if key in self._store else self.__getattr__(key))
+
+
 class PatientData(Data):
     """Storage of a batch that says in words what was not granted."""
+
+    x, pos, batch, time = (_granted(key) for key in ("x", "pos", "batch", "time"))
 
     def __getattr__(self, key: str) -> Any:
         try:

@@ -1,0 +1,165 @@
+"""What every registered model must hold; a new model is tested by being registered."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import batch, inputs, split
+from safetensors.torch import load_file, save_file
+from torch_geometric.data import Batch
+
+from survbench.cards import Modality, ModelCard
+from survbench.data.batches import PatientData
+from survbench.evaluation.metrics import harrell
+from survbench.model import SurvivalModel
+from survbench.registry import import_target, load_registry
+from survbench.training.fit import fit, predict_logits, seed_everything
+from survbench.training.objectives import Cox, DiscreteNLL, Objective
+from survbench.training.settings import Settings
+
+CARDS = list(load_registry().models.values())
+SETTINGS = Settings(epochs=40, patience=40, batch_size=32, learning_rate=1e-3, weight_decay=0.0, patches=64)
+
+every_model = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+CPU = torch.device("cpu")
+
+
+def build(card: ModelCard, outputs: int = 1, seed: int = 0) -> SurvivalModel:
+    torch.manual_seed(seed)
+    return import_target(card.target)(inputs(), outputs, **card.config)
+
+
+def granted(full: Batch, card: ModelCard) -> Batch:
+    """The batch as inference sees it."""
+    keys = {"x", "pos", "ptr", "batch", "sizes"} if Modality.SLIDES in card.inference_inputs else set()
+    keys |= {"expression"} if Modality.EXPRESSION in card.inference_inputs else set()
+    return Batch(_base_cls=PatientData, **{key: full[key] for key in keys})
+
+
+def alone(full: Batch, patient: int) -> Batch:
+    start, stop = full.ptr[patient], full.ptr[patient + 1]
+    return Batch(
+        _base_cls=PatientData, x=full.x[start:stop], pos=full.pos[start:stop], ptr=torch.tensor([0, int(stop - start)]),
+        batch=torch.zeros(int(stop - start), dtype=torch.long), sizes=(int(stop - start),),
+        expression=full.expression[patient : patient + 1], time=full.time[patient : patient + 1],
+        event=full.event[patient : patient + 1],
+    )  # fmt: skip
+
+
+def fit_model(card: ModelCard, model: SurvivalModel, objective: Objective, scratch: Path, **data: object) -> None:
+    train, val = data["train"], data["val"]
+    stages = model.stages(card.train_inputs, card.inference_inputs)
+    settings = data.get("settings", SETTINGS)
+    fit(model, stages, objective, train, val, settings, seed=(0, 0), device=CPU, scratch=scratch)  # type: ignore[arg-type]
+
+
+@every_model
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_one_row_of_logits_per_patient(card: ModelCard, outputs: int) -> None:
+    prediction = build(card, outputs).eval()(granted(batch(sizes=(3, 1, 5)), card))
+    assert prediction.logits.shape == (3, outputs)
+    assert torch.isfinite(prediction.logits).all()
+
+
+@every_model
+def test_a_patient_gets_the_same_alone_and_among_others(card: ModelCard) -> None:
+    model, full = build(card).double().eval(), batch(sizes=(3, 1, 7, 2), dtype=torch.float64)
+    together = model(granted(full, card)).logits
+    for patient in range(4):
+        by_itself = model(granted(alone(full, patient), card)).logits
+        torch.testing.assert_close(by_itself[0], together[patient], atol=1e-10, rtol=0)
+
+
+@every_model
+def test_the_order_of_patches_changes_nothing(card: ModelCard) -> None:
+    if Modality.SLIDES not in card.inference_inputs:
+        return
+    model, full = build(card).double().eval(), batch(sizes=(9,), dtype=torch.float64)
+    shuffled = copy.copy(full)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    shuffled.x = full.x[order]
+    before, after = model(granted(full, card)), model(granted(shuffled, card))
+    torch.testing.assert_close(before.logits, after.logits, atol=1e-10, rtol=0)
+    if before.attention is not None:
+        torch.testing.assert_close(before.attention[order], after.attention, atol=1e-10, rtol=0)
+
+
+@every_model
+def test_attention_is_a_distribution_over_each_bag(card: ModelCard) -> None:
+    full = batch(sizes=(4, 1, 6))
+    prediction = build(card).eval()(granted(full, card))
+    if prediction.attention is not None:
+        assert (prediction.attention >= 0).all()
+        sums = torch.zeros(3).index_add(0, full.batch, prediction.attention)
+        torch.testing.assert_close(sums, torch.ones(3))
+
+
+@every_model
+def test_the_gradient_reaches_every_weight_in_its_stage(card: ModelCard) -> None:
+    model, full = build(card), batch(sizes=(3, 2, 5, 4))
+    full.event = torch.tensor([True, True, False, True])
+    trained = set()
+    for stage in model.stages(card.train_inputs, card.inference_inputs):
+        model.eval()
+        model.zero_grad()
+        stage.loss(stage.predict(full), full, Cox())["total"].backward()
+        for name, parameter in stage.trained.named_parameters():
+            assert parameter.grad is not None, f"{stage.name}: {name} gets no gradient"
+            assert torch.isfinite(parameter.grad).all()
+        trained |= {id(p) for p in stage.trained.parameters()}
+    assert trained == {id(p) for p in model.parameters()}
+
+
+@every_model
+@pytest.mark.parametrize("objective", [Cox(), DiscreteNLL(bins=4)], ids=lambda o: o.name)
+def test_it_overfits_few_patients_with_either_head(card: ModelCard, objective: Objective, tmp_path: Path) -> None:
+    few = split(patients=8, seed=3)
+    fitted = objective.fit(few.time, few.event)
+    model = build(card, fitted.outputs)
+    settings = Settings(epochs=150, patience=150, batch_size=8, learning_rate=2e-3, weight_decay=0.0, patches=64)
+    fit_model(card, model, fitted, tmp_path, train=few, val=few, settings=settings)
+    risk = fitted.risk(predict_logits(model.eval(), few, card.inference_inputs, CPU)).numpy()
+    assert harrell(few.time, few.event, risk).value > 0.9
+
+
+@every_model
+def test_it_finds_a_planted_signal(card: ModelCard, tmp_path: Path) -> None:
+    train, val, test = (split(patients=n, seed=s, signal=2.0) for n, s in ((96, 1), (40, 2), (80, 3)))
+    model = build(card)
+    fit_model(card, model, Cox(), tmp_path, train=train, val=val)
+    risk = predict_logits(model.eval(), test, card.inference_inputs, CPU)[:, 0].numpy()
+    assert harrell(test.time, test.event, risk).value > 0.7
+
+
+@every_model
+def test_saving_and_loading_is_exact(card: ModelCard, tmp_path: Path) -> None:
+    model, other = build(card, seed=1).eval(), build(card, seed=2).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    full = granted(batch(), card)
+    assert torch.equal(model(full).logits, other(full).logits)
+
+
+@every_model
+def test_half_precision_runs(card: ModelCard) -> None:
+    model, full = build(card).eval(), granted(batch(), card)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(full).logits
+    torch.testing.assert_close(half.float(), model(full).logits, atol=0.1, rtol=0.1)
+
+
+@every_model
+def test_the_same_seed_gives_the_same_weights(card: ModelCard, tmp_path: Path) -> None:
+    train, val = split(patients=20, seed=1), split(patients=10, seed=2)
+    weights = []
+    for run in ("a", "b"):
+        seed_everything((7,))
+        model = import_target(card.target)(inputs(), 1, **card.config)
+        settings = Settings(epochs=2, patience=2, batch_size=8, learning_rate=1e-3, weight_decay=0.0, patches=4)
+        fit_model(card, model, Cox(), tmp_path / run, train=train, val=val, settings=settings)
+        weights.append(np.concatenate([v.numpy().ravel() for v in model.state_dict().values()]))
+    assert np.array_equal(*weights)
