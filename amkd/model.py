@@ -70,23 +70,44 @@ class AMKD(SurvivalModel):
         if not 0 <= alpha <= 1:
             raise BadConfig(f"amkd: alpha is {alpha}", "it must lie in [0, 1]")
         if min(tau, enhancement_tau) <= 0:
-            raise BadConfig(f"amkd: tau is {tau} and enhancement_tau {enhancement_tau}", "temperatures must be positive")
+            raise BadConfig(
+                f"amkd: tau is {tau} and enhancement_tau {enhancement_tau}", "temperatures must be positive"
+            )
         if len(head) != 2:
             raise BadConfig(f"amkd: head is {list(head)}", "give the widths of two hidden layers")
         if not inputs.pathways:
-            raise BadConfig("amkd: the cohort has no pathways, which its teacher needs",
-                            "import it with pathways (`survbench data import --pathways FILE.gmt`)")
+            raise BadConfig(
+                "amkd: the cohort has no pathways, which its teacher needs",
+                "import it with pathways (`survbench data import --pathways FILE.gmt`)",
+            )
         self.weights = losses.Weights(alpha, tau, enhancement_tau)
         pool = _form(PoolingForm, pooling, "pooling")
         self.teacher = Teacher(
-            inputs.feature_width, inputs.pathways, outputs, width=width, pathway_width=pathway_width,
-            pathway_hidden=pathway_hidden, heads=teacher_heads, head_width=teacher_head_width, gate=teacher_gate,
-            dropout=dropout, pooling=pool,
-        )  # fmt: skip
+            inputs.feature_width,
+            inputs.pathways,
+            outputs,
+            width=width,
+            pathway_width=pathway_width,
+            pathway_hidden=pathway_hidden,
+            heads=teacher_heads,
+            head_width=teacher_head_width,
+            gate=teacher_gate,
+            dropout=dropout,
+            pooling=pool,
+        )
         self.student = Student(
-            inputs.feature_width, outputs, width=width, heads=heads, head_width=head_width, enhancement=enhancement,
-            gate=gate, head=head, dropout=dropout, attention=_form(AttentionForm, attention, "attention"), pooling=pool,
-        )  # fmt: skip
+            inputs.feature_width,
+            outputs,
+            width=width,
+            heads=heads,
+            head_width=head_width,
+            enhancement=enhancement,
+            gate=gate,
+            head=head,
+            dropout=dropout,
+            attention=_form(AttentionForm, attention, "attention"),
+            pooling=pool,
+        )
 
     def forward(self, batch: Batch) -> Prediction:
         """The student on slides alone: `x`, `ptr`, `sizes`."""

@@ -60,10 +60,14 @@ class Student(nn.Module):
         self.pooling = Pooling(2 * width, gate, pooling)
         first, second = head
         self.head = nn.Sequential(
-            nn.Linear(2 * width, first), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(first, second), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(2 * width, first),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(second, outputs),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor, ptr: Tensor, sizes: Sequence[int]) -> StudentOutput:
         """x (patches, features), offsets, patches per patient: by construction no way in for expression."""

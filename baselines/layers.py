@@ -89,7 +89,9 @@ class PathwayEncoder(nn.Module):
         super().__init__()
         sizes = [len(genes) for genes in pathways.values()]
         self.pathways = len(sizes)
-        self.register_buffer("membership_gene", torch.from_numpy(np.concatenate(list(pathways.values()))), persistent=False)
+        self.register_buffer(
+            "membership_gene", torch.from_numpy(np.concatenate(list(pathways.values()))), persistent=False
+        )
         pathway_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.register_buffer("membership_pathway", pathway_of, persistent=False)
         bound = torch.tensor(sizes, dtype=torch.float32)[pathway_of].rsqrt().unsqueeze(-1)

@@ -6,6 +6,8 @@ numbers come from it; the self-normalizing fixed point does not hold for ELU.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 from torch_geometric.data import Batch
 
@@ -31,8 +33,7 @@ class SNN(SurvivalModel):
         super().__init__()
         widths = [len(inputs.genes), *[width] * layers]
         self.blocks = nn.Sequential(
-            *(nn.Sequential(nn.Linear(a, b), nn.ELU(), nn.AlphaDropout(dropout))
-              for a, b in zip(widths[:-1], widths[1:], strict=True))
+            *(nn.Sequential(nn.Linear(a, b), nn.ELU(), nn.AlphaDropout(dropout)) for a, b in pairwise(widths))
         )
         self.head = nn.Linear(width, outputs)
         for module in self.modules():

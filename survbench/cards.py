@@ -73,8 +73,10 @@ class ModelCard:
             inputs = tuple(_member(Modality, value, owner, key) for value in getattr(self, key))
             object.__setattr__(self, key, inputs)
         if not self.train_inputs or not set(self.inference_inputs) <= set(self.train_inputs):
-            raise BadConfig(f"{owner} predicts from {list(self.inference_inputs)} and learns from "
-                            f"{list(self.train_inputs)}", "a model must learn with every modality it predicts from")
+            raise BadConfig(
+                f"{owner} predicts from {list(self.inference_inputs)} and learns from {list(self.train_inputs)}",
+                "a model must learn with every modality it predicts from",
+            )
 
     def public(self) -> dict[str, Any]:
         """The fields that other programs read (`survbench models --json`)."""
@@ -124,7 +126,9 @@ def card_from_mapping(kind: type[Any], name: str, entry: Mapping[str, Any], owne
     known = {f.name for f in fields(kind)} - {"name"}
     unknown = sorted(set(entry) - known)
     if unknown:
-        raise BadConfig(f"{owner}: '{name}' has the unknown key '{unknown[0]}'", f"known keys: {', '.join(sorted(known))}")
+        raise BadConfig(
+            f"{owner}: '{name}' has the unknown key '{unknown[0]}'", f"known keys: {', '.join(sorted(known))}"
+        )
     try:
         return kind(name=name, **entry)
     except TypeError as error:

@@ -22,27 +22,17 @@ __all__ = ["main"]
 OUT = Path("survbench-runs")
 
 
-class Names(click.ParamType):
-    """Names separated by commas; the option may also be repeated."""
-
-    name = "NAMES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
 
 
-class Numbers(Names):
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
     """Whole numbers separated by commas."""
-
-    name = "NUMBERS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return tuple(int(part) for part in super().convert(value, param, ctx))
-        except ValueError:
-            self.fail(f"'{value}' is not a list of whole numbers such as 0,1,2", param, ctx)
+    try:
+        return tuple(int(part) for part in names(context, parameter, value))
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not a list of whole numbers such as 0,1,2") from None
 
 
 def examples(*lines: str) -> str:
@@ -51,27 +41,55 @@ def examples(*lines: str) -> str:
 
 
 data_option = click.option(
-    "--data", type=click.Path(path_type=Path), envvar="SURVBENCH_DATA", show_envvar=True,
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="SURVBENCH_DATA",
+    show_envvar=True,
     help="Data root. Without one the built-in demo (simulated) is used and built on first use.",
-)  # fmt: skip
-out_option = click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder of the results.")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
-cohort_option = click.option("--cohort", "-c", "cohorts", type=Names(), default="all", show_default=True,
-                             help="Names, wildcards or `all`, separated by commas.")  # fmt: skip
-endpoint_option = click.option("--endpoint", help="Outcome: os, dss, pfi, ... as the cohort has them. Default: os, said aloud.")
-folds_option = click.option("--folds", "scheme", default="event-stratified", show_default=True,
-                            help="event-stratified, site-preserving, or imported ones such as `official`.")  # fmt: skip
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder of the results."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
+)
+cohort_option = click.option(
+    "--cohort",
+    "-c",
+    "cohorts",
+    callback=names,
+    default="all",
+    show_default=True,
+    help="Names, wildcards or `all`, separated by commas.",
+)
+endpoint_option = click.option(
+    "--endpoint", help="Outcome: os, dss, pfi, ... as the cohort has them. Default: os, said aloud."
+)
+folds_option = click.option(
+    "--folds",
+    "scheme",
+    default="event-stratified",
+    show_default=True,
+    help="event-stratified, site-preserving, or imported ones such as `official`.",
+)
 
 
-@click.group(epilog=examples(
-    "survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts",
-    "survbench leaderboard                           what has been measured so far",
-    "survbench data import SURVPATH_FOLDER --out DATA",
-    "survbench run --model snn --cohort stad,crad --data DATA --folds official --endpoint dss",
-))  # fmt: skip
+@click.group(
+    epilog=examples(
+        "survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts",
+        "survbench leaderboard                           what has been measured so far",
+        "survbench data import SURVPATH_FOLDER --out DATA",
+        "survbench run --model snn --cohort stad,crad --data DATA --folds official --endpoint dss",
+    )
+)
 @click.version_option(__version__, prog_name="survbench")
-@click.option("--registry", "registries", multiple=True, type=click.Path(path_type=Path),
-              help="A registry file of your own, laid out like registry.yaml; also SURVBENCH_REGISTRY.")  # fmt: skip
+@click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A registry file of your own, laid out like registry.yaml; also SURVBENCH_REGISTRY.",
+)
 @click.pass_context
 def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     """Cancer survival from slides and transcriptomes: the same folds, features and trainer for every model.
@@ -81,29 +99,56 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     context.obj = registries
 
 
-@cli.command(epilog=examples(
-    "survbench run --model amkd --cohort all",
-    "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
-    "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
-))  # fmt: skip
-@click.option("--model", "-m", "models", type=Names(), required=True,
-              help="Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).")
+@cli.command(
+    epilog=examples(
+        "survbench run --model amkd --cohort all",
+        "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
+        "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
+    )
+)
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    callback=names,
+    required=True,
+    help="Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).",
+)
 @cohort_option
 @data_option
 @out_option
 @folds_option
 @endpoint_option
-@click.option("--objective", default="cox", show_default=True, help="cox (Efron ties), cox-breslow or nll (discrete time).")
-@click.option("--seeds", type=Numbers(), default="0", show_default=True, help="One run per seed; claims need three.")
-@click.option("--fold", "only_folds", type=Numbers(), default="", help="Only these outer folds, for example 0,1.")
+@click.option(
+    "--objective", default="cox", show_default=True, help="cox (Efron ties), cox-breslow or nll (discrete time)."
+)
+@click.option("--seeds", callback=numbers, default="0", show_default=True, help="One run per seed; claims need three.")
+@click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds, for example 0,1.")
 @click.option("--preset", help="Named settings of the registry, for example `rehearsal`.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model or of the trainer.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model or of the trainer."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option("--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored).")
+@click.option(
+    "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
+)
 @click.pass_obj
-def run(registries: tuple[Path, ...], models: tuple[str, ...], cohorts: tuple[str, ...], data: Path | None, out: Path,
-        scheme: str, endpoint: str | None, objective: str, seeds: tuple[int, ...], only_folds: tuple[int, ...],
-        preset: str | None, overrides: tuple[str, ...], device: str, mlflow: bool) -> None:  # fmt: skip
+def run(
+    registries: tuple[Path, ...],
+    models: tuple[str, ...],
+    cohorts: tuple[str, ...],
+    data: Path | None,
+    out: Path,
+    scheme: str,
+    endpoint: str | None,
+    objective: str,
+    seeds: tuple[int, ...],
+    only_folds: tuple[int, ...],
+    preset: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+    mlflow: bool,
+) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
@@ -116,7 +161,9 @@ def run(registries: tuple[Path, ...], models: tuple[str, ...], cohorts: tuple[st
 
     registry, root = _registry(registries), _root(data)
     where = resolve_device(device)
-    request = Request(models, cohorts, _endpoint(endpoint), scheme, objective, seeds, only_folds, preset, parse_overrides(overrides))
+    request = Request(
+        models, cohorts, _endpoint(endpoint), scheme, objective, seeds, only_folds, preset, parse_overrides(overrides)
+    )
     jobs = plan(request, registry, root)
     _make_out(out)
     experiment = f"survbench {','.join(models)} | {','.join(cohorts)} | {request.endpoint} | {scheme} | {root.name}"
@@ -127,26 +174,44 @@ def run(registries: tuple[Path, ...], models: tuple[str, ...], cohorts: tuple[st
         note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
         sys.exit(130)
     note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
-    _print_leaderboard(out, "rich", "cindex", list(dict.fromkeys(j.cohort.name for j in jobs)),
-                       list(dict.fromkeys(j.card.name for j in jobs)), request.endpoint, scheme)  # fmt: skip
+    _print_leaderboard(
+        out,
+        "rich",
+        "cindex",
+        list(dict.fromkeys(j.cohort.name for j in jobs)),
+        list(dict.fromkeys(j.card.name for j in jobs)),
+        request.endpoint,
+        scheme,
+    )
     if summary.failed:
         sys.exit(1)
 
 
-@cli.command(epilog=examples(
-    "survbench leaderboard",
-    "survbench leaderboard --format markdown > table.md",
-    "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
-))  # fmt: skip
+@cli.command(
+    epilog=examples(
+        "survbench leaderboard",
+        "survbench leaderboard --format markdown > table.md",
+        "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
+    )
+)
 @out_option
-@click.option("--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
+)
 @click.option("--metric", default="cindex", show_default=True, help="cindex (Harrell), uno_c, ibs or auc.")
-@click.option("--cohort", "-c", "cohorts", type=Names(), default="", help="Only these cohorts.")
-@click.option("--model", "-m", "models", type=Names(), default="", help="Only these models.")
+@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@click.option("--model", "-m", "models", callback=names, default="", help="Only these models.")
 @click.option("--endpoint", help="Only this outcome.")
 @click.option("--folds", "scheme", help="Only these folds.")
-def leaderboard(out: Path, form: str, metric: str, cohorts: tuple[str, ...], models: tuple[str, ...],
-                endpoint: str | None, scheme: str | None) -> None:  # fmt: skip
+def leaderboard(
+    out: Path,
+    form: str,
+    metric: str,
+    cohorts: tuple[str, ...],
+    models: tuple[str, ...],
+    endpoint: str | None,
+    scheme: str | None,
+) -> None:
     """Tables of what has been measured, computed from the stored predictions; published figures stand beside.
 
     Rows on different data, endpoints, folds or simulated and real data are never ranked together.
@@ -183,15 +248,23 @@ def cohorts(registries: tuple[Path, ...], data: Path | None, as_json: bool) -> N
         listings.show_cohorts(rows)
 
 
-@cli.command(epilog=examples("survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official"))
+@cli.command(
+    epilog=examples("survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official")
+)
 @cohort_option
 @data_option
 @folds_option
 @endpoint_option
 @json_option
 @click.pass_obj
-def folds(registries: tuple[Path, ...], cohorts: tuple[str, ...], data: Path | None, scheme: str, endpoint: str | None,
-          as_json: bool) -> None:  # fmt: skip
+def folds(
+    registries: tuple[Path, ...],
+    cohorts: tuple[str, ...],
+    data: Path | None,
+    scheme: str,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
     from survbench import listings
     from survbench.data.cohort import load_cohort
@@ -215,36 +288,71 @@ def data() -> None:
     """Bring data in, look at them, pack them, or make simulated ones."""
 
 
-@data.command("import", epilog=examples(
-    "survbench data import SURVPATH_REPOSITORY --out DATA                       labels, expression, pathways, folds",
-    "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES     and patch features",
-    "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
-))  # fmt: skip
+@data.command(
+    "import",
+    epilog=examples(
+        "survbench data import SURVPATH_REPOSITORY --out DATA                       labels, expression, pathways, folds",
+        "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES     and patch features",
+        "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
+    ),
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Data root to write to.")
-@click.option("--layout", type=click.Choice(["auto", "survpath", "tables"]), default="auto", show_default=True,
-              help="survpath: datasets_csv/ and splits/. tables: labels.csv, expression.csv, pathways.gmt per cohort.")
-@click.option("--slides", type=click.Path(path_type=Path), help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
-@click.option("--pathways", type=click.Path(path_type=Path), help="GMT or wide CSV of pathways, instead of the source's own.")
-@click.option("--cohort", "-c", "cohorts", type=Names(), default="", help="Only these cohorts.")
-@click.option("--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them.")
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "survpath", "tables"]),
+    default="auto",
+    show_default=True,
+    help="survpath: datasets_csv/ and splits/. tables: labels.csv, expression.csv, pathways.gmt per cohort.",
+)
+@click.option(
+    "--slides",
+    type=click.Path(path_type=Path),
+    help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.",
+)
+@click.option(
+    "--pathways", type=click.Path(path_type=Path), help="GMT or wide CSV of pathways, instead of the source's own."
+)
+@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@click.option(
+    "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
+)
 @click.option("--overwrite", is_flag=True, help="Replace cohorts that are already there.")
 @click.pass_obj
-def import_(registries: tuple[Path, ...], source: Path, out: Path, layout: str, slides: Path | None, pathways: Path | None,
-            cohorts: tuple[str, ...], drop_invalid: bool, overwrite: bool) -> None:  # fmt: skip
+def import_(
+    registries: tuple[Path, ...],
+    source: Path,
+    out: Path,
+    layout: str,
+    slides: Path | None,
+    pathways: Path | None,
+    cohorts: tuple[str, ...],
+    drop_invalid: bool,
+    overwrite: bool,
+) -> None:
     """Read the files you already have, unchanged, into a data root."""
     from survbench import listings
     from survbench.data.importers import import_data
 
     registry = _registry(registries)
     expected = {name: card.expected for name, card in registry.cohorts.items() if card.expected}
-    report = import_data(source, out, layout=layout, slides=slides, pathways=pathways, cohorts=list(cohorts) or None,
-                         aliases=registry.aliases(), expected=expected, drop_invalid=drop_invalid, overwrite=overwrite)  # fmt: skip
+    report = import_data(
+        source,
+        out,
+        layout=layout,
+        slides=slides,
+        pathways=pathways,
+        cohorts=list(cohorts) or None,
+        aliases=registry.aliases(),
+        expected=expected,
+        drop_invalid=drop_invalid,
+        overwrite=overwrite,
+    )
     listings.show_import(report, out)
 
 
 @data.command(epilog=examples("survbench data check --data DATA", "survbench data check --data DATA --json"))
-@click.option("--cohort", "-c", "cohorts", type=Names(), default="", help="Only these cohorts.")
+@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @data_option
 @json_option
 def check(cohorts: tuple[str, ...], data: Path | None, as_json: bool) -> None:
@@ -266,8 +374,10 @@ def check(cohorts: tuple[str, ...], data: Path | None, as_json: bool) -> None:
         sys.exit(2)
 
 
-@data.command(epilog=examples("survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32"))
-@click.option("--cohort", "-c", "cohorts", type=Names(), default="", help="Only these cohorts.")
+@data.command(
+    epilog=examples("survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32")
+)
+@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @data_option
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
 @click.option("--repack", is_flag=True, help="Pack again even if nothing changed.")
@@ -283,8 +393,10 @@ def pack(cohorts: tuple[str, ...], data: Path | None, dtype: str, repack: bool) 
             note(f"{name}: no feature files, nothing to pack")
             continue
         store = pack_cohort(folder, dtype=dtype, repack=repack)
-        note(f"{name}: {len(store.patients)} patients, {store.patches:,} patches x {store.dim} {store.dtype}, "
-             f"content {store.content_hash[:12]}")  # fmt: skip
+        note(
+            f"{name}: {len(store.patients)} patients, {store.patches:,} patches x {store.dim} {store.dtype}, "
+            f"content {store.content_hash[:12]}"
+        )
 
 
 @data.command(epilog=examples("survbench data demo", "survbench data demo --out DEMO"))
@@ -296,11 +408,26 @@ def demo(out: Path | None) -> None:
     click.echo(demo_root() if out is None else build_demo(out))
 
 
-@data.command(epilog=examples("survbench data simulate --data DATA", "survbench data simulate --data DATA --layout clam-h5 --patches 200"))
-@click.option("--data", "data", type=click.Path(path_type=Path), envvar="SURVBENCH_DATA", required=True, help="Data root of real patients.")
-@click.option("--cohort", "-c", "cohorts", type=Names(), default="", help="Only these cohorts.")
-@click.option("--layout", type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]), default="trident", show_default=True)
-@click.option("--patches", type=click.IntRange(1), default=64, show_default=True, help="Mean number of patches per slide.")
+@data.command(
+    epilog=examples(
+        "survbench data simulate --data DATA", "survbench data simulate --data DATA --layout clam-h5 --patches 200"
+    )
+)
+@click.option(
+    "--data",
+    "data",
+    type=click.Path(path_type=Path),
+    envvar="SURVBENCH_DATA",
+    required=True,
+    help="Data root of real patients.",
+)
+@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@click.option(
+    "--layout", type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]), default="trident", show_default=True
+)
+@click.option(
+    "--patches", type=click.IntRange(1), default=64, show_default=True, help="Mean number of patches per slide."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace slides that were simulated before.")
 def simulate(data: Path, cohorts: tuple[str, ...], layout: str, patches: int, seed: int, overwrite: bool) -> None:
@@ -311,7 +438,9 @@ def simulate(data: Path, cohorts: tuple[str, ...], layout: str, patches: int, se
     from survbench import listings
     from survbench.data.simulate import simulate_slides
 
-    report = simulate_slides(data, cohorts=list(cohorts) or None, layout=layout, patches=patches, seed=seed, overwrite=overwrite)
+    report = simulate_slides(
+        data, cohorts=list(cohorts) or None, layout=layout, patches=patches, seed=seed, overwrite=overwrite
+    )
     listings.show_simulation(report)
 
 
@@ -364,8 +493,15 @@ def _make_out(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _print_leaderboard(out: Path, form: str, metric: str, cohorts: list[str] | None, models: list[str] | None,
-                       endpoint: str | None, scheme: str | None) -> None:  # fmt: skip
+def _print_leaderboard(
+    out: Path,
+    form: str,
+    metric: str,
+    cohorts: list[str] | None,
+    models: list[str] | None,
+    endpoint: str | None,
+    scheme: str | None,
+) -> None:
     from survbench.console import stdout
     from survbench.leaderboard import render
     from survbench.leaderboard.aggregate import build

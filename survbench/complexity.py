@@ -29,7 +29,9 @@ class Complexity:
     fvcore_flops: int | None
 
 
-def complexity(model: SurvivalModel, inputs: Inputs, granted: Collection[Modality], patches: int = PATCHES) -> Complexity:
+def complexity(
+    model: SurvivalModel, inputs: Inputs, granted: Collection[Modality], patches: int = PATCHES
+) -> Complexity:
     """Count parameters and operations of a forward pass over one patient, fused attention included."""
     parameters = sum(parameter.numel() for parameter in model.deployed().parameters())
     device = next(model.parameters(), torch.empty(0)).device
@@ -79,8 +81,11 @@ def _one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) ->
     content: dict[str, Any] = {}
     if Modality.SLIDES in granted:
         content = {
-            "x": torch.zeros(patches, inputs.feature_width), "pos": torch.zeros(patches, 2),
-            "ptr": torch.tensor([0, patches]), "batch": torch.zeros(patches, dtype=torch.long), "sizes": (patches,),
+            "x": torch.zeros(patches, inputs.feature_width),
+            "pos": torch.zeros(patches, 2),
+            "ptr": torch.tensor([0, patches]),
+            "batch": torch.zeros(patches, dtype=torch.long),
+            "sizes": (patches,),
         }
     if Modality.EXPRESSION in granted:
         content["expression"] = torch.zeros(1, len(inputs.genes))

@@ -28,8 +28,16 @@ def show_models(registry: Registry) -> None:
     groups = list(ModelGroup)
     for card in sorted(registry.models.values(), key=lambda c: groups.index(c.modality)):
         title = card.title + (" (reconstruction)" if card.reconstruction else "")
-        table.add_row(*_cells(card.name, title, card.modality, ", ".join(card.train_inputs), ", ".join(card.inference_inputs),
-                              card.paper))  # fmt: skip
+        table.add_row(
+            *_cells(
+                card.name,
+                title,
+                card.modality,
+                ", ".join(card.train_inputs),
+                ", ".join(card.inference_inputs),
+                card.paper,
+            )
+        )
     stdout().print(table)
     for card in registry.models.values():
         if card.reconstruction:
@@ -42,13 +50,33 @@ def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
     for name in root.cohorts():
         folder, card = root.cohort(name), registry.cohorts.get(name)
         endpoints = {e: _events(folder, e) for e in folder.endpoints()}
-        rows.append({"name": name, "title": folder.info.title, "role": str(card.role) if card else "development",
-                     "in_data": True, "patients": len(folder.patients()), "events": endpoints,
-                     "simulated": folder.info.simulated, "simulated_slides": folder.info.simulated_slides})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "title": folder.info.title,
+                "role": str(card.role) if card else "development",
+                "in_data": True,
+                "patients": len(folder.patients()),
+                "events": endpoints,
+                "simulated": folder.info.simulated,
+                "simulated_slides": folder.info.simulated_slides,
+            }
+        )
     present = {row["name"] for row in rows}
-    rows += [{"name": card.name, "title": card.title, "role": str(card.role), "in_data": False, "patients": None,
-              "events": {}, "simulated": False, "simulated_slides": False}
-             for card in registry.cohorts.values() if card.name not in present]  # fmt: skip
+    rows += [
+        {
+            "name": card.name,
+            "title": card.title,
+            "role": str(card.role),
+            "in_data": False,
+            "patients": None,
+            "events": {},
+            "simulated": False,
+            "simulated_slides": False,
+        }
+        for card in registry.cohorts.values()
+        if card.name not in present
+    ]
     return rows
 
 
@@ -68,28 +96,59 @@ def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
         events = ", ".join(f"{e} {'?' if n is None else n}" for e, n in row["events"].items())
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
-        table.add_row(*_cells(row["name"], row["title"], row["role"], row["patients"] or "", events,
-                              kind if row["in_data"] else "not in this data root"))  # fmt: skip
+        table.add_row(
+            *_cells(
+                row["name"],
+                row["title"],
+                row["role"],
+                row["patients"] or "",
+                events,
+                kind if row["in_data"] else "not in this data root",
+            )
+        )
     stdout().print(table)
 
 
 def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
     """One row per fold and split; few events or pairs are pointed out."""
     table = Table(title=f"{escape(cohort)}, {escape(scheme)} folds")
-    for column in ("fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites",
-                   "sites shared with train"):  # fmt: skip
+    for column in (
+        "fold",
+        "split",
+        "patients",
+        "events",
+        "comparable pairs",
+        "median follow-up (months)",
+        "sites",
+        "sites shared with train",
+    ):
         table.add_column(column, justify="left" if column == "split" else "right")
     for _, row in summary.iterrows():
         shared = "" if row["split"] == "train" else int(row["sites_shared"])
-        followup = "not reached" if row["median_followup"] != row["median_followup"] else f"{row['median_followup']:.1f}"
-        table.add_row(*_cells(row["fold"], row["split"], row["patients"], row["events"], f"{row['pairs']:,}", followup,
-                              row["sites"], shared), style="yellow" if row["few"] else None,
-                      end_section=row["split"] == "test")  # fmt: skip
+        followup = (
+            "not reached" if row["median_followup"] != row["median_followup"] else f"{row['median_followup']:.1f}"
+        )
+        table.add_row(
+            *_cells(
+                row["fold"],
+                row["split"],
+                row["patients"],
+                row["events"],
+                f"{row['pairs']:,}",
+                followup,
+                row["sites"],
+                shared,
+            ),
+            style="yellow" if row["few"] else None,
+            end_section=row["split"] == "test",
+        )
     stdout().print(table)
     few = summary[summary["few"]]
     if len(few):
-        warn(f"{cohort}: the test split of fold {', '.join(map(str, few['fold']))} has under {FEW_EVENTS} events or "
-             f"{FEW_PAIRS} comparable pairs; its C-index says little by itself")  # fmt: skip
+        warn(
+            f"{cohort}: the test split of fold {', '.join(map(str, few['fold']))} has under {FEW_EVENTS} events or "
+            f"{FEW_PAIRS} comparable pairs; its C-index says little by itself"
+        )
 
 
 def _cells(*values: Any) -> list[str]:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from survbench.training.objectives import Objective
 
-__all__ = ["Inputs", "Losses", "Modality", "ModelCard", "ModelGroup", "Prediction", "Stage", "SurvivalModel", "rename_state"]
+__all__ = [
+    "Inputs",
+    "Losses",
+    "Modality",
+    "ModelCard",
+    "ModelGroup",
+    "Prediction",
+    "Stage",
+    "SurvivalModel",
+    "rename_state",
+]
 
 Losses = dict[str, Tensor]
 """Named scalar terms of a loss. `total` is minimized; the others are recorded."""

@@ -58,8 +58,10 @@ class Registry:
     def add(self, section: str, name: str, entry: Any, owner: str) -> None:
         """Register one entry; a second owner of the same name is refused, naming both."""
         if (section, name) in self.owners:
-            raise BadConfig(f"{section[:-1]} '{name}' is registered twice: by {self.owners[section, name]} and by {owner}",
-                            "rename one of them")
+            raise BadConfig(
+                f"{section[:-1]} '{name}' is registered twice: by {self.owners[section, name]} and by {owner}",
+                "rename one of them",
+            )
         self.owners[section, name] = owner
         getattr(self, section)[name] = entry
 
@@ -148,7 +150,9 @@ def card_of_file(spec: str) -> ModelCard:
     module = _module(path)
     if attribute:
         return _card_of(_attribute(module, attribute, spec), f"{Path(path).resolve()}:{attribute}", None)
-    named = {n: v for n, v in vars(module).items() if isinstance(v, type) and isinstance(vars(v).get("card"), ModelCard)}
+    named = {
+        n: v for n, v in vars(module).items() if isinstance(v, type) and isinstance(vars(v).get("card"), ModelCard)
+    }
     if len(named) != 1:
         raise BadModel(f"{path} holds {len(named)} classes with a `card`, expected one", f"name it: {path}:Class")
     name, value = next(iter(named.items()))

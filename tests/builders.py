@@ -60,7 +60,9 @@ def split(patients: int = 12, width: int = 16, seed: int = 0, prefix: str = "P",
     return Split(names, time, event, expression, MemoryBags(bags))  # type: ignore[arg-type]
 
 
-def batch(sizes: Sequence[int] = (3, 1, 5), width: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+def batch(
+    sizes: Sequence[int] = (3, 1, 5), width: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Batch:
     """A batch with everything granted."""
     generator = torch.Generator().manual_seed(seed)
     patients, patches = len(sizes), sum(sizes)

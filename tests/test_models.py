@@ -10,15 +10,15 @@ import pytest
 import torch
 from builders import batch, inputs, split
 from safetensors.torch import load_file, save_file
+from survbench.evaluation.metrics import harrell
+from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from torch_geometric.data import Batch
 
 from survbench.cards import Modality, ModelCard
 from survbench.data.batches import PatientData
-from survbench.evaluation.metrics import harrell
 from survbench.model import SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit, predict_logits, seed_everything
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from survbench.training.settings import Settings
 
 CARDS = list(load_registry().models.values())
@@ -43,11 +43,16 @@ def granted(full: Batch, card: ModelCard) -> Batch:
 def alone(full: Batch, patient: int) -> Batch:
     start, stop = full.ptr[patient], full.ptr[patient + 1]
     return Batch(
-        _base_cls=PatientData, x=full.x[start:stop], pos=full.pos[start:stop], ptr=torch.tensor([0, int(stop - start)]),
-        batch=torch.zeros(int(stop - start), dtype=torch.long), sizes=(int(stop - start),),
-        expression=full.expression[patient : patient + 1], time=full.time[patient : patient + 1],
+        _base_cls=PatientData,
+        x=full.x[start:stop],
+        pos=full.pos[start:stop],
+        ptr=torch.tensor([0, int(stop - start)]),
+        batch=torch.zeros(int(stop - start), dtype=torch.long),
+        sizes=(int(stop - start),),
+        expression=full.expression[patient : patient + 1],
+        time=full.time[patient : patient + 1],
         event=full.event[patient : patient + 1],
-    )  # fmt: skip
+    )
 
 
 def fit_model(card: ModelCard, model: SurvivalModel, objective: Objective, scratch: Path, **data: object) -> None:

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PatientData", "Split", "device_batch"]
 
-_GRANTED_BY = {"x": Modality.SLIDES, "pos": Modality.SLIDES, "ptr": Modality.SLIDES, "batch": Modality.SLIDES,
-               "sizes": Modality.SLIDES, "expression": Modality.EXPRESSION}
+_GRANTED_BY = {
+    "x": Modality.SLIDES,
+    "pos": Modality.SLIDES,
+    "ptr": Modality.SLIDES,
+    "batch": Modality.SLIDES,
+    "sizes": Modality.SLIDES,
+    "expression": Modality.EXPRESSION,
+}
 
 
 def _granted(key: str) -> property:
@@ -40,8 +46,10 @@ class PatientData(Data):
             return super().__getattr__(key)
         except AttributeError:
             if key in _GRANTED_BY:
-                raise ModalityDenied(f"the model asked for `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
-                                     "declare it in the card's train_inputs or inference_inputs") from None
+                raise ModalityDenied(
+                    f"the model asked for `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
+                    "declare it in the card's train_inputs or inference_inputs",
+                ) from None
             if key in ("time", "event"):
                 raise ModalityDenied(f"the model asked for `{key}`, but predictions are made without labels") from None
             raise
@@ -118,7 +126,7 @@ class Split:
             yield self.batch(rows, granted, labels=labels, max_patches=max_patches, generator=generator)
 
     def in_order(self, granted: Collection[Modality], patch_budget: int = 65_536) -> Iterator[Batch]:
-        """All patients in order with all their patches and no labels, as many at a time as the budget of patches allows."""
+        """All patients in order with all patches and no labels, as many at a time as the budget of patches allows."""
         bags = self.bags if Modality.SLIDES in granted else None
         waiting: list[int] = []
         patches = 0

@@ -65,7 +65,7 @@ class Cohort:
     Attributes
     ----------
     patients : table indexed by patient (sorted) with `time` (months), `event` (died) and the covariates.
-    expression : (patients, genes of the pathways, in alphabetical order), rows as in `patients`; None without expression.
+    expression : (patients, genes of the pathways, alphabetical), rows as in `patients`; None without expression.
     excluded : reason -> patients who are left out, for all models alike.
     content_hash : of patients, labels, sites, expression, pathways and features; the identity of the data.
     simulated : one of `Simulated`.
@@ -106,7 +106,9 @@ class Cohort:
         """What models are built from."""
         genes = tuple(self.expression.columns) if self.expression is not None else ()
         position = {gene: i for i, gene in enumerate(genes)}
-        pathways = {name: tuple(position[g] for g in members) for name, members in self.pathways.items()} if genes else {}
+        pathways = (
+            {name: tuple(position[g] for g in members) for name, members in self.pathways.items()} if genes else {}
+        )
         return Inputs(self.bags.dim if self.bags is not None else 0, genes, pathways)
 
     @property
@@ -124,11 +126,16 @@ class Cohort:
         else:
             table = self.folder.folds(scheme)
             if table is None:
-                raise UnknownName(f"Unknown fold scheme '{scheme}' for cohort {self.name}",
-                                  f"Known: {', '.join(self.fold_schemes())}")
+                raise UnknownName(
+                    f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {', '.join(self.fold_schemes())}"
+                )
             folds = imported_folds(table, labels, f"cohort {self.name}, folds {scheme}")
-        validate(folds, self.patients.index, f"cohort {self.name}, folds {scheme}",
-                 self.sites if scheme == "site-preserving" else None)
+        validate(
+            folds,
+            self.patients.index,
+            f"cohort {self.name}, folds {scheme}",
+            self.sites if scheme == "site-preserving" else None,
+        )
         return folds
 
     def scaler(self, fold: Fold) -> ExpressionScaler | None:
@@ -143,7 +150,9 @@ class Cohort:
         expression = None
         if self.expression is not None and scaler is not None:
             expression = scaler.transform(self.expression.loc[list(members)].to_numpy())
-        return Split(tuple(members), rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool), expression, self.bags)
+        return Split(
+            tuple(members), rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool), expression, self.bags
+        )
 
 
 def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str, object] | None = None) -> Cohort:
@@ -170,15 +179,28 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
         excluded["no slides"] = tuple(sorted(set(patients.index) - set(bags.patients)))
     complete = patients.drop(index=sorted(set().union(*excluded.values()) & set(patients.index))).sort_index()
     if complete.empty:
-        raise BadLabels(f"cohort {name} has no patient with {endpoint} label and all modalities",
-                        "see `survbench data check`")
+        raise BadLabels(
+            f"cohort {name} has no patient with {endpoint} label and all modalities", "see `survbench data check`"
+        )
     pathways: dict[str, tuple[str, ...]] = {}
     if expression is not None:
         expression, pathways = _pathway_genes(expression.loc[complete.index], folder)
     info = folder.info
-    simulated = Simulated.ALL if info.simulated else Simulated.SLIDES if info.simulated_slides and bags else Simulated.NO
-    return Cohort(name, info.title, endpoint, complete, expression, pathways, bags,
-                  {reason: left for reason, left in excluded.items() if left}, simulated, folder)
+    simulated = (
+        Simulated.ALL if info.simulated else Simulated.SLIDES if info.simulated_slides and bags else Simulated.NO
+    )
+    return Cohort(
+        name,
+        info.title,
+        endpoint,
+        complete,
+        expression,
+        pathways,
+        bags,
+        {reason: left for reason, left in excluded.items() if left},
+        simulated,
+        folder,
+    )
 
 
 def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
@@ -187,17 +209,28 @@ def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.D
     pathways = {name: tuple(sorted(measured & set(genes))) for name, genes in folder.pathways().items()}
     empty = [name for name, genes in pathways.items() if not genes]
     if empty:
-        raise BadExpression(f"cohort {folder.name}: none of the genes of pathway '{empty[0]}' is in the expression table",
-                            "remove the pathway or add its genes")
+        raise BadExpression(
+            f"cohort {folder.name}: none of the genes of pathway '{empty[0]}' is in the expression table",
+            "remove the pathway or add its genes",
+        )
     genes = sorted(set().union(*pathways.values())) if pathways else sorted(measured)
     return expression[genes], pathways
 
 
-def _compare_with_card(folder: CohortFolder, endpoint: str, labels: pd.DataFrame, expected: Mapping[str, object]) -> None:
+def _compare_with_card(
+    folder: CohortFolder, endpoint: str, labels: pd.DataFrame, expected: Mapping[str, object]
+) -> None:
     events = expected.get("events")
-    found = {"patients": (expected.get("patients"), len(labels)),
-             f"{endpoint} events": (events.get(endpoint) if isinstance(events, Mapping) else None, int(labels["event"].sum()))}
+    found = {
+        "patients": (expected.get("patients"), len(labels)),
+        f"{endpoint} events": (
+            events.get(endpoint) if isinstance(events, Mapping) else None,
+            int(labels["event"].sum()),
+        ),
+    }
     for what, (stated, count) in found.items():
         if stated is not None and stated != count:
-            raise BadLabels(f"cohort {folder.name} has {count} {what}, its card expects {stated}",
-                            "check the label column's polarity, or correct the card")
+            raise BadLabels(
+                f"cohort {folder.name} has {count} {what}, its card expects {stated}",
+                "check the label column's polarity, or correct the card",
+            )

@@ -14,7 +14,17 @@ import pandas as pd
 
 from survbench.errors import BadFolds, UnknownName
 
-__all__ = ["BUILT_IN", "DEFAULT_SCHEME", "FOLDS", "Fold", "folds_hash", "imported_folds", "make_folds", "summarize", "validate"]
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_SCHEME",
+    "FOLDS",
+    "Fold",
+    "folds_hash",
+    "imported_folds",
+    "make_folds",
+    "summarize",
+    "validate",
+]
 
 DEFAULT_SCHEME = "event-stratified"
 BUILT_IN = {
@@ -60,7 +70,9 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
     groups = sites.reindex(labels.index).to_numpy(dtype=object) if scheme == "site-preserving" else None
     if groups is not None and pd.isna(groups).any():
         lacking = labels.index[pd.isna(groups)][0]
-        raise BadFolds(f"patient {lacking} has no site, which site-preserving folds need", "use --folds event-stratified")
+        raise BadFolds(
+            f"patient {lacking} has no site, which site-preserving folds need", "use --folds event-stratified"
+        )
     patients, event = labels.index.to_numpy(dtype=str), labels["event"].to_numpy(dtype=bool)
     folds = []
     for index, (rest, test) in enumerate(_partition(event, groups, _SEED)):
@@ -82,7 +94,9 @@ def imported_folds(table: pd.DataFrame, labels: pd.DataFrame, source: str) -> li
     for index, rows in enumerate(group for _, group in sorted(table.groupby("fold"), key=lambda item: int(item[0]))):
         twice = rows.loc[rows.duplicated("patient"), "patient"]
         if len(twice):
-            raise BadFolds(f"{source}: patient {twice.iloc[0]} is twice in fold {index}", "keep one row per fold and patient")
+            raise BadFolds(
+                f"{source}: patient {twice.iloc[0]} is twice in fold {index}", "keep one row per fold and patient"
+            )
         known = rows[rows["patient"].isin(labels.index)]
         split = {name: tuple(sorted(known.loc[known["split"] == name, "patient"])) for name in ("train", "val", "test")}
         if not split["val"] and split["train"]:
@@ -108,15 +122,19 @@ def validate(folds: Sequence[Fold], patients: Iterable[str], source: str, sites:
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             both = set(getattr(fold, one)) & set(getattr(fold, other))
             if both:
-                raise BadFolds(f"{source}: patient {min(both)} is in {one} and in {other} of fold {fold.index}",
-                               "a patient belongs to one split of a fold")
+                raise BadFolds(
+                    f"{source}: patient {min(both)} is in {one} and in {other} of fold {fold.index}",
+                    "a patient belongs to one split of a fold",
+                )
             if sites is not None:
                 divided = set(sites.loc[list(getattr(fold, one))]) & set(sites.loc[list(getattr(fold, other))])
                 if divided:
                     raise BadFolds(f"{source}: site {min(divided)} is in {one} and in {other} of fold {fold.index}")
         unknown, missing = set(fold.patients) - cohort, cohort - set(fold.patients)
         if unknown or missing:
-            what = f"names {min(unknown)}, who is not in the cohort" if unknown else f"leaves out patient {min(missing)}"
+            what = (
+                f"names {min(unknown)}, who is not in the cohort" if unknown else f"leaves out patient {min(missing)}"
+            )
             raise BadFolds(f"{source}: fold {fold.index} {what}", "every fold must divide the whole cohort")
     tested = [patient for fold in folds for patient in fold.test]
     if len(set(tested)) != len(tested):
@@ -141,13 +159,25 @@ def summarize(folds: Sequence[Fold], labels: pd.DataFrame, sites: pd.Series) -> 
         training_sites = set(sites.loc[list(fold.train)].dropna())
         for name, members in fold.splits().items():
             part = labels.loc[list(members)]
-            events, pairs = int(part["event"].sum()), comparable_pairs(part["time"].to_numpy(), part["event"].to_numpy())
-            rows.append({
-                "fold": fold.index, "split": name, "patients": len(part), "events": events, "pairs": pairs,
-                "median_followup": median_followup(part), "sites": sites.loc[list(members)].nunique(),
-                "sites_shared": None if name == "train" else len(set(sites.loc[list(members)].dropna()) & training_sites),
-                "few": name == "test" and (events < FEW_EVENTS or pairs < FEW_PAIRS),
-            })
+            events, pairs = (
+                int(part["event"].sum()),
+                comparable_pairs(part["time"].to_numpy(), part["event"].to_numpy()),
+            )
+            rows.append(
+                {
+                    "fold": fold.index,
+                    "split": name,
+                    "patients": len(part),
+                    "events": events,
+                    "pairs": pairs,
+                    "median_followup": median_followup(part),
+                    "sites": sites.loc[list(members)].nunique(),
+                    "sites_shared": None
+                    if name == "train"
+                    else len(set(sites.loc[list(members)].dropna()) & training_sites),
+                    "few": name == "test" and (events < FEW_EVENTS or pairs < FEW_PAIRS),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -176,8 +206,10 @@ def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> list[
 
     fewest = min(int(event.sum()), int((~event).sum()))
     if fewest < FOLDS:
-        raise BadFolds(f"{len(event)} patients with {int(event.sum())} events cannot be divided into {FOLDS} folds",
-                       f"each fold needs a death and a censored patient, so at least {FOLDS} of either")
+        raise BadFolds(
+            f"{len(event)} patients with {int(event.sum())} events cannot be divided into {FOLDS} folds",
+            f"each fold needs a death and a censored patient, so at least {FOLDS} of either",
+        )
     if groups is None:
         splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
         return list(splitter.split(np.zeros(len(event)), event))

@@ -60,8 +60,13 @@ def run_jobs(jobs: Sequence[Job], out: Path, device: torch.device, mirror: Mirro
         current = bars.add_task("", total=None, visible=False)
 
         def report(epoch: EpochReport) -> None:
-            bars.update(current, description=f"{job.title}: {epoch.stage}, validation loss {epoch.val_loss:.3f}",
-                        completed=epoch.epoch, total=epoch.epochs, visible=True)
+            bars.update(
+                current,
+                description=f"{job.title}: {epoch.stage}, validation loss {epoch.val_loss:.3f}",
+                completed=epoch.epoch,
+                total=epoch.epochs,
+                visible=True,
+            )
 
         for job in jobs:
             with _owned(job.scratch(out)) as mine:
@@ -84,8 +89,13 @@ def _attempt(job: Job, out: Path, device: torch.device, report: Any, summary: Su
         reason = str(error) if isinstance(error, SurvbenchError) else f"{type(error).__name__}: {error}"
         summary.failed.append(f"{job.title}: {reason}")
         warn(f"{job.title} failed: {reason}")
-        record = {"format": 1, "identity": job.identity, "card": job.card.public(), "error": reason,
-                  "traceback": "" if isinstance(error, SurvbenchError) else traceback.format_exc()}
+        record = {
+            "format": 1,
+            "identity": job.identity,
+            "card": job.card.public(),
+            "error": reason,
+            "traceback": "" if isinstance(error, SurvbenchError) else traceback.format_exc(),
+        }
         _write_json(job.failure(out), record)
     else:
         summary.done += 1
@@ -102,23 +112,26 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     record = _score(job, device, result)
     seconds = {"fit": trained - started, "evaluate": time.perf_counter() - trained}
     pd.DataFrame(fitted.history).to_parquet(result / "history.parquet")
-    _write_json(result / "job.json", {
-        "format": 1,
-        "id": job.id,
-        "identity": job.identity,
-        "card": job.card.public(),
-        "selected": job.origin,
-        "simulated": job.cohort.simulated,
-        "selection": {"rule": SELECTION_RULE, "split": "val", "epochs": fitted.selected},
-        "policy": POLICY,
-        "excluded": {reason: list(patients) for reason, patients in job.cohort.excluded.items()},
-        "encoder": job.cohort.bags.encoder if job.cohort.bags is not None else None,
-        "versions": package_versions(),
-        "hardware": hardware(device),
-        "memory": peak_memory(device),
-        "seconds": seconds,
-        **record,
-    })
+    _write_json(
+        result / "job.json",
+        {
+            "format": 1,
+            "id": job.id,
+            "identity": job.identity,
+            "card": job.card.public(),
+            "selected": job.origin,
+            "simulated": job.cohort.simulated,
+            "selection": {"rule": SELECTION_RULE, "split": "val", "epochs": fitted.selected},
+            "policy": POLICY,
+            "excluded": {reason: list(patients) for reason, patients in job.cohort.excluded.items()},
+            "encoder": job.cohort.bags.encoder if job.cohort.bags is not None else None,
+            "versions": package_versions(),
+            "hardware": hardware(device),
+            "memory": peak_memory(device),
+            "seconds": seconds,
+            **record,
+        },
+    )
     target = job.folder(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(result, target)
@@ -132,18 +145,31 @@ def _train(job: Job, device: torch.device, scratch: Path, result: Path, report: 
     seed_everything((job.seed, job.fold.index))
     model = _build(job, objective).to(device)
     stages = model.stages(job.card.train_inputs, job.card.inference_inputs)
-    fitted = fit(model, stages, objective, train, val, job.settings, seed=(job.seed, job.fold.index), device=device,
-                 scratch=scratch, report=report)
+    fitted = fit(
+        model,
+        stages,
+        objective,
+        train,
+        val,
+        job.settings,
+        seed=(job.seed, job.fold.index),
+        device=device,
+        scratch=scratch,
+        report=report,
+    )
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, result / "model.safetensors")
     horizon = prediction_horizon(train.time, train.event)
-    _write_json(result / "fitted.json", {
-        "genes": list(job.cohort.inputs.genes),
-        "expression_mean": [] if scaler is None else scaler.mean.tolist(),
-        "expression_scale": [] if scaler is None else scaler.scale.tolist(),
-        "objective": objective.state(),
-        "horizon": horizon,
-        "grid": prediction_grid(horizon).tolist(),
-    })
+    _write_json(
+        result / "fitted.json",
+        {
+            "genes": list(job.cohort.inputs.genes),
+            "expression_mean": [] if scaler is None else scaler.mean.tolist(),
+            "expression_scale": [] if scaler is None else scaler.scale.tolist(),
+            "objective": objective.state(),
+            "horizon": horizon,
+            "grid": prediction_grid(horizon).tolist(),
+        },
+    )
     return fitted
 
 
@@ -154,22 +180,36 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
     model = _build(job, objective)
     model.load_state_dict(load_file(result / "model.safetensors"))
     model.to(device).eval()
-    splits = {name: job.cohort.split(members, job.cohort.scaler(job.fold)) for name, members in job.fold.splits().items()}
-    logits = {name: _checked(job, predict_logits(model, split, job.card.inference_inputs, device), len(split))
-              for name, split in splits.items()}
+    splits = {
+        name: job.cohort.split(members, job.cohort.scaler(job.fold)) for name, members in job.fold.splits().items()
+    }
+    logits = {
+        name: _checked(job, predict_logits(model, split, job.card.inference_inputs, device), len(split))
+        for name, split in splits.items()
+    }
     grid, train = np.array(state["grid"]), splits["train"]
     frames = []
     for name, split in splits.items():
         curves = objective.survival(logits["train"], train.time, train.event, logits[name], grid)
-        frames.append(pd.DataFrame({
-            "patient": split.patients, "split": name, "time": split.time, "event": split.event,
-            "risk": objective.risk(logits[name]).numpy(), "survival": list(curves),
-        }))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "patient": split.patients,
+                    "split": name,
+                    "time": split.time,
+                    "event": split.event,
+                    "risk": objective.risk(logits[name]).numpy(),
+                    "survival": list(curves),
+                }
+            )
+        )
     predictions = pd.concat(frames, ignore_index=True)
     predictions.to_parquet(result / "predictions.parquet")
     metrics = score_fold(predictions, grid, state["horizon"])
-    _write_json(result / "metrics.json", {name: {"value": v.value if np.isfinite(v.value) else None, "reason": v.reason}
-                                          for name, v in metrics.items()})
+    _write_json(
+        result / "metrics.json",
+        {name: {"value": v.value if np.isfinite(v.value) else None, "reason": v.reason} for name, v in metrics.items()},
+    )
     cost = complexity(model, job.cohort.inputs, job.card.inference_inputs)
     return {
         "risk_name": objective.risk_name,
@@ -189,8 +229,10 @@ def _checked(job: Job, logits: Tensor, patients: int) -> Tensor:
     if len(logits) != patients:
         raise BadModel(f"model {job.card.name} gave {len(logits)} predictions for {patients} patients")
     if not torch.isfinite(logits).all():
-        raise BadModel(f"model {job.card.name} predicted NaN or infinity for "
-                       f"{int((~torch.isfinite(logits)).any(1).sum())} of {patients} patients")
+        raise BadModel(
+            f"model {job.card.name} predicted NaN or infinity for "
+            f"{int((~torch.isfinite(logits)).any(1).sum())} of {patients} patients"
+        )
     return logits
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from survbench.cards import CohortRole, ModelCard
 from survbench.console import warn
-from survbench.data.cohort import Cohort, load_cohort
+from survbench.data.cohort import load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadModel, UnknownName
@@ -69,7 +69,9 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                 warn(f"{what}; left out")
                 continue
             config, settings = builds[model.name]
-            make = partial(Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds))
+            make = partial(
+                Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
+            )
             jobs += [make(fold, seed) for seed in request.seeds for fold in wanted]
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
@@ -82,7 +84,9 @@ def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) 
     for pattern in patterns:
         found = pick(registry.aliases().get(pattern, pattern), root.cohorts(), "cohort")
         if pattern == "all":
-            found = [n for n in found if n not in registry.cohorts or registry.cohorts[n].role is CohortRole.DEVELOPMENT]
+            found = [
+                n for n in found if n not in registry.cohorts or registry.cohorts[n].role is CohortRole.DEVELOPMENT
+            ]
         chosen |= dict.fromkeys(found)
     return list(chosen)
 
@@ -90,7 +94,7 @@ def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) 
 def build_objective(entry: Mapping[str, Any]) -> Objective:
     """Objective of a registry entry (`target` and the settings it is built with)."""
     settings = {key: value for key, value in entry.items() if key not in ("name", "target")}
-    return import_target(entry["target"])(**settings)  # type: ignore[return-value]
+    return import_target(entry["target"])(**settings)
 
 
 def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
@@ -107,8 +111,10 @@ def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dic
     if request.preset is not None:
         preset = card.presets.get(request.preset)
         if preset is None and request.preset not in registry.presets:
-            raise UnknownName(f"Unknown preset '{request.preset}' for model {card.name}",
-                              f"Known: {', '.join([*registry.presets, *card.presets])}")
+            raise UnknownName(
+                f"Unknown preset '{request.preset}' for model {card.name}",
+                f"Known: {', '.join([*registry.presets, *card.presets])}",
+            )
         if preset is not None:
             config |= dict(preset.get("config", {}))
             training.append(preset.get("training", {}))
@@ -142,8 +148,10 @@ def _refuse_unused(overrides: Mapping[str, Any], builds: Mapping[str, tuple[dict
     known = {f.name for f in fields(Settings)} | {key for config, _ in builds.values() for key in config}
     for key in overrides:
         if key not in known:
-            raise BadConfig(f"--set {key}: no setting of that name in {', '.join(builds)} or the trainer",
-                            f"settings: {', '.join(sorted(known))}")
+            raise BadConfig(
+                f"--set {key}: no setting of that name in {', '.join(builds)} or the trainer",
+                f"settings: {', '.join(sorted(known))}",
+            )
 
 
 def _wanted(folds: Sequence[Fold], numbers: Sequence[int]) -> list[Fold]:

@@ -10,7 +10,17 @@ import survbench
 
 __all__ = ["package_versions"]
 
-_PACKAGES = ("torch", "torch-geometric", "numpy", "pandas", "scipy", "scikit-learn", "scikit-survival", "mlflow", "fvcore")
+_PACKAGES = (
+    "torch",
+    "torch-geometric",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "scikit-survival",
+    "mlflow",
+    "fvcore",
+)
 
 
 @cache

@@ -51,14 +51,23 @@ class Mirror:
         except Exception as error:  # tracking is a convenience; results are already safe
             self.enabled = False
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warn(f"MLflow at {self.uri} does not take results ({reason}); the run goes on, and the same command mirrors later")
+            warn(
+                f"MLflow at {self.uri} does not take results ({reason}); "
+                "the run goes on, and the same command mirrors later"
+            )
 
     def _write(self, job: Path) -> str:
         record = json.loads((job / "job.json").read_text(encoding="utf-8"))
         client, identity = self._connect(), record["identity"]
         name = f"{identity['model']} {identity['cohort']} fold {identity['fold']} seed {identity['seed']}"
-        tags = {"model": identity["model"], "cohort": identity["cohort"], "endpoint": identity["endpoint"],
-                "folds": identity["folds"], "job": record["id"], "simulated": record["simulated"] or "no"}
+        tags = {
+            "model": identity["model"],
+            "cohort": identity["cohort"],
+            "endpoint": identity["endpoint"],
+            "folds": identity["folds"],
+            "job": record["id"],
+            "simulated": record["simulated"] or "no",
+        }
         run = client.create_run(self._experiment_id, run_name=name, tags=tags)
         run_id = run.info.run_id
         client.log_batch(run_id, metrics=_metrics(job), params=_params(identity))
@@ -87,7 +96,7 @@ class Mirror:
 def _params(identity: dict[str, Any]) -> list[Any]:
     from mlflow.entities import Param
 
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in identity.items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
     return [Param(key, str(value)[:500]) for key, value in flat.items()]

@@ -47,7 +47,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
     """What a result was computed on."""
     return {
         "device": str(device),
-        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+        "name": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
         "precision": precision(device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),

@@ -83,8 +83,9 @@ def fit(
         assert progress.best is not None
         stage.trained.load_state_dict(progress.best)
         save_stage(scratch, stage.name, progress.best)
-        progress = Progress(index + 1, history=progress.history,
-                            selected={**progress.selected, stage.name: progress.best_epoch + 1})
+        progress = Progress(
+            index + 1, history=progress.history, selected={**progress.selected, stage.name: progress.best_epoch + 1}
+        )
         save_checkpoint(scratch, progress)
     return FitResult(progress.history, progress.selected)
 
@@ -146,8 +147,10 @@ def _train_epoch(
             terms = stage.loss(stage.predict(moved), moved, objective)
         total = terms["total"]
         if not math.isfinite(total.item()):
-            raise TrainingFailed(f"the loss of stage '{stage.name}' became {total.item()}",
-                                 "lower the learning rate (--set learning_rate=...)")
+            raise TrainingFailed(
+                f"the loss of stage '{stage.name}' became {total.item()}",
+                "lower the learning rate (--set learning_rate=...)",
+            )
         optimizer.zero_grad()
         if total.requires_grad:
             total.backward()
@@ -163,8 +166,10 @@ def validation_loss(stage: Stage, objective: Objective, val: Split, device: torc
     logits = predict_logits(stage.predict, val, granted, device)
     loss = objective.loss(logits, torch.from_numpy(val.time), torch.from_numpy(val.event)).item()
     if not math.isfinite(loss):
-        raise TrainingFailed(f"the validation loss of stage '{stage.name}' became {loss}",
-                             "lower the learning rate (--set learning_rate=...)")
+        raise TrainingFailed(
+            f"the validation loss of stage '{stage.name}' became {loss}",
+            "lower the learning rate (--set learning_rate=...)",
+        )
     return loss
 
 

@@ -34,7 +34,7 @@ class Settings:
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             lowest = 0 if key == "weight_decay" else 1 if isinstance(value, int) else 1e-12
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < lowest:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < float("inf"):
                 raise BadConfig(f"training setting {key} is {value!r}", f"it must be a number of at least {lowest}")
         if self.batch_size < 2:
             raise BadConfig(f"training setting batch_size is {self.batch_size}", "a Cox loss needs several patients")
@@ -53,11 +53,13 @@ class Settings:
         known = {f.name: f.type for f in fields(cls)}
         if set(merged) != set(known):
             wrong = sorted(set(merged) ^ set(known))[0]
-            raise BadConfig(f"training setting '{wrong}' is {'unknown' if wrong in merged else 'missing'}",
-                            f"settings: {', '.join(known)}")
+            raise BadConfig(
+                f"training setting '{wrong}' is {'unknown' if wrong in merged else 'missing'}",
+                f"settings: {', '.join(known)}",
+            )
         for key, kind in known.items():
             if kind == "int" and isinstance(merged[key], float) and merged[key].is_integer():
                 merged[key] = int(merged[key])
-            if kind == "int" and not isinstance(merged[key], int):
+            if kind == "int" and (isinstance(merged[key], bool) or not isinstance(merged[key], int)):
                 raise BadConfig(f"training setting {key} is {merged[key]!r}", "it must be a whole number")
         return cls(**merged)

@@ -93,7 +93,9 @@ def test_distillation_is_zero_exactly_for_equal_logits(one: list[float], other: 
 def test_distillation_by_hand() -> None:
     p, q = 1 / (1 + math.exp(-0.5)), 1 / (1 + math.exp(0.25))  # logits 1 and -0.5 at temperature 2
     expected = 4 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
-    assert knowledge_distillation(scalar(1.0).view(1, 1), scalar(-0.5).view(1, 1), 2.0).item() == pytest.approx(expected)
+    assert knowledge_distillation(scalar(1.0).view(1, 1), scalar(-0.5).view(1, 1), 2.0).item() == pytest.approx(
+        expected
+    )
 
 
 @given(st.lists(finite, min_size=6, max_size=6), st.floats(-3, 3))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import GENES, PATHWAYS, batch, inputs, split
+from survbench.training.objectives import Cox
 
 from amkd.attention import Attention, AttentionForm
 from amkd.model import AMKD
@@ -14,7 +15,6 @@ from survbench.cards import Modality
 from survbench.errors import BadConfig, ModalityDenied
 from survbench.model import Inputs
 from survbench.training.fit import fit
-from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
 
 BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)
@@ -36,7 +36,8 @@ def test_every_reconstruction_has_its_alternative(settings: dict[str, object]) -
 
 
 @pytest.mark.parametrize(
-    "settings", [{"alpha": 1.2}, {"alpha": -0.1}, {"tau": 0.0}, {"attention": "sparse"}, {"pooling": "max"}, {"head": [3]}]
+    "settings",
+    [{"alpha": 1.2}, {"alpha": -0.1}, {"tau": 0.0}, {"attention": "sparse"}, {"pooling": "max"}, {"head": [3]}],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(BadConfig, match="amkd"):
@@ -55,7 +56,9 @@ def test_the_teacher_is_bit_identical_before_and_after_the_second_stage(tmp_path
     settings = Settings(epochs=3, patience=3, batch_size=8, learning_rate=1e-3, weight_decay=1e-2, patches=8)
 
     def fit_stage(stages: list, folder: str) -> None:
-        fit(model, stages, Cox(), train, val, settings, seed=(0,), device=torch.device("cpu"), scratch=tmp_path / folder)
+        fit(
+            model, stages, Cox(), train, val, settings, seed=(0,), device=torch.device("cpu"), scratch=tmp_path / folder
+        )
 
     fit_stage([teacher], "teacher")
     kept = {name: value.clone() for name, value in model.teacher.state_dict().items()}

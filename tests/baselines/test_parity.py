@@ -42,8 +42,13 @@ def regenerated(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def slides(x: torch.Tensor) -> Batch:
-    return Batch(_base_cls=PatientData, x=x, ptr=torch.tensor([0, len(x)]), sizes=(len(x),),
-                 batch=torch.zeros(len(x), dtype=torch.long))  # fmt: skip
+    return Batch(
+        _base_cls=PatientData,
+        x=x,
+        ptr=torch.tensor([0, len(x)]),
+        sizes=(len(x),),
+        batch=torch.zeros(len(x), dtype=torch.long),
+    )
 
 
 def loaded(model: SurvivalModel, weights: dict[str, torch.Tensor], names: dict[str, str]) -> SurvivalModel:

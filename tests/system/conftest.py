@@ -1,0 +1,51 @@
+"""Drives the installed command in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def executable() -> str:
+    beside = Path(sys.executable).with_name("survbench")
+    found = str(beside) if beside.exists() else shutil.which("survbench")
+    assert found, "install the project first: pip install -e ."
+    return found
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The caller's environment without its survbench and MLflow settings; one thread, so that workers don't fight."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SURVBENCH_", "MLFLOW_"))}
+    clean |= {"OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+    if "SURVBENCH_TEST_CACHE" in os.environ:
+        clean["SURVBENCH_CACHE"] = os.environ["SURVBENCH_TEST_CACHE"]
+    return clean
+
+
+@pytest.fixture
+def survbench(environment: dict[str, str], tmp_path: Path) -> Command:
+    """Runs `survbench ...` in a folder of its own; `check=True` fails the test on any other code than 0."""
+
+    def command(*arguments: object, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [executable(), *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    return command

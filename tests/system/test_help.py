@@ -1,0 +1,35 @@
+"""Help is instant and teaches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from conftest import Command  # type: ignore[import-not-found]
+
+from survbench.cli import cli
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    for name, command in group.commands.items():
+        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+@pytest.mark.parametrize("path", commands(cli), ids=" ".join)
+def test_every_help_shows_an_example(path: tuple[str, ...], survbench: Command) -> None:
+    text = survbench(*path, "--help").stdout
+    assert "Examples:" in text
+    assert f"survbench {' '.join(path)}".strip() in text.split("Examples:")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from survbench.cli import cli; cli.main(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'pandas', 'numpy', 'mlflow', 'sksurv', 'torch_geometric', 'rich'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

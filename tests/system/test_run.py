@@ -1,0 +1,313 @@
+"""From a command to a leaderboard: demo data, kill and resume, models from outside, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Command, executable  # type: ignore[import-not-found]
+
+FAST = ("--set", "epochs=3", "--set", "patience=3", "--no-mlflow")
+
+MODEL_FILE = """
+import torch
+from torch import nn
+from survbench.model import Inputs, Modality, ModelCard, ModelGroup, Prediction, SurvivalModel
+
+class Linear(SurvivalModel):
+    '''One linear layer on expression.'''
+    card = ModelCard(name="NAME", title="Linear", modality=ModelGroup.OMICS,
+                     train_inputs=(Modality.EXPRESSION,), inference_inputs=(Modality.EXPRESSION,))
+
+    def __init__(self, inputs: Inputs, outputs: int, *, scale: float = 1.0):
+        super().__init__()
+        self.scale, self.head = scale, nn.Linear(len(inputs.genes), outputs)
+
+    def forward(self, batch):
+        return Prediction(self.head(batch.expression) * self.scale)
+"""
+
+
+def results(out: Path) -> dict[str, Path]:
+    return {str(p.parent.relative_to(out)): p.parent for p in sorted(out.glob("jobs/*/*/*/job.json"))}
+
+
+def rows(document: str) -> list[dict]:
+    return json.loads(document)["rows"]
+
+
+def test_a_run_ends_with_a_leaderboard_that_says_what_it_is(survbench: Command, tmp_path: Path) -> None:
+    done = survbench("run", "--model", "snn", "--cohort", "stad,crad", "--out", "out", *FAST)
+    assert "demo (simulated)" in done.stdout
+    assert "SNN" in done.stdout
+    assert "published" in done.stdout
+    board = rows(survbench("leaderboard", "--out", "out", "--format", "json").stdout)
+    measured = [row for row in board if row["source"] == "measured"]
+    assert {row["cohort"] for row in measured} == {"stad", "crad"}
+    for row in measured:
+        assert row["simulated"]
+        assert len(row["metrics"]["cindex"]["per_fold"]) == 5
+        assert 0 <= row["metrics"]["cindex"]["mean"] <= 1
+    assert len(results(tmp_path / "out")) == 10
+    again = survbench("run", "--model", "snn", "--cohort", "stad,crad", "--out", "out", *FAST)
+    assert "0 jobs done, 10 were done before" in again.stderr
+
+
+def test_a_result_can_be_traced(survbench: Command, tmp_path: Path) -> None:
+    survbench("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST)
+    (folder,) = results(tmp_path / "out").values()
+    record = json.loads((folder / "job.json").read_text())
+    assert record["selection"]["split"] == "val"
+    assert record["selection"]["epochs"]["fit"] in (1, 2, 3)
+    for key in ("cohort_hash", "code", "config", "seed", "endpoint", "task_version", "folds_hash"):
+        assert record["identity"][key] is not None
+    assert record["versions"]["torch"]
+    assert record["hardware"]["device"] == "cpu"
+    assert record["parameters"] > 0
+    assert record["fvcore_flops"] > 0
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert set(predictions["split"]) == {"train", "val", "test"}
+    assert predictions["patient"].is_unique
+    assert all(len(curve) == len(record["grid"]) for curve in predictions["survival"])
+    assert record["excluded"]
+
+
+def predictions(out: Path) -> dict[str, bytes]:
+    return {
+        name: pd.read_parquet(folder / "predictions.parquet").drop(columns="survival").to_csv().encode()
+        + b"".join(c.tobytes() for c in pd.read_parquet(folder / "predictions.parquet")["survival"])
+        for name, folder in results(out).items()
+    }
+
+
+@pytest.mark.slow
+def test_kill_9_then_the_same_command_gives_the_same_predictions(
+    survbench: Command, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    arguments = [
+        "run",
+        "--model",
+        "amkd",
+        "--cohort",
+        "crad",
+        "--fold",
+        "0,1",
+        "--set",
+        "epochs=4",
+        "--set",
+        "patience=4",
+    ]
+    survbench(*arguments, "--out", "whole", "--no-mlflow")
+    killed = 0
+    for wanted in (1, 6, 10):  # in the first job's teacher, in its student, in the second job
+        process = subprocess.Popen(
+            [executable(), *arguments, "--out", "killed", "--no-mlflow"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.time() + 120
+        while process.poll() is None and time.time() < deadline and progress(tmp_path / "killed") < wanted:
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 2
+    survbench(*arguments, "--out", "killed", "--no-mlflow")
+    assert predictions(tmp_path / "killed") == predictions(tmp_path / "whole")
+    assert not list((tmp_path / "killed" / "scratch").iterdir())
+
+
+def progress(out: Path) -> int:
+    """Roughly how many epochs have been checkpointed: 8 for each finished job, and those of the current one."""
+    import torch
+
+    epochs = 8 * len(results(out))
+    for file in out.glob("scratch/*/checkpoint.pt"):
+        try:
+            epochs += len(torch.load(file, weights_only=True)["history"])
+        except (OSError, RuntimeError, EOFError):  # replaced while we were reading
+            continue
+    return epochs
+
+
+def test_ctrl_c_loses_nothing_and_says_so(survbench: Command, tmp_path: Path, environment: dict[str, str]) -> None:
+    arguments = [
+        "run",
+        "--model",
+        "snn",
+        "--cohort",
+        "crad",
+        "--set",
+        "epochs=100",
+        "--set",
+        "patience=100",
+        "--no-mlflow",
+        "--out",
+        "out",
+    ]
+    process = subprocess.Popen(
+        [executable(), *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("out/scratch/*/checkpoint.pt")) and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing is lost" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_model_in_a_single_file_stands_on_the_leaderboard(survbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODEL_FILE.replace("NAME", "mine"))
+    survbench("run", "--model", "./mine.py,snn", "--cohort", "crad", "--out", "out", *FAST)
+    board = rows(survbench("leaderboard", "--out", "out", "--format", "json").stdout)
+    assert {row["model"] for row in board if row["source"] == "measured"} == {"mine", "snn"}
+
+
+def test_a_model_in_a_registry_file_runs_by_name(survbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODEL_FILE.replace("NAME", "mine"))
+    (tmp_path / "mine.yaml").write_text(
+        "models: {theirs: {title: Theirs, target: 'mine.py:Linear', modality: omics, train_inputs: [expression],"
+        " inference_inputs: [expression], config: {scale: 0.5}}}"
+    )
+    survbench("--registry", "mine.yaml", "run", "--model", "theirs", "--cohort", "crad", "--out", "out", *FAST)
+    board = rows(survbench("leaderboard", "--out", "out", "--format", "json").stdout)
+    assert "theirs" in {row["model"] for row in board}
+
+
+def test_a_model_in_an_installed_package_runs_by_name(survbench: Command, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "their_models-1.0.dist-info").mkdir(parents=True)
+    (site / "their_models.py").write_text(MODEL_FILE.replace("NAME", "packaged"))
+    (site / "their_models-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: their-models\nVersion: 1.0\n"
+    )
+    (site / "their_models-1.0.dist-info" / "entry_points.txt").write_text(
+        "[survbench.models]\npackaged = their_models:Linear\n"
+    )
+    listed = json.loads(survbench("models", "--json", PYTHONPATH=str(site)).stdout)
+    assert "packaged" in {model["name"] for model in listed}
+    survbench("run", "--model", "packaged", "--cohort", "crad", "--out", "out", *FAST, PYTHONPATH=str(site))
+    board = rows(survbench("leaderboard", "--out", "out", "--format", "json").stdout)
+    assert "packaged" in {row["model"] for row in board}
+
+
+def test_a_model_that_fails_is_a_row_that_says_failed(survbench: Command, tmp_path: Path) -> None:
+    broken = MODEL_FILE.replace("NAME", "broken").replace("* self.scale", "* float('nan')")
+    (tmp_path / "broken.py").write_text(broken)
+    done = survbench("run", "--model", "./broken.py,snn", "--cohort", "crad", "--out", "out", *FAST, check=False)
+    assert done.returncode == 1
+    assert "5 failed" in done.stderr
+    assert "failed" in done.stdout
+    assert "SNN" in done.stdout
+
+
+def test_a_model_that_peeks_at_expression_while_predicting_fails(survbench: Command, tmp_path: Path) -> None:
+    peeking = MODEL_FILE.replace("NAME", "peek").replace(
+        "train_inputs=(Modality.EXPRESSION,), inference_inputs=(Modality.EXPRESSION,)",
+        "train_inputs=(Modality.SLIDES, Modality.EXPRESSION), inference_inputs=(Modality.SLIDES,)",
+    )
+    (tmp_path / "peek.py").write_text(peeking)
+    done = survbench(
+        "run", "--model", "./peek.py", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST, check=False
+    )
+    assert done.returncode == 1
+    assert "not granted slides" not in done.stderr
+    assert "was not granted expression" in done.stderr
+
+
+def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Path) -> None:
+    import sqlite3
+
+    one_fold = ("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--set", "epochs=2", "--out", "out")
+    down = survbench(*one_fold, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert "the run goes on" in down.stderr
+    assert "SNN" in down.stdout
+    again = survbench(*one_fold)  # caught up with, without training again
+    assert "1 were done before" in again.stderr
+    with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+        assert database.execute("select count(*) from params where key = 'model' and value = 'snn'").fetchone() == (1,)
+        assert database.execute("select count(*) from metrics where key = 'test/cindex'").fetchone() == (1,)
+    survbench(*one_fold)
+    with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--model", "amdk"), "Did you mean 'amkd'"),
+        (("run", "--model", "snn", "--cohort", "stat"), "Did you mean 'stad'"),
+        (("run", "--model", "snn", "--cohort", "stad", "--folds", "official"), "official"),
+        (("run", "--model", "snn", "--cohort", "stad", "--endpoint", "dss"), "dss"),
+        (("run", "--model", "snn", "--cohort", "stad", "--set", "widht=3"), "widht"),
+        (("run", "--model", "snn", "--cohort", "stad", "--set", "epochs"), "key=value"),
+        (("run", "--model", "snn", "--cohort", "stad", "--set", "epochs=0"), "epochs"),
+        (("run", "--model", "snn", "--cohort", "stad", "--fold", "7"), "fold 7"),
+        (("run", "--model", "snn", "--cohort", "stad", "--preset", "best"), "best"),
+        (("run", "--model", "snn", "--cohort", "stad", "--objective", "coxx"), "Did you mean 'cox'"),
+        (("run", "--model", "snn", "--cohort", "stad", "--device", "tpu"), "tpu"),
+        (("run", "--model", "snn", "--data", "nowhere"), "nowhere"),
+        (("run", "--model", "nowhere.py"), "nowhere.py"),
+        (("run", "--model", "amkd", "--cohort", "stad", "--set", "alpha=2"), "alpha"),
+        (("--registry", "nowhere.yaml", "models"), "nowhere.yaml"),
+        (("leaderboard", "--metric", "accuracy"), "accuracy"),
+        (("data", "import", "nowhere", "--out", "x"), "nowhere"),
+        (("data", "check", "--data", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(survbench: Command, arguments: tuple[str, ...], message: str) -> None:
+    done = survbench(*arguments, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_listings_as_json_print_nothing_else(survbench: Command) -> None:
+    models = json.loads(survbench("models", "--json").stdout)
+    assert {m["name"] for m in models} >= {"abmil", "snn", "amkd"}
+    cohorts = json.loads(survbench("cohorts", "--json").stdout)
+    assert {c["name"] for c in cohorts} == {"brca", "stad", "hnsc", "crad", "cptac-hnsc"}
+    folds = json.loads(survbench("folds", "--cohort", "stad", "--json").stdout)
+    assert len(folds["stad"]) == 15
+    check = json.loads(survbench("data", "check", "--json").stdout)
+    assert check["problems"] == []
+    assert check["cohorts"]["stad"]["simulated"]
+
+
+def test_folds_of_site_preserving_show_no_shared_site(survbench: Command) -> None:
+    folds = json.loads(survbench("folds", "--cohort", "hnsc", "--folds", "site-preserving", "--json").stdout)["hnsc"]
+    assert all(row["sites_shared"] == 0 for row in folds if row["split"] != "train")
+
+
+def test_a_damaged_data_root_is_said_in_one_line(survbench: Command, tmp_path: Path) -> None:
+    survbench("data", "demo", "--out", "demo")
+    table = tmp_path / "demo" / "stad" / "patients.csv"
+    good = table.read_text()
+    for damage, message in (
+        (good + good.splitlines()[1] + "\n", "duplicate|twice"),
+        (good.replace(",0.0\n", ",2\n").replace(",0\n", ",2\n"), "event"),
+        ("", "empty|patient"),
+    ):
+        table.write_text(damage)
+        done = survbench("run", "--model", "snn", "--cohort", "stad", "--data", "demo", *FAST, check=False)
+        assert done.returncode == 2, message
+        assert "Traceback" not in done.stderr
+        assert "stad" in done.stderr
+    shutil.rmtree(tmp_path / "demo" / "stad")
+    done = survbench("run", "--model", "snn", "--cohort", "stad", "--data", "demo", *FAST, check=False)
+    assert done.returncode == 2
