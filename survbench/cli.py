@@ -379,7 +379,7 @@ def check(cohorts: tuple[str, ...], data: Path | None, as_json: bool) -> None:
 )
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @data_option
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Default: as before, at first float16.")
 @click.option("--repack", is_flag=True, help="Pack again even if nothing changed.")
 def pack(cohorts: tuple[str, ...], data: Path | None, dtype: str, repack: bool) -> None:
     """Put all bags of a cohort into one memory-mapped array. `run` does this by itself when needed."""

@@ -1,0 +1,295 @@
+"""The built-in demo root: five simulated cohorts under the real cohorts' names, with a known truth.
+
+The equations are in simulation.py; this module chooses sizes and effects, writes the data root and caches it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from survbench.console import note, track
+from survbench.data.simulation import (
+    Genome,
+    Tissue,
+    draw_expression,
+    draw_slide,
+    draw_survival,
+    make_genome,
+    make_tissue,
+    site_shift,
+    stream,
+)
+from survbench.data.writers import write_features
+from survbench.errors import BadFile
+
+__all__ = ["VERSION", "build_demo", "demo_root"]
+
+VERSION = 1
+_KEY = f"survbench demo {VERSION}"
+_STALE_SECONDS = 24 * 3600
+
+PROGRAMMES = (
+    "PROLIFERATION",
+    "HYPOXIA",
+    "IMMUNE_INFILTRATION",
+    "STROMA",
+    "ANGIOGENESIS",
+    "KERATINIZATION",
+    "DNA_REPAIR",
+    "LIPID_METABOLISM",
+    "HORMONE_RESPONSE",
+    "INTERFERON",
+    "RIBOSOME",
+    "STRESS",
+)
+TRACED = 6  # the first six can be seen in slides, the others cannot
+AGE_EFFECT, STAGE_EFFECT = 0.10, 0.15  # log hazard per 10 years, per stage
+STAGES, GRADES = ("I", "II", "III", "IV"), ("G1", "G2", "G3")
+PATCHES = 33
+LACKING = 0.025  # share of patients without expression, and the same share without slides
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a cohort.
+
+    Attributes
+    ----------
+    site_letter : first letter of its sites' codes. effects : programme -> log hazard ratio per standard deviation.
+    follow_up : median months under observation. gain, domain : scanner contrast and size of the shift that the whole
+    cohort shares, against the other cohorts.
+    """
+
+    name: str
+    title: str
+    patients: int
+    event_rate: float
+    sites: int
+    site_letter: str
+    effects: dict[int, float]
+    female: float
+    follow_up: float
+    gain: float = 1.0
+    domain: float = 0.0
+
+
+_HEAD_AND_NECK = {1: 0.7, 2: -0.6, 5: 0.5, 6: 0.75}
+RECIPES = (
+    Recipe("brca", "TCGA-BRCA", 240, 0.13, 16, "B", {0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7}, 0.99, 30.0),
+    Recipe("stad", "TCGA-STAD", 160, 0.38, 10, "S", {0: 0.6, 3: 0.7, 4: 0.55, 7: 0.75}, 0.36, 24.0),
+    Recipe("hnsc", "TCGA-HNSC", 200, 0.45, 12, "H", _HEAD_AND_NECK, 0.27, 28.0),
+    Recipe("crad", "TCGA-CRAD", 150, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
+    Recipe("cptac-hnsc", "CPTAC-HNSC", 80, 0.35, 8, "P", _HEAD_AND_NECK, 0.14, 25.0, gain=1.2, domain=0.25),
+)
+
+
+def demo_root() -> Path:
+    """The cached demo root, built on first use.
+
+    It lies in $SURVBENCH_CACHE, else $XDG_CACHE_HOME/survbench, else ~/.cache/survbench.
+    """
+    root = _cache() / f"demo-v{VERSION}"
+    if not (root / "root.json").is_file():
+        note(f"building the demo (simulated) data in {root}")
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(root)
+        _build_atomically(root, 1.0)
+    return root
+
+
+def build_demo(path: Path, scale: float = 1.0) -> Path:
+    """Build the demo root in a new folder.
+
+    Parameters
+    ----------
+    scale : multiplies the number of patients; a patient's own data do not depend on it, times and events do.
+
+    Raises
+    ------
+    BadFile : the folder exists and is not empty.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadFile(f"{path} exists already, the demo is written to a new folder", "name another folder or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note(f"building the demo (simulated) data in {path}")
+    _build_atomically(path, scale)
+    return path
+
+
+def _cache() -> Path:
+    if chosen := os.environ.get("SURVBENCH_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "survbench"
+
+
+def _remove_stale(root: Path) -> None:
+    """Remains of builds that were killed; younger ones may belong to a process that is building right now."""
+    for left in root.parent.glob(f".{root.name}.*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _build_atomically(root: Path, scale: float) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
+    try:
+        _build(scratch, scale)
+        try:
+            os.replace(scratch, root)
+        except OSError:
+            # another process was faster; what it built is the same
+            if not (root / "root.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _build(root: Path, scale: float) -> None:
+    genome = make_genome(PROGRAMMES, key=_KEY)
+    tissue = make_tissue(TRACED, key=_KEY)
+    for recipe in RECIPES:
+        folder = root / recipe.name
+        folder.mkdir()
+        people = _People(recipe, max(10, round(recipe.patients * scale)))
+        _write_json(folder / "cohort.json", _card(recipe))
+        _write_csv(folder / "patients.csv", people.table)
+        _write_truth(folder, people, genome)
+        _write_expression(folder, people, genome)
+        _write_slides(folder, people, tissue)
+    _write_json(root / "root.json", {"format": 1, "name": "demo", "simulated": True})
+
+
+class _People:
+    """Patients of a cohort: identifiers, covariates, programmes, outcome."""
+
+    def __init__(self, recipe: Recipe, count: int) -> None:
+        self.recipe = recipe
+        codes = [f"{recipe.site_letter}{i}" for i in "ABCDEFGHJKLMNPQRSTUVWXYZ"[: recipe.sites]]
+        sizes = 1 / np.arange(1, recipe.sites + 1) ** 0.7
+        streams = [stream(_KEY, recipe.name, i) for i in range(count)]
+        self.programmes = np.round([rng.standard_normal(len(PROGRAMMES)) for rng in streams], 4)
+        self.sites = [str(rng.choice(codes, p=sizes / sizes.sum())) for rng in streams]
+        self.names = [f"DEMO-{site}-{i + 1:04d}" for i, site in enumerate(self.sites)]
+        age = np.array([np.clip(round(62 + 11 * rng.standard_normal()), 25, 90) for rng in streams])
+        stage = np.array([rng.choice(4, p=(0.2, 0.35, 0.3, 0.15)) for rng in streams])
+        effects = np.array([recipe.effects.get(k, 0.0) for k in range(len(PROGRAMMES))])
+        covariates = AGE_EFFECT * (age - 62) / 10 + STAGE_EFFECT * (stage - 1.4)
+        self.log_hazard = self.programmes @ effects + covariates
+        seen = np.arange(len(PROGRAMMES)) < TRACED
+        self.log_hazard_in_slides = self.programmes[:, seen] @ effects[seen]
+        self.months, self.event = draw_survival(
+            streams, self.log_hazard, round(recipe.event_rate * count), recipe.follow_up
+        )
+        chance = np.array([rng.random(5) for rng in streams])
+        self.lacks_expression, self.lacks_slides = chance[:, 0] < LACKING, chance[:, 1] > 1 - LACKING
+        self.table = pd.DataFrame(
+            {
+                "patient": self.names,
+                "site": self.sites,
+                "age": age.astype(int),
+                "sex": np.where(chance[:, 2] < recipe.female, "F", "M"),
+                "stage": np.where(chance[:, 3] < 0.04, "", np.array(STAGES)[stage]),
+                "grade": np.array(GRADES)[np.minimum(2, (3 * chance[:, 4]).astype(int))],
+                "os_months": self.months,
+                "os_event": self.event.astype(int),
+            }
+        ).sort_values("patient")
+
+
+def _card(recipe: Recipe) -> dict[str, object]:
+    return {
+        "format": 1,
+        "name": recipe.name,
+        "title": recipe.title,
+        "source": "survbench demo, simulated",
+        "simulated": True,
+        "simulated_slides": True,
+        "notes": [f"every patient is invented; only the name and the share of events are those of {recipe.title}"],
+    }
+
+
+def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
+    names = [f"programme_{k}" for k in range(len(PROGRAMMES))]
+    table = pd.DataFrame(people.programmes, columns=names)
+    table.insert(0, "true_log_hazard", np.round(people.log_hazard, 6))
+    table.insert(0, "patient", people.names)
+    _write_csv(folder / "truth.csv", table.sort_values("patient"))
+    effects = people.recipe.effects
+    _write_json(
+        folder / "truth.json",
+        {
+            "oracle_cindex": _harrell(people, people.log_hazard),
+            "oracle_cindex_slides": _harrell(people, people.log_hazard_in_slides),
+            "programmes": {
+                name: {
+                    "name": PROGRAMMES[k],
+                    "log_hazard_ratio": effects.get(k, 0.0),
+                    "pathways": [p for p, driver in genome.drivers.items() if driver == k],
+                }
+                for k, name in enumerate(names)
+            },
+            "prognostic": [names[k] for k in sorted(effects)],
+            "traced": names[:TRACED],
+            "covariates": {"age_per_10_years": AGE_EFFECT, "per_stage": STAGE_EFFECT},
+        },
+    )
+
+
+def _harrell(people: _People, risk: np.ndarray) -> float:
+    from sksurv.metrics import concordance_index_censored
+
+    return round(float(concordance_index_censored(people.event, people.months, risk)[0]), 6)
+
+
+def _write_expression(folder: Path, people: _People, genome: Genome) -> None:
+    recipe, count = people.recipe, len(genome.genes)
+    domain = site_shift(2 * recipe.domain, count, _KEY, recipe.name, "expression")
+    rows = {}
+    for name, site, programmes, lacks in zip(
+        people.names, people.sites, people.programmes, people.lacks_expression, strict=True
+    ):
+        if not lacks:
+            shift = domain + site_shift(0.25, count, _KEY, recipe.name, site, "expression")
+            rows[name] = draw_expression(stream(_KEY, recipe.name, name, "expression"), genome, programmes, shift)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes)).sort_index()
+    table.rename_axis("patient").to_parquet(folder / "expression.parquet")
+    lines = ["\t".join((name, "simulated", *genes)) for name, genes in genome.pathways.items()]
+    (folder / "pathways.gmt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_slides(folder: Path, people: _People, tissue: Tissue) -> None:
+    recipe = people.recipe
+    domain = site_shift(recipe.domain, tissue.width, _KEY, recipe.name, "slides")
+    rows = []
+    patients = list(zip(people.names, people.sites, people.programmes, people.lacks_slides, strict=True))
+    for name, site, programmes, lacks in track(patients, f"Simulating {recipe.name}"):
+        if lacks:
+            continue
+        shift = domain + site_shift(0.15, tissue.width, _KEY, recipe.name, site, "slides")
+        slides = stream(_KEY, recipe.name, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
+        for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
+            features, coords = draw_slide(
+                stream(_KEY, recipe.name, slide), tissue, programmes[:TRACED],
+                patches=PATCHES, shift=shift, gain=recipe.gain,
+            )  # fmt: skip
+            file = write_features(folder / "features", slide, features, coords, "trident")
+            rows.append((name, slide, file.relative_to(folder).as_posix()))
+    _write_csv(folder / "slides.csv", pd.DataFrame(sorted(rows), columns=["patient", "slide", "file"]))
+
+
+def _write_csv(file: Path, table: pd.DataFrame) -> None:
+    table.to_csv(file, index=False, lineterminator="\n")
+
+
+def _write_json(file: Path, document: dict[str, object]) -> None:
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,361 @@
+"""The layout of a data root, and the validated reading of what is in it.
+
+ROOT/root.json, and per cohort: cohort.json, patients.csv, slides.csv, expression.parquet, pathways.gmt, folds/, packed/.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.errors import BadExpression, BadFile, BadFolds, BadLabels, MissingFile, UnknownName
+
+__all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot", "read_gmt", "read_table"]
+
+FORMAT = 1
+COVARIATES = ("site", "age", "sex", "stage", "grade")
+FOLD_COLUMNS = ("fold", "patient", "split")
+DROP_INVALID = "correct the table, or import with `survbench data import --drop-invalid` to leave such labels out"
+
+
+@dataclass(frozen=True)
+class CohortInfo:
+    """What cohort.json says.
+
+    Attributes
+    ----------
+    simulated : everything is invented. simulated_slides : the slide features are.
+    """
+
+    name: str
+    title: str = ""
+    source: str = ""
+    simulated: bool = False
+    simulated_slides: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CohortContent:
+    """A cohort about to be written.
+
+    Attributes
+    ----------
+    patients : columns patient, site, age, sex, stage, grade, `<endpoint>_months`, `<endpoint>_event`.
+    slides : columns patient, slide, file. folds : scheme -> table (fold, patient, split).
+    """
+
+    info: CohortInfo
+    patients: pd.DataFrame
+    slides: pd.DataFrame
+    expression: pd.DataFrame | None = None
+    pathways: Mapping[str, list[str]] = field(default_factory=dict)
+    folds: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+class DataRoot:
+    """A folder of cohorts."""
+
+    def __init__(self, path: Path, name: str, simulated: bool) -> None:
+        self.path, self.name, self.simulated = path, name, simulated
+
+    @classmethod
+    def open(cls, path: Path) -> DataRoot:
+        """Open an existing root.
+
+        Raises
+        ------
+        MissingFile : there is none.
+        """
+        path = Path(path)
+        if not (path / "root.json").is_file():
+            what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
+            raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
+        about = _read_json(path / "root.json")
+        return cls(path, str(about.get("name", path.name)), bool(about.get("simulated", False)))
+
+    @classmethod
+    def create(cls, path: Path, simulated: bool = False) -> DataRoot:
+        """Open a root, made first when there is none."""
+        path = Path(path)
+        if not (path / "root.json").exists():
+            path.mkdir(parents=True, exist_ok=True)
+            about = {"format": FORMAT, "name": path.resolve().name, "simulated": simulated}
+            (path / "root.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        return cls.open(path)
+
+    def cohorts(self) -> list[str]:
+        """Names of the cohorts, sorted."""
+        return sorted(file.parent.name for file in self.path.glob("*/cohort.json") if file.parent.name[0] != ".")
+
+    def cohort(self, name: str) -> CohortFolder:
+        """A cohort by name."""
+        if name not in self.cohorts():
+            close = difflib.get_close_matches(name, self.cohorts(), n=1)
+            hint = f"Did you mean '{close[0]}'?" if close else f"It has: {', '.join(self.cohorts()) or 'none'}"
+            raise UnknownName(f"Unknown cohort '{name}' in data root {self.path}", hint)
+        return CohortFolder(self.path / name)
+
+    def write(self, content: CohortContent, *, overwrite: bool = False) -> CohortFolder:
+        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept."""
+        target = self.path / content.info.name
+        if target.exists() and not overwrite:
+            raise BadFile(f"cohort {content.info.name} is already in {self.path}", "add --overwrite to replace it")
+        scratch = self.path / f".{content.info.name}.{os.getpid()}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        _write_cohort(scratch, content)
+        if target.exists():
+            if (target / "features").exists():
+                os.rename(target / "features", scratch / "features")
+            shutil.rmtree(target)
+        os.rename(scratch, target)
+        return CohortFolder(target)
+
+
+@dataclass(frozen=True)
+class CohortFolder:
+    """One cohort of a root; every table is checked when it is read."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def info(self) -> CohortInfo:
+        about = _read_json(self.path / "cohort.json")
+        about["notes"] = tuple(about.get("notes", ()))
+        return CohortInfo(**{key: about[key] for key in CohortInfo.__dataclass_fields__ if key in about})
+
+    def patients(self) -> pd.DataFrame:
+        """All patients, indexed by patient, sorted, every value still text (blank = unknown).
+
+        Raises
+        ------
+        BadLabels : no patients, or one twice.
+        """
+        file = self.path / "patients.csv"
+        table = read_table(file)
+        if "patient" not in table.columns or table.empty:
+            raise BadLabels(f"{file} has no patients", "import the cohort again")
+        twice = table.loc[table["patient"].duplicated(), "patient"]
+        if len(twice):
+            raise BadLabels(f"{file}: duplicate patient {twice.iloc[0]}", "keep one row per patient")
+        return table.set_index("patient").sort_index().reindex(columns=_with_covariates(table))
+
+    def endpoints(self) -> list[str]:
+        """Outcomes that the cohort has labels for."""
+        columns = set(self.patients().columns)
+        return sorted(
+            c.removesuffix("_months") for c in columns if c.endswith("_months") and f"{c[:-7]}_event" in columns
+        )
+
+    def labels(self, endpoint: str) -> pd.DataFrame:
+        """time (months) and event (True = died) of the patients whose label is not blank, indexed by patient.
+
+        Raises
+        ------
+        UnknownName : no such endpoint.
+        BadLabels : half a label, a time that is not positive, an event that is not 0 or 1.
+        """
+        if endpoint not in self.endpoints():
+            raise UnknownName(
+                f"cohort {self.name} has no endpoint '{endpoint}'", f"It has: {', '.join(self.endpoints()) or 'none'}"
+            )
+        table = self.patients()
+        labels = table.loc[:, [f"{endpoint}_months", f"{endpoint}_event"]].set_axis(["time", "event"], axis=1)
+        labels = labels[(labels != "").any(axis=1)]
+        problems = label_problems(labels)
+        if problems:
+            patient, problem = next(iter(problems.items()))
+            raise BadLabels(f"cohort {self.name}, endpoint {endpoint}: patient {patient} {problem}", DROP_INVALID)
+        return pd.DataFrame(
+            {"time": labels["time"].astype(np.float64), "event": labels["event"].astype(np.float64).astype(bool)}
+        )
+
+    def slides(self) -> pd.DataFrame:
+        """patient, slide, file (absolute Path, or None where no feature file is known)."""
+        file = self.path / "slides.csv"
+        table = read_table(file) if file.exists() else pd.DataFrame(columns=["patient", "slide", "file"])
+        if list(table.columns) != ["patient", "slide", "file"]:
+            raise BadFile(f"{file} has the columns {list(table.columns)}, expected patient, slide, file")
+        table["file"] = pd.Series([self.path / f if f else None for f in table["file"]], table.index, dtype=object)
+        return table
+
+    def expression(self) -> pd.DataFrame | None:
+        """(patients, genes) float32, both unique and finite; None without expression.
+
+        Raises
+        ------
+        BadExpression : NaN, a patient or a gene twice.
+        """
+        file = self.path / "expression.parquet"
+        if not file.exists():
+            return None
+        try:
+            table = pd.read_parquet(file)
+        except Exception as error:
+            raise BadFile(f"{file} cannot be read: {type(error).__name__}", "import the cohort again") from None
+        check_expression(table, str(file))
+        return table.astype(np.float32)
+
+    def pathways(self) -> dict[str, list[str]]:
+        """Name -> genes; empty without pathways."""
+        file = self.path / "pathways.gmt"
+        return read_gmt(file) if file.exists() else {}
+
+    def fold_schemes(self) -> list[str]:
+        """Imported fold schemes."""
+        return sorted(file.stem for file in (self.path / "folds").glob("*.csv"))
+
+    def folds(self, scheme: str) -> pd.DataFrame | None:
+        """Table (fold, patient, split) of an imported scheme; None where there is none."""
+        file = self.path / "folds" / f"{scheme}.csv"
+        if scheme not in self.fold_schemes():
+            return None
+        table = read_table(file)
+        if list(table.columns) != list(FOLD_COLUMNS):
+            raise BadFolds(f"{file} has the columns {list(table.columns)}, expected {', '.join(FOLD_COLUMNS)}")
+        wrong = table[~table["split"].isin(["train", "val", "test"]) | ~table["fold"].str.fullmatch(r"\d+")]
+        if len(wrong):
+            raise BadFolds(
+                f"{file}: patient {wrong['patient'].iloc[0]} has the fold '{wrong['fold'].iloc[0]}' and the "
+                f"split '{wrong['split'].iloc[0]}'",
+                "folds are numbers, splits are train, val or test",
+            )
+        return table
+
+    def write_slides(self, slides: pd.DataFrame, **changes: Any) -> None:
+        """Replace slides.csv (patient, slide, file as text) and fields of cohort.json."""
+        _replace(self.path / "slides.csv", slides.to_csv(index=False, lineterminator="\n"))
+        about = {"format": FORMAT, **asdict(self.info), **changes}
+        _replace(self.path / "cohort.json", json.dumps(about, indent=1) + "\n")
+
+
+def label_problems(labels: pd.DataFrame) -> dict[str, str]:
+    """Patient -> what is wrong with the label; columns time and event as text, indexed by patient."""
+    time = pd.to_numeric(labels["time"].replace("", np.nan), errors="coerce")
+    event = pd.to_numeric(labels["event"].replace("", np.nan), errors="coerce")
+    problems = {}
+    for patient in labels.index[~((time > 0) & np.isfinite(time)) | ~event.isin([0, 1])]:
+        months, died = labels.loc[patient, "time"], labels.loc[patient, "event"]
+        if "" in (months, died):
+            problems[str(patient)] = f"has half a label (time '{months}', event '{died}')"
+        elif not (time[patient] > 0 and np.isfinite(time[patient])):
+            problems[str(patient)] = f"has time {months}, expected a positive number of months"
+        else:
+            problems[str(patient)] = f"has event {died}, expected 0 (censored) or 1 (died)"
+    return problems
+
+
+def check_expression(table: pd.DataFrame, source: str) -> None:
+    """Refuse NaN, infinity, and patients or genes that are there twice."""
+    for kind, names in (("patient", table.index), ("gene", table.columns)):
+        twice = names[names.duplicated()]
+        if len(twice):
+            raise BadExpression(f"{source}: {kind} {twice[0]} is there twice", f"keep one entry per {kind}")
+    bad = ~np.isfinite(table.to_numpy(np.float64))
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise BadExpression(
+            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {table.iat[row, column]} "
+            f"({int(bad.sum())} such values)",
+            "expression must be finite; leave the gene or the patient out",
+        )
+
+
+def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
+    """A table in which every value is text and blanks are empty text, so that identifiers keep their zeros.
+
+    Raises
+    ------
+    MissingFile, BadFile : it is not there, empty, or no table.
+    """
+    try:
+        return pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise MissingFile(f"{file} does not exist") from None
+    except pd.errors.EmptyDataError:
+        raise BadFile(f"{file} is empty") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise BadFile(f"{file} is not a table: {error}") from None
+
+
+def read_gmt(file: Path) -> dict[str, list[str]]:
+    """Pathways of a GMT file: name, description, genes, separated by tabs.
+
+    Raises
+    ------
+    BadExpression : a pathway twice, or without genes.
+    """
+    pathways: dict[str, list[str]] = {}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise MissingFile(f"pathway file {file} does not exist") from None
+    except UnicodeDecodeError:
+        raise BadFile(f"pathway file {file} is not text") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, *rest = line.split("\t")
+        genes = [gene.strip() for gene in rest[1:] if gene.strip()]
+        if name in pathways or not genes:
+            problem = "is there twice" if name in pathways else "has no genes"
+            raise BadExpression(f"{file}, line {number}: pathway '{name}' {problem}")
+        pathways[name] = list(dict.fromkeys(genes))
+    return pathways
+
+
+def _with_covariates(table: pd.DataFrame) -> list[str]:
+    rest = [c for c in table.columns if c not in ("patient", *COVARIATES)]
+    return [*(c for c in COVARIATES if c in table.columns), *rest]
+
+
+def _write_cohort(folder: Path, content: CohortContent) -> None:
+    folder.mkdir(parents=True)
+    text = {"index": False, "lineterminator": "\n"}
+    content.patients.sort_values("patient").to_csv(folder / "patients.csv", **text)  # type: ignore[call-overload]
+    content.slides.to_csv(folder / "slides.csv", **text)  # type: ignore[call-overload]
+    if content.expression is not None:
+        content.expression.rename_axis("patient").sort_index().astype(np.float32).to_parquet(
+            folder / "expression.parquet"
+        )
+    if content.pathways:
+        with (folder / "pathways.gmt").open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+            writer.writerows([name, "", *sorted(genes)] for name, genes in content.pathways.items())
+    for scheme, table in content.folds.items():
+        (folder / "folds").mkdir(exist_ok=True)
+        ordered = table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
+        ordered.to_csv(folder / "folds" / f"{scheme}.csv", **text)
+    about = {"format": FORMAT, **asdict(content.info)}
+    (folder / "cohort.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadFile(f"{file} cannot be read: {error}", "import the data again") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise BadFile(f"{file} is not of format {FORMAT}", "it was written by another version; import the data again")
+    return about
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)

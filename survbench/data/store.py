@@ -1,0 +1,224 @@
+"""All bags of a cohort in one memory-mapped array, packed once, slide by slide.
+
+packed/features.bin (patches x width), coords.bin (patches x 2 float32), index.csv (patient, slide, start, stop), store.json.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.console import track
+from survbench.data.features import SlideFeatures, read_features
+from survbench.data.root import CohortFolder, read_table
+from survbench.errors import BadFeatures, BadFile, MissingFile
+
+__all__ = ["BagStore", "pack"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BagStore:
+    """Packed bags, opened without reading them.
+
+    Attributes
+    ----------
+    content_hash : of patients, slides, features as stored, and coordinates; not of the files they came from.
+    """
+
+    folder: Path
+    dim: int
+    dtype: str
+    patches: int
+    content_hash: str
+    encoder: str | None
+    simulated: bool
+
+    @classmethod
+    def open(cls, folder: Path) -> BagStore:
+        """Open what `pack` wrote.
+
+        Raises
+        ------
+        BadFile : it is damaged or of another version.
+        """
+        about = _about(folder)
+        if about is None:
+            raise BadFile(f"packed features in {folder} cannot be read", "pack again: survbench data pack --repack")
+        store = cls(
+            folder, *(about[key] for key in ("dim", "dtype", "patches", "content_hash", "encoder", "simulated"))
+        )
+        expected = store.patches * store.dim * np.dtype(store.dtype).itemsize
+        if (folder / "features.bin").stat().st_size != expected:
+            raise BadFile(f"{folder / 'features.bin'} is not {expected} bytes long", "pack again: --repack")
+        return store
+
+    @cached_property
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        index = read_table(self.folder / "index.csv").astype({"start": int, "stop": int})
+        spans = index.groupby("patient").agg(start=("start", "min"), stop=("stop", "max"))
+        return {str(p): (int(r.start), int(r.stop)) for p, r in spans.iterrows() if r.stop > r.start}
+
+    @property
+    def patients(self) -> list[str]:
+        """Patients with at least one patch, sorted."""
+        return sorted(self._spans)
+
+    def span(self, patient: str) -> tuple[int, int]:
+        """First row of a patient's bag and the one after its last."""
+        return self._spans[patient]
+
+    def size(self, patient: str) -> int:
+        """Patches in a patient's bag."""
+        start, stop = self._spans[patient]
+        return stop - start
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(patches, width), memory-mapped."""
+        return _mapped(self.folder / "features.bin", self.dtype, (self.patches, self.dim))
+
+    @cached_property
+    def coords(self) -> np.ndarray:
+        """(patches, 2) float32 in units of a patch's edge, memory-mapped."""
+        return _mapped(self.folder / "coords.bin", "float32", (self.patches, 2))
+
+
+def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False) -> BagStore:
+    """Pack a cohort's feature files, unless that is done and no file has changed since.
+
+    One slide is in memory at a time. The result appears by one rename; of two processes one packs and the other waits.
+
+    Parameters
+    ----------
+    dtype : float16 or float32; by default what was chosen last time, at first float16.
+
+    Raises
+    ------
+    MissingFile : a feature file, or all of them. BadFeatures : widths or encoders differ, or values do not fit float16.
+    """
+    slides = folder.slides()
+    slides = slides[slides["file"].notna()].sort_values("patient", kind="stable")
+    if slides.empty:
+        raise MissingFile(f"cohort {folder.name} has no feature files", "import it with --slides FOLDER")
+    target = folder.path / "packed"
+    with _only_one(folder.path / ".packing"):
+        about = _about(target)
+        chosen = dtype or (about["dtype"] if about else "float16")
+        fingerprint = _fingerprint(slides, chosen)
+        if about is None or repack or about["fingerprint"] != fingerprint:
+            scratch = folder.path / ".packing.scratch"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            _write(scratch, folder.name, slides, np.dtype(chosen), fingerprint)
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(scratch, target)
+    return BagStore.open(target)
+
+
+def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], fingerprint: str) -> None:
+    digest, rows, start = hashlib.sha256(), [], 0
+    first: tuple[Path, SlideFeatures] | None = None
+    simulated = False
+    with (scratch / "features.bin").open("wb") as features, (scratch / "coords.bin").open("wb") as coords:
+        for row in track(slides.itertuples(), f"Packing {cohort}", total=len(slides)):
+            slide = read_features(row.file)
+            simulated |= slide.simulated
+            if len(slide.features):
+                first = first or (row.file, slide)
+                _same_kind(first[0], first[1], row.file, slide)
+            values = np.ascontiguousarray(_cast(slide.features, dtype, row.file))
+            places = np.ascontiguousarray(slide.coords, np.float32)
+            features.write(values.tobytes())
+            coords.write(places.tobytes())
+            digest.update(f"{row.patient}\t{row.slide}\t{values.shape}\n".encode())
+            digest.update(values.tobytes())
+            digest.update(places.tobytes())
+            rows.append((row.patient, row.slide, start, start + len(values)))
+            start += len(values)
+    if first is None:
+        raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
+    pd.DataFrame(rows, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
+    about = {
+        "format": FORMAT,
+        "dim": first[1].features.shape[1],
+        "dtype": dtype.name,
+        "patches": start,
+        "content_hash": digest.hexdigest(),
+        "encoder": first[1].encoder,
+        "simulated": simulated,
+        "fingerprint": fingerprint,
+    }
+    (scratch / "store.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _same_kind(one: Path, first: SlideFeatures, other: Path, slide: SlideFeatures) -> None:
+    if first.features.shape[1] != slide.features.shape[1]:
+        raise BadFeatures(
+            f"{one} has features of width {first.features.shape[1]}, {other} of width {slide.features.shape[1]}",
+            "one cohort has features of one encoder",
+        )
+    if first.encoder and slide.encoder and first.encoder != slide.encoder:
+        raise BadFeatures(
+            f"{one} has features of {first.encoder}, {other} of {slide.encoder}",
+            "one cohort has features of one encoder",
+        )
+
+
+def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = features.astype(dtype)
+    if not np.isfinite(values).all():
+        raise BadFeatures(
+            f"{file} has features up to {np.abs(features).max():.3g}, too large for {dtype.name}",
+            "pack with --dtype float32",
+        )
+    return values
+
+
+def _fingerprint(slides: pd.DataFrame, dtype: str) -> str:
+    """Changes when a feature file is added, removed, replaced or touched."""
+    digest = hashlib.sha256(dtype.encode())
+    for row in slides.itertuples():
+        try:
+            status = Path(row.file).stat()
+        except FileNotFoundError:
+            raise MissingFile(
+                f"feature file {row.file} of patient {row.patient} does not exist",
+                "restore it, or import again with --slides FOLDER --overwrite",
+            ) from None
+        digest.update(f"{row.patient}\t{row.slide}\t{row.file}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    try:
+        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) and about.get("format") == FORMAT else None
+
+
+def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
+    return np.memmap(file, np.dtype(dtype), "r", shape=shape)
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """A lock that the system frees when its holder is killed."""
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,260 @@
+"""Statistics of one fold's predictions, through scikit-survival; what is undefined is NaN with a reason.
+
+Nothing here looks at a model. The censoring distribution always comes from training patients (protocol rules 3, 11, 12).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "METRICS",
+    "Concordance",
+    "Metric",
+    "Value",
+    "dynamic_auc",
+    "harrell",
+    "integrated_brier",
+    "pooled_within_folds",
+    "prediction_grid",
+    "prediction_horizon",
+    "score_fold",
+    "uno",
+]
+
+GRID_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Metric:
+    """title, what it means, and whether a larger value is better (None: it is a count)."""
+
+    title: str
+    meaning: str
+    larger_is_better: bool | None
+
+
+METRICS = {
+    "cindex": Metric("C-index", "Harrell's C: share of comparable pairs in the right order", True),
+    "uno_c": Metric("Uno's C", "C weighted by the training patients' censoring, up to the horizon", True),
+    "ibs": Metric("IBS", "integrated Brier score of the survival curve up to the horizon", False),
+    "auc": Metric("AUC(t)", "time-dependent AUC, mean over the grid up to the horizon", True),
+    "comparable_pairs": Metric("pairs", "comparable pairs behind Harrell's C", None),
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric; NaN comes with its reason."""
+
+    value: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """Harrell's C with what it was counted from.
+
+    Attributes
+    ----------
+    comparable : pairs compared. concordant : pairs in the right order. tied : comparable pairs of equal risk, half right.
+    """
+
+    value: float
+    comparable: int = 0
+    concordant: int = 0
+    tied: int = 0
+    reason: str = ""
+
+
+def harrell(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> Concordance:
+    """Harrell's concordance index (Harrell et al. 1982).
+
+    Parameters
+    ----------
+    time, event, risk : (patients,), months, True = died, higher = worse. Risks within 1e-8 of each other count as tied.
+    """
+    from sksurv.metrics import concordance_index_censored
+
+    time, event, risk = _arrays(time, event, risk)
+    reason = _unusable(event, risk)
+    if reason:
+        return Concordance(math.nan, reason=reason)
+    try:
+        value, concordant, discordant, tied, _ = concordance_index_censored(event, time, risk)
+    except ValueError:  # scikit-survival has its own error for this, of this kind
+        return Concordance(math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died")
+    pairs = int(concordant + discordant + tied)
+    if pairs == 0:
+        return Concordance(math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died")
+    return Concordance(float(value), pairs, int(concordant), int(tied))
+
+
+def uno(
+    train_time: np.ndarray,
+    train_event: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    risk: np.ndarray,
+    horizon: float,
+) -> Value:
+    """Uno's concordance index truncated at the horizon (Uno et al. 2011)."""
+    from sksurv.metrics import concordance_index_ipcw
+
+    time, event, risk = _arrays(time, event, risk)
+    reason = _unusable(event, risk)
+    if not reason and not (event & (time < horizon)).any():
+        reason = f"nobody died before the horizon of {horizon:.1f} months"
+    if reason:
+        return Value(math.nan, reason)
+    try:
+        value = concordance_index_ipcw(_outcome(train_time, train_event), _outcome(time, event), risk, tau=horizon)[0]
+    except ValueError as error:
+        return Value(math.nan, _one_line(error))
+    return Value(float(value)) if math.isfinite(value) else Value(math.nan, "no comparable pair before the horizon")
+
+
+def integrated_brier(
+    train_time: np.ndarray,
+    train_event: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    survival: np.ndarray,
+    grid: np.ndarray,
+) -> Value:
+    """Integrated Brier score over the grid (Graf et al. 1999), as far as the test follow-up reaches.
+
+    Parameters
+    ----------
+    survival : (patients, times of the grid), probabilities.
+    """
+    from sksurv.metrics import integrated_brier_score
+
+    usable = _inside(time, train_time, grid)
+    if usable.sum() < 2:
+        return Value(math.nan, "the test follow-up covers fewer than two times of the grid")
+    if not np.isfinite(survival).all():
+        return Value(math.nan, "the survival curve is NaN for some patient")
+    try:
+        value = integrated_brier_score(
+            _outcome(train_time, train_event), _outcome(time, event), survival[:, usable], grid[usable]
+        )
+    except ValueError as error:
+        return Value(math.nan, _one_line(error))
+    return Value(float(value)) if math.isfinite(value) else Value(math.nan, "the censoring weights are not finite")
+
+
+def dynamic_auc(
+    train_time: np.ndarray,
+    train_event: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    risk: np.ndarray,
+    times: np.ndarray,
+) -> Value:
+    """Mean of the cumulative/dynamic AUC over the times at which somebody has died and somebody is still observed."""
+    from sksurv.metrics import cumulative_dynamic_auc
+
+    time, event, risk = _arrays(time, event, risk)
+    reason = _unusable(event, risk)
+    if reason:
+        return Value(math.nan, reason)
+    usable = _inside(time, train_time, times) & (times >= time[event].min())
+    if not usable.any():
+        return Value(math.nan, "at no time of the grid has somebody died while another is still observed")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # an undefined time is NaN, which is answered below
+            _, mean = cumulative_dynamic_auc(
+                _outcome(train_time, train_event), _outcome(time, event), risk, times[usable]
+            )
+    except ValueError as error:
+        return Value(math.nan, _one_line(error))
+    return Value(float(mean)) if math.isfinite(mean) else Value(math.nan, "the censoring weights are not finite")
+
+
+def pooled_within_folds(folds: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Concordance:
+    """C over the pairs of all folds, each pair inside one fold (protocol rule 10).
+
+    Risks of different folds come from different models and have no common scale.
+
+    Parameters
+    ----------
+    folds : (time, event, risk) of each fold.
+    """
+    parts = [harrell(*fold) for fold in folds]
+    comparable, concordant, tied = (sum(getattr(p, k) for p in parts) for k in ("comparable", "concordant", "tied"))
+    if not comparable:
+        return Concordance(math.nan, reason="no comparable pair in any fold")
+    return Concordance((concordant + tied / 2) / comparable, comparable, concordant, tied)
+
+
+def prediction_horizon(train_time: np.ndarray, train_event: np.ndarray) -> float:
+    """Months up to which a fold is judged: the 80th percentile of the training follow-up, at most the last death.
+
+    Fixed from training patients before any prediction is made; beyond it too few are observed for a censoring weight.
+    """
+    last_death = float(np.max(train_time[train_event.astype(bool)]))
+    return min(float(np.quantile(train_time, 0.8)), last_death)
+
+
+def prediction_grid(horizon: float) -> np.ndarray:
+    """Equally spaced times in (0, horizon] at which survival curves are stored."""
+    return horizon * np.arange(1, GRID_POINTS + 1) / GRID_POINTS
+
+
+def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> dict[str, Value]:
+    """Every metric of the test split.
+
+    Parameters
+    ----------
+    predictions : columns patient, split (train, val, test), time, event, risk, survival (one value per time of the grid).
+    """
+    grid = np.asarray(grid, dtype=np.float64)
+    train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))
+    known = train["time"].to_numpy(float), train["event"].to_numpy(bool)
+    seen = test["time"].to_numpy(float), test["event"].to_numpy(bool)
+    risk = test["risk"].to_numpy(float)
+    if not len(test):
+        return {name: Value(math.nan, "no test patient") for name in METRICS}
+    concordance = harrell(*seen, risk)
+    return {
+        "cindex": Value(concordance.value, concordance.reason),
+        "comparable_pairs": Value(float(concordance.comparable)),
+        "uno_c": uno(*known, *seen, risk, horizon),
+        "ibs": integrated_brier(*known, *seen, np.stack(test["survival"].tolist()).astype(float), grid),
+        "auc": dynamic_auc(*known, *seen, risk, grid),
+    }
+
+
+def _arrays(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.asarray(time, float), np.asarray(event, bool), np.asarray(risk, float)
+
+
+def _unusable(event: np.ndarray, risk: np.ndarray) -> str:
+    if len(event) < 2:
+        return f"{len(event)} patients cannot be compared"
+    if not np.isfinite(risk).all():
+        return f"the risk is NaN or infinite for {int((~np.isfinite(risk)).sum())} patients"
+    return "" if event.any() else "nobody died"
+
+
+def _inside(time: np.ndarray, train_time: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Times inside the test follow-up and before the training follow-up ends, where censoring weights exist."""
+    return (times >= np.min(time)) & (times < np.max(time)) & (times < np.max(train_time))
+
+
+def _outcome(time: np.ndarray, event: np.ndarray) -> np.ndarray:
+    from sksurv.util import Surv
+
+    return Surv.from_arrays(np.asarray(event, bool), np.asarray(time, float))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,235 @@
+"""Jobs: nothing is fitted on test patients, results appear whole, and what is recorded is what ran."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import GENES, MemoryBags
+
+from survbench.cards import Modality, ModelCard, ModelGroup
+from survbench.data.cohort import Cohort
+from survbench.data.folds import folds_hash
+from survbench.experiments import execute
+from survbench.experiments.execute import run_jobs
+from survbench.experiments.job import Job
+from survbench.experiments.tracking import Mirror
+from survbench.registry import load_registry
+from survbench.training.settings import Settings
+
+SETTINGS = Settings(epochs=2, patience=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, patches=4)
+PATHWAYS = {"A": GENES[:3], "B": GENES[2:]}
+
+
+class Bags(MemoryBags):
+    content_hash = "features"
+    encoder = "uni_v1"
+
+
+def cohort(seed: int = 0, patients: int = 80, test_shift: float = 0.0, test: tuple[str, ...] = ()) -> Cohort:
+    """A cohort in memory; `test_shift` moves everything that is known of the patients in `test`."""
+    rng = np.random.default_rng(seed)
+    index = pd.Index([f"P{i:03d}" for i in range(patients)], name="patient")
+    table = pd.DataFrame(
+        {
+            "time": rng.exponential(30, patients) + 1,
+            "event": rng.random(patients) < 0.5,
+            "site": rng.choice(list("abcdefgh"), patients),
+        },
+        index=index,
+    )
+    expression = pd.DataFrame(
+        rng.normal(size=(patients, len(GENES))).astype(np.float32), index=index, columns=list(GENES)
+    )
+    bags = {p: rng.normal(size=(int(rng.integers(1, 6)), 16)).astype(np.float32) for p in index}
+    expression.loc[list(test)] += test_shift
+    table.loc[list(test), "time"] += test_shift
+    for patient in test:
+        bags[patient] = bags[patient] + np.float32(test_shift)
+    return Cohort("toy", "Toy", "os", table, expression, PATHWAYS, Bags(bags), {}, "all", None)  # type: ignore[arg-type]
+
+
+def job(data: Cohort, model: str = "snn", fold: int = 0, objective: str = "cox", **changes: Any) -> Job:
+    registry = load_registry()
+    folds = cohort().folds("event-stratified")  # of the unshifted cohort, so that nobody changes sides
+    entry = {"name": objective, **registry.objectives[objective]}
+    config = dict(registry.models[model].config)
+    made = Job(
+        registry.models[model],
+        config,
+        entry,
+        SETTINGS,
+        data,
+        "event-stratified",
+        len(folds),
+        folds_hash(folds),
+        folds[fold],
+        seed=0,
+    )
+    return replace(made, **changes)
+
+
+def run(out: Path, *jobs: Job) -> execute.Summary:
+    return run_jobs(jobs, out, torch.device("cpu"), Mirror(out, "test", enabled=False))
+
+
+def only(out: Path) -> Path:
+    (record,) = out.glob("jobs/*/*/*/job.json")
+    return record.parent
+
+
+@pytest.mark.parametrize("objective", ["cox", "nll"])
+@pytest.mark.parametrize("model", ["snn", "amkd"])
+def test_nothing_is_fitted_on_test_patients(tmp_path: Path, model: str, objective: str) -> None:
+    """Rule 3, planted: whatever happens to the test patients, everything fitted is bit-identical."""
+    fold = job(cohort(), fold=0).fold
+    run(tmp_path / "plain", job(cohort(), model, objective=objective))
+    run(tmp_path / "moved", job(cohort(test_shift=50.0, test=fold.test), model, objective=objective))
+    plain, moved = only(tmp_path / "plain"), only(tmp_path / "moved")
+    for name in ("fitted.json", "model.safetensors", "history.parquet"):
+        assert (plain / name).read_bytes() == (moved / name).read_bytes(), name
+    before, after = (json.loads((p / "job.json").read_text()) for p in (plain, moved))
+    for key in ("risk_cut", "horizon", "grid", "selection"):
+        assert before[key] == after[key]
+    assert before["identity"]["cohort_hash"] != after["identity"]["cohort_hash"]
+    tables = [pd.read_parquet(p / "predictions.parquet").set_index("patient") for p in (plain, moved)]
+    kept = tables[0]["split"] != "test"
+    pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
+    assert (tables[0][~kept]["risk"] != tables[1][~kept]["risk"]).all()
+
+
+def test_training_reads_no_test_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 1, planted: until the weights are saved, no split holds a test patient and no bag of one is read."""
+    data, asked = cohort(), []
+    original = Cohort.split
+    monkeypatch.setattr(
+        Cohort, "split", lambda self, members, scaler: asked.append(members) or original(self, members, scaler)
+    )
+    made = job(data, "amkd")
+    scored = []
+
+    def score(*arguments: Any) -> Any:
+        scored.append((set().union(*asked), set(data.bags.read)))  # type: ignore[union-attr]
+        return real(*arguments)
+
+    real = execute._score
+    monkeypatch.setattr(execute, "_score", score)
+    run(tmp_path, made)
+    ((asked_before, read_before),) = scored
+    assert not asked_before & set(made.fold.test)
+    assert not read_before & set(made.fold.test)
+    assert read_before
+    assert set(made.fold.test) <= set(data.bags.read)  # type: ignore[union-attr]
+
+
+def test_the_batches_of_inference_carry_what_the_card_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 8: AMKD learns with expression and is scored without it."""
+    seen = []
+    original = execute.predict_logits
+    monkeypatch.setattr(
+        execute, "predict_logits", lambda m, s, granted, d: seen.append(granted) or original(m, s, granted, d)
+    )
+    run(tmp_path, job(cohort(), "amkd"))
+    assert seen == [(Modality.SLIDES,)] * 3
+
+
+def test_every_patient_of_the_cohort_is_predicted(tmp_path: Path) -> None:
+    run(tmp_path, job(cohort()))
+    predictions = pd.read_parquet(only(tmp_path) / "predictions.parquet")
+    assert sorted(predictions["patient"]) == list(cohort().patients.index)
+    assert dict(predictions["split"].value_counts()) == pytest.approx({"train": 51, "val": 13, "test": 16}, abs=1)
+
+
+class Wrong(torch.nn.Module):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["too few", "nan"])
+def test_a_model_that_predicts_nonsense_is_recorded_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Rule 7: a missing prediction is an error, not a smaller sample. Rule 12: it is said, not averaged away."""
+    original = execute.predict_logits
+
+    def spoiled(*arguments: Any) -> torch.Tensor:
+        logits = original(*arguments)
+        return (
+            logits[1:] if kind == "too few" else torch.where(torch.arange(len(logits))[:, None] == 0, torch.nan, logits)
+        )
+
+    monkeypatch.setattr(execute, "predict_logits", spoiled)
+    summary = run(tmp_path, job(cohort()))
+    assert len(summary.failed) == 1
+    (failure,) = tmp_path.glob("failures/*/*/*.json")
+    assert "patients" in json.loads(failure.read_text())["error"]
+    assert not list(tmp_path.glob("jobs/*/*/*"))
+    monkeypatch.undo()
+    assert run(tmp_path, job(cohort())).done == 1
+    assert not failure.exists()
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    bad = job(cohort(), config={"width": -1})
+    summary = run(tmp_path, bad, job(cohort()))
+    assert (summary.done, len(summary.failed)) == (1, 1)
+
+
+def test_what_is_done_is_skipped_and_an_interruption_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = execute._score
+    monkeypatch.setattr(execute, "_score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, job(cohort()))
+    assert list(tmp_path.glob("scratch/*/checkpoint.pt"))
+    assert not list(tmp_path.glob("jobs/*/*/*"))
+    monkeypatch.setattr(execute, "_score", original)
+    assert run(tmp_path, job(cohort())).done == 1
+    assert run(tmp_path, job(cohort())).skipped == 1
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"config": {"width": 8}},
+        {"settings": replace(SETTINGS, epochs=3)},
+        {"scheme": "official"},
+        {"folds_hash": "other"},
+        {"objective": {"name": "cox-breslow"}},
+    ],
+)
+def test_anything_that_could_change_the_result_changes_the_identity(change: dict[str, Any]) -> None:
+    plain = job(cohort())
+    assert replace(plain, **change).id != plain.id
+    assert job(cohort()).id == plain.id
+
+
+def test_the_content_hash_is_of_everything_a_result_depends_on() -> None:
+    plain = cohort()
+    flipped = plain.patients.assign(event=~plain.patients["event"])
+    assert plain.content_hash == cohort().content_hash
+    for change in (
+        {"endpoint": "dss"},
+        {"patients": flipped},
+        {"patients": plain.patients.iloc[1:]},
+        {"expression": plain.expression + 1},
+        {"pathways": {"A": GENES}},
+        {"bags": None},
+    ):
+        assert replace(plain, **change).content_hash != plain.content_hash, change
+
+
+def test_a_third_partys_model_is_recorded_with_its_card(tmp_path: Path) -> None:
+    card = ModelCard(
+        "theirs", "Theirs", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,), target="baselines.snn:SNN"
+    )
+    run(tmp_path, job(cohort(), card=card))
+    assert json.loads((only(tmp_path) / "job.json").read_text())["card"]["title"] == "Theirs"
