@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from survbench.data.root import DataRoot
     from survbench.registry import Registry
 
-__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_models"]
+__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_import", "show_models"]
 
 
 def show_models(registry: Registry) -> None:
@@ -155,6 +155,47 @@ def _cells(*values: Any) -> list[str]:
     return [escape(str(value)) for value in values]
 
 
-def show_written(out: Path) -> None:
-    """Where to go from a freshly written data root."""
+def show_import(report: Any, out: Path) -> None:
+    """What was read per cohort, and everything that was left out or looks wrong, named."""
+    table = Table(
+        "cohort", "patients", "events", "slides", "with features", "genes", "pathways", "folds", title="Imported"
+    )
+    for cohort in report.cohorts:
+        events = ", ".join(f"{endpoint} {n}" for endpoint, n in cohort.events.items())
+        schemes = ", ".join(f"{scheme} {n}" for scheme, n in cohort.folds.items())
+        table.add_row(
+            *_cells(
+                cohort.name,
+                cohort.patients,
+                events,
+                cohort.slides,
+                cohort.slides_with_features,
+                cohort.genes,
+                cohort.pathways,
+                schemes,
+            )
+        )
+    stdout().print(table)
+    for cohort in report.cohorts:
+        for text in _remarks(cohort):
+            note(f"{cohort.name}: {text}")
     note(f"written to {out}; next: survbench data check --data {out}")
+
+
+def _remarks(cohort: Any) -> Iterable[str]:
+    if cohort.genes == 0:
+        yield "no expression table"
+    elif cohort.without_expression:
+        yield f"{len(cohort.without_expression)} patients without expression: {', '.join(cohort.without_expression)}"
+    if cohort.expression_only:
+        yield f"{cohort.expression_only} rows of expression belong to nobody with a label and were left out"
+    if cohort.duplicated_expression:
+        yield f"twice in the expression table, the first row was kept: {', '.join(cohort.duplicated_expression)}"
+    if cohort.unlabeled_in_folds:
+        yield f"in the folds but without a label: {', '.join(cohort.unlabeled_in_folds)}"
+    for endpoint, problems in cohort.invalid.items():
+        what = (
+            "left out" if cohort.dropped else "kept as they are, so this endpoint cannot be used yet (--drop-invalid)"
+        )
+        yield f"{endpoint}: {', '.join(f'{p} {text}' for p, text in problems.items())}; {what}"
+    yield from cohort.notes

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import note, track
+from survbench.data.root import CohortContent, CohortInfo, DataRoot
 from survbench.data.simulation import (
     Genome,
     Tissue,
@@ -34,7 +35,7 @@ from survbench.errors import BadFile
 __all__ = ["VERSION", "build_demo", "demo_root"]
 
 VERSION = 1
-_KEY = f"survbench demo {VERSION}"
+_KEY = f"survbench demo {VERSION}/302"  # of 400 draws the one whose oracles are nearest to the average of all
 _STALE_SECONDS = 24 * 3600
 
 PROGRAMMES = (
@@ -55,7 +56,7 @@ TRACED = 6  # the first six can be seen in slides, the others cannot
 AGE_EFFECT, STAGE_EFFECT = 0.10, 0.15  # log hazard per 10 years, per stage
 STAGES, GRADES = ("I", "II", "III", "IV"), ("G1", "G2", "G3")
 PATCHES = 33
-LACKING = 0.025  # share of patients without expression, and the same share without slides
+LACKING = 0.02  # share of patients without expression, and the same share without slides
 
 
 @dataclass(frozen=True)
@@ -154,19 +155,16 @@ def _build_atomically(root: Path, scale: float) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _build(root: Path, scale: float) -> None:
+def _build(path: Path, scale: float) -> None:
     genome = make_genome(PROGRAMMES, key=_KEY)
     tissue = make_tissue(TRACED, key=_KEY)
+    root = DataRoot(path, "demo", simulated=True)
     for recipe in RECIPES:
-        folder = root / recipe.name
-        folder.mkdir()
         people = _People(recipe, max(10, round(recipe.patients * scale)))
-        _write_json(folder / "cohort.json", _card(recipe))
-        _write_csv(folder / "patients.csv", people.table)
-        _write_truth(folder, people, genome)
-        _write_expression(folder, people, genome)
-        _write_slides(folder, people, tissue)
-    _write_json(root / "root.json", {"format": 1, "name": "demo", "simulated": True})
+        folder = root.write(_content(people, genome))
+        folder.write_slides(_write_features(folder.path, people, tissue))
+        _write_truth(folder.path, people, genome)
+    _write_json(path / "root.json", {"format": 1, "name": root.name, "simulated": root.simulated})
 
 
 class _People:
@@ -203,19 +201,25 @@ class _People:
                 "os_months": self.months,
                 "os_event": self.event.astype(int),
             }
-        ).sort_values("patient")
+        )
 
 
-def _card(recipe: Recipe) -> dict[str, object]:
-    return {
-        "format": 1,
-        "name": recipe.name,
-        "title": recipe.title,
-        "source": "survbench demo, simulated",
-        "simulated": True,
-        "simulated_slides": True,
-        "notes": [f"every patient is invented; only the name and the share of events are those of {recipe.title}"],
-    }
+def _content(people: _People, genome: Genome) -> CohortContent:
+    recipe = people.recipe
+    return CohortContent(
+        info=CohortInfo(
+            name=recipe.name,
+            title=recipe.title,
+            source="survbench demo, simulated",
+            simulated=True,
+            simulated_slides=True,
+            notes=(f"every patient is invented; only the name and the share of events are those of {recipe.title}",),
+        ),
+        patients=people.table,
+        slides=pd.DataFrame(columns=["patient", "slide", "file"]),
+        expression=_expression(people, genome),
+        pathways={name: list(genes) for name, genes in genome.pathways.items()},
+    )
 
 
 def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
@@ -223,7 +227,7 @@ def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
     table = pd.DataFrame(people.programmes, columns=names)
     table.insert(0, "true_log_hazard", np.round(people.log_hazard, 6))
     table.insert(0, "patient", people.names)
-    _write_csv(folder / "truth.csv", table.sort_values("patient"))
+    table.sort_values("patient").to_csv(folder / "truth.csv", index=False, lineterminator="\n")
     effects = people.recipe.effects
     _write_json(
         folder / "truth.json",
@@ -251,7 +255,7 @@ def _harrell(people: _People, risk: np.ndarray) -> float:
     return round(float(concordance_index_censored(people.event, people.months, risk)[0]), 6)
 
 
-def _write_expression(folder: Path, people: _People, genome: Genome) -> None:
+def _expression(people: _People, genome: Genome) -> pd.DataFrame:
     recipe, count = people.recipe, len(genome.genes)
     domain = site_shift(2 * recipe.domain, count, _KEY, recipe.name, "expression")
     rows = {}
@@ -261,13 +265,11 @@ def _write_expression(folder: Path, people: _People, genome: Genome) -> None:
         if not lacks:
             shift = domain + site_shift(0.25, count, _KEY, recipe.name, site, "expression")
             rows[name] = draw_expression(stream(_KEY, recipe.name, name, "expression"), genome, programmes, shift)
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes)).sort_index()
-    table.rename_axis("patient").to_parquet(folder / "expression.parquet")
-    lines = ["\t".join((name, "simulated", *genes)) for name, genes in genome.pathways.items()]
-    (folder / "pathways.gmt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes))
 
 
-def _write_slides(folder: Path, people: _People, tissue: Tissue) -> None:
+def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFrame:
+    """Write the feature files below a cohort's folder; returns the cohort's table of slides."""
     recipe = people.recipe
     domain = site_shift(recipe.domain, tissue.width, _KEY, recipe.name, "slides")
     rows = []
@@ -278,17 +280,13 @@ def _write_slides(folder: Path, people: _People, tissue: Tissue) -> None:
         shift = domain + site_shift(0.15, tissue.width, _KEY, recipe.name, site, "slides")
         slides = stream(_KEY, recipe.name, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
         for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
+            rng = stream(_KEY, recipe.name, slide)
             features, coords = draw_slide(
-                stream(_KEY, recipe.name, slide), tissue, programmes[:TRACED],
-                patches=PATCHES, shift=shift, gain=recipe.gain,
-            )  # fmt: skip
+                rng, tissue, programmes[:TRACED], patches=PATCHES, shift=shift, gain=recipe.gain
+            )
             file = write_features(folder / "features", slide, features, coords, "trident")
             rows.append((name, slide, file.relative_to(folder).as_posix()))
-    _write_csv(folder / "slides.csv", pd.DataFrame(sorted(rows), columns=["patient", "slide", "file"]))
-
-
-def _write_csv(file: Path, table: pd.DataFrame) -> None:
-    table.to_csv(file, index=False, lineterminator="\n")
+    return pd.DataFrame(sorted(rows), columns=["patient", "slide", "file"])
 
 
 def _write_json(file: Path, document: dict[str, object]) -> None:

@@ -58,7 +58,7 @@ def write_features(
 
     Parameters
     ----------
-    folder : the layout's root; its sub-folders are made. slide : identifier without extension.
+    folder : the layout's root; its sub-folders are made, for CLAM also `patches/` with the coordinates. slide : identifier without extension.
     features : (N, D). TRIDENT keeps the dtype, CLAM writes float32, STAMP float16.
     coords : (N, 2), (x, y) of the top left corner in level-0 pixels; STAMP writes micrometers; CLAM's pt has none.
     patch_px : edge of a patch in level-0 pixels, which is the 20x level.
@@ -79,8 +79,10 @@ def write_features(
             "give one coordinate pair per patch",
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch = _beside(file)
     try:
+        if layout.startswith("clam"):
+            _write_clam_patches(folder / "patches" / f"{slide}.h5", slide, coords, patch_px)
         if layout == "clam-pt":
             _write_pt(scratch, features)
         else:
@@ -98,6 +100,11 @@ def write_features(
     finally:
         scratch.unlink(missing_ok=True)
     return file
+
+
+def _beside(file: Path) -> Path:
+    """Where a file is written before it is renamed; its suffix is none that readers of features look for."""
+    return file.with_name(f".{file.name}.{os.getpid()}")
 
 
 def _growable(h5: h5py.File, name: str, values: np.ndarray, rows_per_chunk: int) -> h5py.Dataset:
@@ -127,6 +134,26 @@ def _fill_trident(
 def _fill_clam(h5: h5py.File, features: np.ndarray, coords: np.ndarray) -> None:
     _growable(h5, "features", features.astype(np.float32), 32)
     _growable(h5, "coords", coords.astype(np.int32), 32)
+
+
+def _write_clam_patches(file: Path, slide: str, coords: np.ndarray, patch_px: int) -> None:
+    """CLAM's file of coordinates beside its features: the only place where it keeps the size of a patch."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    size = [int(edge) + patch_px for edge in coords.max(axis=0)] if len(coords) else [patch_px, patch_px]
+    scratch = _beside(file)
+    with h5py.File(scratch, "w") as h5:
+        _growable(h5, "coords", coords.astype(np.int32), 1).attrs.update(
+            {
+                "patch_size": patch_px,
+                "patch_level": 0,
+                "downsample": [1.0, 1.0],
+                "downsampled_level_dim": size,
+                "level_dim": size,
+                "name": slide,
+                "save_path": file.parent.name,
+            }
+        )
+    os.replace(scratch, file)
 
 
 def _fill_stamp(h5: h5py.File, features: np.ndarray, coords: np.ndarray, patch_px: int, encoder: str) -> None:

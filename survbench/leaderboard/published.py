@@ -16,6 +16,7 @@ from survbench.shipped import shipped
 __all__ = [
     "published",
     "published_cindex",
+    "published_cohorts",
     "published_counts",
     "published_logrank",
     "published_models",
@@ -28,7 +29,7 @@ _TEXT = ("table", "model", "cohort", "quantity", "setting", "source")
 def published() -> pd.DataFrame:
     """Every published figure, one a row: table, model, cohort, quantity, setting, value, sd, source.
 
-    `value` and `sd` are floats (`sd` is NaN where none is printed); the other columns are text, empty where they do not apply.
+    `value` and `sd` are floats (`sd` is NaN where none is printed); the others are text, empty where they do not apply.
     """
     return _table().copy()
 
@@ -38,8 +39,8 @@ def published_cindex(model: str, cohort: str, setting: str = "cross-validation")
 
     Parameters
     ----------
-    setting : `cross-validation` (Table 2), `external` (Table 4, without a standard deviation: NaN) or `alpha=0.5` and its
-    kin (Table 6).
+    setting : `cross-validation` (Table 2), `external` (Table 4, without a standard deviation: NaN) or one such as
+    `alpha=0.5` (Table 6).
     """
     found = _figures(model=model, cohort=cohort, quantity="cindex", setting=setting)
     return None if found.empty else (float(found["value"].iloc[0]), float(found["sd"].iloc[0]))
@@ -65,6 +66,11 @@ def published_parameters(model: str) -> int | None:
 def published_models() -> tuple[str, ...]:
     """Registry names of the paper's methods in the order of its Table 2."""
     return tuple(dict.fromkeys(_figures(table="Table 2")["model"]))
+
+
+def published_cohorts() -> tuple[str, ...]:
+    """Names of the paper's cohorts in its order."""
+    return tuple(dict.fromkeys(_figures(table="Table 1")["cohort"]))
 
 
 @cache

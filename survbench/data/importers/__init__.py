@@ -1,0 +1,92 @@
+"""Files that users already have, unchanged, into a data root. One module per layout; what they share is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from survbench.data.features import find_features, slide_stem
+from survbench.data.importers import survpath, tables
+from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish
+from survbench.data.root import DataRoot
+from survbench.errors import BadLabels, MissingFile, UnknownName
+
+__all__ = ["CohortReport", "ImportReport", "import_data"]
+
+
+def import_data(
+    source: Path,
+    out: Path,
+    *,
+    layout: str = "auto",
+    slides: Path | None = None,
+    pathways: Path | None = None,
+    cohorts: list[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    expected: Mapping[str, Mapping[str, Any]] | None = None,
+    drop_invalid: bool = False,
+    overwrite: bool = False,
+) -> ImportReport:
+    """Import all cohorts of a source. Every cohort is read before the first one is written.
+
+    Parameters
+    ----------
+    layout : `survpath` (datasets_csv/, splits/), `tables` (labels.csv, expression.csv, ... per cohort), or `auto`.
+    slides : folder of patch features. pathways : GMT or wide CSV that replaces the source's own.
+    aliases : name in the files -> name of the cohort. expected : counts that a cohort card states.
+    drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them.
+
+    Raises
+    ------
+    MissingFile : the source is not there or of no known layout. BadLabels, BadExpression, BadFolds, BadFeatures, BadFile :
+    what it holds cannot be right.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise MissingFile(f"source {source} does not exist or is not a folder")
+    drafts = _reader(source, layout)(source, aliases or {}, cohorts, pathways)
+    if not drafts:
+        wanted = f" named {', '.join(cohorts)}" if cohorts else ""
+        raise UnknownName(f"{source} holds no cohort{wanted}", "see `survbench data import --help` for the layouts")
+    features = find_features(Path(slides)) if slides is not None else {}
+    finished = [finish(draft, _files(draft, features), drop_invalid) for draft in drafts]
+    for content, _ in finished:
+        _compare(content.info.name, content.patients, (expected or {}).get(content.info.name, {}))
+    root = DataRoot.create(Path(out))
+    for content, _ in finished:
+        root.write(content, overwrite=overwrite)
+    return ImportReport(tuple(report for _, report in finished))
+
+
+def _reader(source: Path, layout: str) -> Any:
+    if layout == "auto":
+        layout = "survpath" if survpath.recognizes(source) else "tables" if tables.recognizes(source) else "unknown"
+    if layout == "unknown":
+        raise MissingFile(
+            f"{source} is of no known layout: it has neither datasets_csv/metadata nor labels.csv",
+            "name the folder that holds them; the README lists what is read",
+        )
+    return {"survpath": survpath.read, "tables": tables.read}[layout]
+
+
+def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:
+    """Slide -> feature file, matched by the slide's name without suffix."""
+    stems = {slide_stem(slide) for slide in draft.slides["slide"]}
+    return {stem: str(features[stem].resolve()) for stem in stems if stem in features}
+
+
+def _compare(cohort: str, patients: pd.DataFrame, expected: Mapping[str, Any]) -> None:
+    """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
+    found: dict[str, int] = {"patients": len(patients)}
+    found |= {c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in patients if c.endswith("_event")}
+    stated = {"patients": expected.get("patients")} | dict(expected.get("events", {}))
+    for what, count in stated.items():
+        if count is not None and found.get(what) != count:
+            unit = "patients" if what == "patients" else f"{what} events"
+            raise BadLabels(
+                f"cohort {cohort} has {found.get(what, 0)} {unit}, its card expects {count}",
+                "check the polarity of the event column, or correct the card",
+            )

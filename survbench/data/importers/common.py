@@ -1,0 +1,256 @@
+"""What all layouts share: drafts of cohorts, the rules for labels and expression, the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from survbench.data.features import slide_stem
+from survbench.data.root import (
+    COVARIATES,
+    CohortContent,
+    CohortInfo,
+    check_expression,
+    label_problems,
+    read_gmt,
+    read_table,
+)
+from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
+
+__all__ = [
+    "CohortReport",
+    "Draft",
+    "ImportReport",
+    "as_event",
+    "finish",
+    "match_genes",
+    "one_per_patient",
+    "read_expression",
+    "read_pathways",
+]
+
+DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)$", re.IGNORECASE)
+
+
+@dataclass
+class Draft:
+    """A cohort as a layout's reader found it.
+
+    Attributes
+    ----------
+    patients : one row per patient, text: patient, covariates, `<endpoint>_months`, `<endpoint>_event` (1 = died).
+    slides : patient, slide. unlabeled_in_folds : patients that folds name and no label table does.
+    """
+
+    name: str
+    title: str
+    source: Path
+    patients: pd.DataFrame
+    slides: pd.DataFrame
+    expression: pd.DataFrame | None = None
+    duplicated_expression: tuple[str, ...] = ()
+    pathways: dict[str, list[str]] = field(default_factory=dict)
+    folds: dict[str, pd.DataFrame] = field(default_factory=dict)
+    unlabeled_in_folds: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """What was imported, and what was not.
+
+    Attributes
+    ----------
+    events : endpoint -> deaths. without_expression : patients. expression_only : rows of the expression table whose
+    patient has no label. invalid : endpoint -> patient -> what is wrong with the label. dropped : whether they were.
+    """
+
+    name: str
+    patients: int
+    slides: int
+    slides_with_features: int
+    events: Mapping[str, int]
+    genes: int
+    pathways: int
+    folds: Mapping[str, int]
+    without_expression: tuple[str, ...]
+    expression_only: int
+    duplicated_expression: tuple[str, ...]
+    unlabeled_in_folds: tuple[str, ...]
+    invalid: Mapping[str, Mapping[str, str]]
+    dropped: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """One report per cohort."""
+
+    cohorts: tuple[CohortReport, ...]
+
+
+def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[CohortContent, CohortReport]:
+    """Check a draft and bring it into the root's form.
+
+    Raises
+    ------
+    BadLabels : a negative time, or an event that is not 0 or 1. Times of zero and half labels, which public tables have
+    at single endpoints, are kept and reported; using that endpoint is then an error.
+    """
+    patients, invalid = _checked_labels(draft, drop_invalid)
+    expression = draft.expression
+    known = set(patients["patient"])
+    expression_only = 0 if expression is None else len(set(expression.index) - known)
+    without: tuple[str, ...] = ()
+    pathways: dict[str, list[str]] = {}
+    if expression is not None:
+        expression = expression.loc[[p for p in expression.index if p in known]].sort_index()
+        without = tuple(sorted(known - set(expression.index)))
+        pathways = match_genes(draft.pathways, expression.columns, draft.name)
+    slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
+    slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
+    info = CohortInfo(draft.name, draft.title, str(draft.source), notes=tuple(draft.notes))
+    content = CohortContent(info, patients, slides, expression, pathways, draft.folds)
+    report = CohortReport(
+        name=draft.name,
+        patients=len(patients),
+        slides=len(slides),
+        slides_with_features=int((slides["file"] != "").sum()),
+        events={c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in patients if c.endswith("_event")},
+        genes=0 if expression is None else expression.shape[1],
+        pathways=len(pathways),
+        folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
+        without_expression=without,
+        expression_only=expression_only,
+        duplicated_expression=draft.duplicated_expression,
+        unlabeled_in_folds=draft.unlabeled_in_folds,
+        invalid=invalid,
+        dropped=drop_invalid,
+        notes=info.notes,
+    )
+    return content, report
+
+
+def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
+    patients, invalid = draft.patients.sort_values("patient").reset_index(drop=True), {}
+    endpoints = [c.removesuffix("_months") for c in patients if c.endswith("_months")]
+    if not endpoints:
+        raise BadLabels(f"{draft.source}: cohort {draft.name} has no pair of time and event columns")
+    for endpoint in endpoints:
+        columns = [f"{endpoint}_months", f"{endpoint}_event"]
+        labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1)
+        problems = label_problems(labels[(labels != "").any(axis=1)])
+        for patient, problem in problems.items():
+            if not drop_invalid and not _tolerated(labels.loc[patient, "time"], labels.loc[patient, "event"]):
+                raise BadLabels(
+                    f"{draft.source}: cohort {draft.name}, endpoint {endpoint}: patient {patient} {problem}",
+                    "correct the table, or add --drop-invalid to leave such labels out",
+                )
+        if problems:
+            invalid[endpoint] = problems
+        if drop_invalid and problems:
+            patients.loc[patients["patient"].isin(problems), columns] = ""
+    order = [
+        "patient",
+        *(c for c in COVARIATES if c in patients),
+        *(c for e in endpoints for c in (f"{e}_months", f"{e}_event")),
+    ]
+    return patients.loc[:, order], invalid
+
+
+def _tolerated(time: str, event: str) -> bool:
+    """A time of zero or a blank beside a valid rest: no follow-up at this endpoint, not a damaged table."""
+    zero_or_blank = time == "" or (pd.notna(number := pd.to_numeric(time, errors="coerce")) and number == 0)
+    return event in ("", "0", "1") and (zero_or_blank or event == "")
+
+
+def one_per_patient(table: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """One row per patient of a table with a row per slide.
+
+    Raises
+    ------
+    BadLabels : two rows of a patient disagree, naming the patient and the column.
+    """
+    for column in table.columns.drop("patient"):
+        differing = table.groupby("patient")[column].nunique()
+        if (differing > 1).any():
+            patient = differing.index[differing > 1][0]
+            values = sorted(set(table.loc[table["patient"] == patient, column]))
+            raise BadLabels(
+                f"{source}: the rows of patient {patient} disagree on {column}: {', '.join(values[:3])}",
+                "a patient has one outcome",
+            )
+    return table.drop_duplicates("patient").reset_index(drop=True)
+
+
+def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
+    """Text flags as `1` (died), `0` (censored) or blank; what is neither is kept, to be refused by name later."""
+    numbers = pd.to_numeric(values.replace("", np.nan), errors="coerce")
+    flags = numbers.map({0.0: "1", 1.0: "0"} if censorship else {0.0: "0", 1.0: "1"})
+    return flags.where(flags.notna(), values).astype(object)
+
+
+def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Patients x genes from a CSV (also compressed) whose first column is the patient, and the patients it had twice.
+
+    The first row of a patient counts.
+
+    Raises
+    ------
+    BadExpression : values that are no numbers, genes twice, symbols that a spreadsheet turned into dates.
+    """
+    try:
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        table = pd.read_csv(file, header=None, skiprows=1, index_col=0, dtype={0: str}, low_memory=False)
+    except FileNotFoundError:
+        raise MissingFile(f"{file} does not exist") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise BadFile(f"{file} is not a table: {error}") from None
+    if table.shape[1] != len(header) - 1:
+        raise BadFile(f"{file} has {len(header)} column names and {table.shape[1] + 1} columns")
+    table.index, table.columns = table.index.astype(str), pd.Index(header[1:])
+    damaged = [gene for gene in table.columns if DAMAGED_SYMBOL.match(gene)]
+    if damaged:
+        raise BadExpression(f"{file}: gene '{damaged[0]}' is a date made by a spreadsheet", "restore the gene symbols")
+    text = [gene for gene, kind in table.dtypes.items() if kind == object or pd.api.types.is_string_dtype(kind)]
+    if text:
+        column = pd.to_numeric(table[text[0]], errors="coerce")
+        patient = table.index[column.isna()][0]
+        raise BadExpression(
+            f"{file}: patient {patient}, gene {text[0]} is '{table.loc[patient, text[0]]}', expected a number"
+        )
+    twice = tuple(sorted(set(table.index[table.index.duplicated()])))
+    table = table[~table.index.duplicated()]
+    check_expression(table, str(file))
+    return table.astype(np.float32), twice
+
+
+def read_pathways(file: Path) -> dict[str, list[str]]:
+    """Pathways of a GMT file, or of a wide CSV: a column is a pathway, its cells are genes, ragged with blanks."""
+    if file.suffix.lower() == ".gmt":
+        return read_gmt(file)
+    table = read_table(file)
+    return {name: [gene for gene in dict.fromkeys(table[name]) if gene] for name in table.columns}
+
+
+def match_genes(pathways: Mapping[str, list[str]], genes: pd.Index, cohort: str) -> dict[str, list[str]]:
+    """Members that were measured, in alphabetical order.
+
+    Raises
+    ------
+    BadExpression : a pathway is left without genes.
+    """
+    measured = set(genes)
+    matched = {name: sorted(measured & set(members)) for name, members in pathways.items()}
+    empty = [name for name, members in matched.items() if not members]
+    if empty:
+        raise BadExpression(
+            f"cohort {cohort}: none of the genes of pathway '{empty[0]}' was measured ({len(empty)} such pathways)",
+            "remove these pathways, or add their genes to the expression table",
+        )
+    return matched

@@ -1,0 +1,124 @@
+"""The data folders of the SurvPath repository: datasets_csv/ and splits/5foldcv/.
+
+Labels have a row per slide, `censorship` is 1 for censored, times are months, and the split files' `val` is the
+held-out fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from survbench.data.importers.common import Draft, as_event, one_per_patient, read_expression, read_pathways
+from survbench.data.root import read_table
+from survbench.errors import BadFolds, BadLabels, MissingFile
+
+__all__ = ["read", "recognizes"]
+
+ENDPOINTS = {"os": "", "dss": "_dss", "pfi": "_pfi"}
+EXPRESSION_SETS = ("combine", "hallmarks", "xena")  # the richest first
+PATHWAY_FILES = ("combine_signatures.csv", "hallmarks_signatures.csv", "xena_signatures.csv")
+HELD_OUT_NOTE = "official folds: the split files' `val` is the held-out fifth and was imported as test"
+
+
+def recognizes(source: Path) -> bool:
+    """Whether the folder has this layout."""
+    return any((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
+
+
+def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathways: Path | None) -> list[Draft]:
+    """Every cohort that has a label table."""
+    files = sorted((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
+    if not files:
+        raise MissingFile(f"{source / 'datasets_csv' / 'metadata'} has no tcga_<cohort>.csv")
+    drafts = []
+    for file in files:
+        stem = file.stem.removeprefix("tcga_")
+        name = aliases.get(stem, stem)
+        if only is None or name in only or stem in only:
+            drafts.append(_cohort(source, file, stem, name, pathways))
+    return drafts
+
+
+def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | None) -> Draft:
+    table = _labels(file)
+    slides = table[["patient", "slide"]]
+    twice = slides[slides.duplicated()]
+    if len(twice):
+        raise BadLabels(
+            f"{file}: duplicate row of patient {twice['patient'].iloc[0]}, slide {twice['slide'].iloc[0]}",
+            "keep one row per slide",
+        )
+    patients = _with_clinical(one_per_patient(table.drop(columns="slide"), file), source, stem)
+    draft = Draft(name, f"TCGA-{name.upper()}", source, patients, slides)
+    if (expression := _expression_file(source, stem)) is not None:
+        draft.expression, draft.duplicated_expression = read_expression(expression)
+        draft.pathways = read_pathways(pathways or _pathway_file(source))
+    _add_folds(draft, source / "splits" / "5foldcv" / f"tcga_{stem}")
+    return draft
+
+
+def _labels(file: Path) -> pd.DataFrame:
+    table = read_table(file)
+    missing = [c for c in ("case_id", "slide_id", "survival_months", "censorship") if c not in table]
+    if missing:
+        raise BadLabels(f"{file} has no column {missing[0]}", f"it has: {', '.join(table.columns)}")
+    columns = {"patient": table["case_id"], "slide": table["slide_id"]}
+    columns |= {c: table[c] for c in ("site", "age") if c in table}
+    if "is_female" in table:
+        columns["sex"] = pd.to_numeric(table["is_female"], errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
+    for endpoint, suffix in ENDPOINTS.items():
+        if f"survival_months{suffix}" in table and f"censorship{suffix}" in table:
+            columns[f"{endpoint}_months"] = table[f"survival_months{suffix}"]
+            columns[f"{endpoint}_event"] = as_event(table[f"censorship{suffix}"], censorship=True)
+    return pd.DataFrame(columns)
+
+
+def _with_clinical(patients: pd.DataFrame, source: Path, stem: str) -> pd.DataFrame:
+    file = source / "datasets_csv" / "clinical_data" / f"tcga_{stem}_clinical.csv"
+    if not file.exists():
+        return patients
+    clinical = read_table(file).drop_duplicates("case_id").set_index("case_id").replace("N/A", "")
+    found = clinical.reindex(columns=["stage", "grade"]).reindex(patients["patient"]).fillna("")
+    return patients.assign(stage=found["stage"].to_numpy(), grade=found["grade"].to_numpy())
+
+
+def _expression_file(source: Path, stem: str) -> Path | None:
+    folder = source / "datasets_csv" / "raw_rna_data"
+    files = (folder / kind / stem / "rna_clean.csv" for kind in EXPRESSION_SETS)
+    return next((file for file in files if file.exists()), None)
+
+
+def _pathway_file(source: Path) -> Path:
+    folder = source / "datasets_csv" / "metadata"
+    for name in PATHWAY_FILES:
+        if (folder / name).exists():
+            return folder / name
+    raise MissingFile(f"{folder} has none of {', '.join(PATHWAY_FILES)}", "name a file with --pathways")
+
+
+def _add_folds(draft: Draft, folder: Path) -> None:
+    rows = []
+    for file in sorted(folder.glob("splits_*.csv")):
+        number = file.stem.removeprefix("splits_")
+        if not number.isdigit():
+            continue  # descriptors and boolean copies of the same split
+        table = read_table(file)
+        if not {"train", "val"} <= set(table.columns):
+            raise BadFolds(f"{file} has the columns {list(table.columns)}, expected train and val")
+        has_test = "test" in table
+        for column, split in (("train", "train"), ("val", "val" if has_test else "test"), ("test", "test")):
+            if column in table:
+                rows += [(number, patient, split) for patient in table[column] if patient]
+    if not rows:
+        return
+    folds = pd.DataFrame(rows, columns=["fold", "patient", "split"])
+    twice = folds[folds.duplicated(["fold", "patient"])]
+    if len(twice):
+        raise BadFolds(f"{folder}: patient {twice['patient'].iloc[0]} is twice in fold {twice['fold'].iloc[0]}")
+    known = folds["patient"].isin(draft.patients["patient"])
+    draft.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
+    draft.folds["official"] = folds[known]
+    draft.notes.append(HELD_OUT_NOTE)

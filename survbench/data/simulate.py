@@ -1,0 +1,224 @@
+"""Simulated slides for the real patients of a data root, to rehearse slide models on real labels.
+
+The equations are in simulation.py, the file formats in writers.py. Outcomes are never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.console import track
+from survbench.data.features import slide_stem
+from survbench.data.root import CohortFolder, DataRoot
+from survbench.data.simulation import Tissue, draw_slide, make_tissue, site_shift, stream
+from survbench.data.writers import LAYOUTS, feature_file, write_features
+from survbench.errors import BadConfig, BadFile
+
+__all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
+
+VERSION = 1
+PROGRAMMES = 6
+MARK = "simulated.json"
+NOTE = "slide features are simulated"
+
+
+@dataclass(frozen=True)
+class CohortSimulation:
+    """What was done for one cohort.
+
+    Attributes
+    ----------
+    written, kept : slides written now, and slides that an earlier, interrupted call had written.
+    without_trace : patients whose slides carry nothing, because they have no expression to take it from.
+    """
+
+    cohort: str
+    folder: Path
+    patients: int
+    written: int
+    kept: int
+    without_trace: tuple[str, ...]
+
+    @property
+    def slides(self) -> int:
+        return self.written + self.kept
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What `simulate_slides` did."""
+
+    layout: str
+    cohorts: tuple[CohortSimulation, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One cohort, checked and ready to be written. slides : patient, slide, and file as an absolute path."""
+
+    cohort: CohortFolder
+    folder: Path
+    sites: pd.Series
+    slides: pd.DataFrame
+    programmes: pd.DataFrame
+    recipe: dict[str, Any]
+
+
+def simulate_slides(
+    root: DataRoot | Path,
+    *,
+    cohorts: Sequence[str] | None = None,
+    layout: str = "trident",
+    patches: int = 64,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> SimulationReport:
+    """Write simulated slide features for the patients of a data root and enter them in its slides.csv.
+
+    What a slide shows comes from the patient's expression (`programmes_of`) and site. No outcome is read, so whatever
+    a slide model learns from these slides about survival, the real expression knew.
+
+    Parameters
+    ----------
+    cohorts : their names; all by default. patches : mean number per slide. overwrite : replace what was simulated
+    with other settings. The files go to <cohort>/features/<layout>/.
+
+    Raises
+    ------
+    BadConfig : unknown layout, or no patches.
+    BadFile : the cohort has real feature files, is simulated as a whole, or has slides simulated with other settings
+        (without `overwrite`). Nothing is written to any cohort then.
+    UnknownName : no such cohort.
+    """
+    if layout not in LAYOUTS:
+        raise BadConfig(f"Unknown feature layout '{layout}'", f"Known: {', '.join(LAYOUTS)}")
+    if patches < 1:
+        raise BadConfig(f"{patches} patches per slide were asked for", "ask for at least 1")
+    root = root if isinstance(root, DataRoot) else DataRoot.open(root)
+    plans = [
+        _plan(root.cohort(name), layout, patches, seed, overwrite) for name in dict.fromkeys(cohorts or root.cohorts())
+    ]
+    tissue = make_tissue(PROGRAMMES, key=f"simulated slides {VERSION}/{seed}")
+    return SimulationReport(layout, tuple(_carry_out(plan, tissue, layout, patches, seed) for plan in plans))
+
+
+def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]]) -> pd.DataFrame:
+    """Latent programmes read off expression, without looking at outcomes.
+
+    The first principal components of the pathway scores, a score being the mean of a pathway's standardized genes; of
+    the genes themselves where there are fewer pathways than programmes. Each is standardized over the patients, cut at
+    3 standard deviations, and has the sign that makes its largest weight positive.
+
+    Parameters
+    ----------
+    expression : (patients, genes) or None.
+
+    Returns
+    -------
+    (patients, up to 6); empty without expression or with fewer than 3 patients.
+    """
+    if expression is None or len(expression) < 3:
+        return pd.DataFrame()
+    values = expression.sort_index().astype(np.float64)
+    spread = values.std(ddof=0)
+    genes = ((values - values.mean()) / spread).loc[:, spread > 1e-9]
+    members = [[g for g in dict.fromkeys(pathway) if g in genes.columns] for _, pathway in sorted(pathways.items())]
+    scores = [genes[known].mean(axis=1).to_numpy() for known in members if known]
+    matrix = np.stack(scores, axis=1) if len(scores) >= PROGRAMMES else genes.to_numpy()
+    left, size, right = np.linalg.svd(matrix - matrix.mean(axis=0), full_matrices=False)
+    kept = np.flatnonzero(size > 1e-9 * max(1.0, size.max(initial=0.0)))[:PROGRAMMES]
+    largest = np.abs(right[kept]).argmax(axis=1)
+    components = left[:, kept] * np.sign(right[kept, largest]) * np.sqrt(len(values))
+    return pd.DataFrame(np.round(np.clip(components, -3, 3), 4), index=values.index)
+
+
+def _plan(cohort: CohortFolder, layout: str, patches: int, seed: int, overwrite: bool) -> _Plan:
+    if cohort.info.simulated:
+        raise BadFile(
+            f"cohort {cohort.name} is simulated as a whole and has its slides", "name a cohort of real patients"
+        )
+    _refuse_real_files(cohort)
+    patients = cohort.patients()
+    sites = patients["site"] if "site" in patients.columns else pd.Series("", index=patients.index)
+    programmes = programmes_of(cohort.expression(), cohort.pathways())
+    digest = hashlib.sha256(programmes.to_csv(lineterminator="\n").encode()).hexdigest()
+    recipe = {"version": VERSION, "seed": seed, "patches": patches, "programmes": digest}
+    folder = cohort.path / "features" / layout
+    _refuse_other_recipe(cohort, folder, recipe, overwrite)
+    return _Plan(cohort, folder, sites, _slide_table(cohort, patients.index, folder, layout), programmes, recipe)
+
+
+def _refuse_real_files(cohort: CohortFolder) -> None:
+    for file in cohort.slides()["file"].dropna():
+        if not any((parent / MARK).is_file() for parent in file.parents if cohort.path in parent.parents):
+            raise BadFile(
+                f"cohort {cohort.name} has real slide features ({file})",
+                "simulated ones never replace or join them; name other cohorts, or import this one into a new data root",
+            )
+
+
+def _refuse_other_recipe(cohort: CohortFolder, folder: Path, recipe: dict[str, Any], overwrite: bool) -> None:
+    """Slides that were simulated before are continued with the same settings, and replaced only when asked for."""
+    if overwrite:
+        return
+    for mark in sorted((cohort.path / "features").glob(f"*/{MARK}")):
+        if mark.parent != folder or _recipe_in(mark) != recipe:
+            raise BadFile(
+                f"cohort {cohort.name} has slides simulated with other settings ({mark.parent})",
+                "repeat those settings to complete them, or add --overwrite to replace them",
+            )
+    if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
+        raise BadFile(f"{folder} holds files that were not simulated", "move them away")
+
+
+def _recipe_in(mark: Path) -> object:
+    try:
+        return json.loads(mark.read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout: str) -> pd.DataFrame:
+    listed = cohort.slides()
+    listed = listed.loc[listed["patient"].isin(patients), ["patient", "slide"]]
+    bare = sorted(set(patients) - set(listed["patient"]))
+    table = pd.concat([listed, pd.DataFrame({"patient": bare, "slide": [f"{p}-SIMULATED" for p in bare]})])
+    stems = table["slide"].map(slide_stem)
+    if stems.duplicated().any():
+        raise BadFile(
+            f"{cohort.path / 'slides.csv'}: slide {stems[stems.duplicated()].iloc[0]} is there twice",
+            "keep one row per slide",
+        )
+    table["file"] = [feature_file(folder, stem, layout) for stem in stems]
+    return table.sort_values(["patient", "slide"])
+
+
+def _carry_out(plan: _Plan, tissue: Tissue, layout: str, patches: int, seed: int) -> CohortSimulation:
+    cohort = plan.cohort
+    fresh = _recipe_in(plan.folder / MARK) != plan.recipe
+    _mark(plan)
+    written = 0
+    known = set(plan.programmes.index)
+    for patient, slide, file in track(list(plan.slides.itertuples(index=False)), f"Simulating slides of {cohort.name}"):
+        if file.is_file() and not fresh:
+            continue
+        seen = None
+        if patient in known:
+            seen = plan.programmes.loc[patient].to_numpy()
+        shift = site_shift(0.15, tissue.width, seed, cohort.name, plan.sites[patient])
+        rng = stream("simulated slide", VERSION, seed, cohort.name, patient, slide)
+        features, coords = draw_slide(rng, tissue, seen, patches=patches, shift=shift)
+        write_features(plan.folder, slide_stem(slide), features, coords, layout)
+        written += 1
+    _enter(plan)
+    without = tuple(p for p in plan.sites.index if p not in known)
+    return CohortSimulation(cohort.name, plan.folder, len(plan.sites), written, len(plan.slides) - written, without)

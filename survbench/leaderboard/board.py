@@ -1,0 +1,177 @@
+"""What a leaderboard consists of: rows, the tables they may share, and what was refused.
+
+Descriptions only; `aggregate` fills them and `render` shows them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from survbench.cards import ModelGroup
+
+__all__ = ["KINDS", "Column", "Leaderboard", "Line", "Refusal", "Row", "Summary", "Table"]
+
+KINDS: Mapping[str | None, str] = {
+    "": "real patients",
+    "slides": "simulated slides",
+    "all": "demo (simulated)",
+    None: "failed before it was recorded whether the data are simulated",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the folds of one row.
+
+    Attributes
+    ----------
+    per_fold : mean over seeds inside each fold. mean, sd, sd_sample : over these, ddof 0 and 1.
+    sd_seeds : of the seeds' means over folds, ddof 0; None with one seed.
+    reason : why `mean` is NaN. One undefined fold makes it NaN: undefined is not averaged away (protocol rule 12).
+    """
+
+    mean: float
+    sd: float
+    sd_sample: float
+    sd_seeds: float | None
+    per_fold: tuple[float, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one configuration on one cohort, all folds and seeds.
+
+    Attributes
+    ----------
+    identity : of its jobs, without fold and seed. metrics : by the names of `survbench.evaluation.metrics.METRICS`.
+    logrank_p, logrank_p_stratified : of the test patients of all folds, cut at each fold's training median, pooled and
+    stratified by fold; the median over seeds. logrank_reason : why they are NaN.
+    labels : (fold, patient, time, event) of everyone who was scored. errors : of failed jobs; the row then has no mean.
+    """
+
+    identity: Mapping[str, Any]
+    title: str
+    group: ModelGroup
+    reconstruction: str
+    selected: str
+    simulated: str | None
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, Summary]
+    labels: frozenset[tuple[int, str, float, bool]]
+    logrank_p: float = math.nan
+    logrank_p_stratified: float = math.nan
+    logrank_reason: str = ""
+    parameters: int | None = None
+    fvcore_flops: int | None = None
+    errors: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        return str(self.identity["model"])
+
+    @property
+    def cohort(self) -> str:
+        return str(self.identity["cohort"])
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.errors)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One cohort with one content and one set of folds; rows of different columns are never compared.
+
+    Attributes
+    ----------
+    content : short hash of data and folds. ambiguous : the cohort has a second column in this table.
+    patients : scored. thin_folds : folds whose test split has too few events or comparable pairs to say much.
+    """
+
+    cohort: str
+    content: str
+    ambiguous: bool = False
+    patients: int = 0
+    thin_folds: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.cohort} @{self.content}" if self.ambiguous else self.cohort
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model with one configuration over the columns of a table.
+
+    Attributes
+    ----------
+    variant : settings in which it differs from other lines of the same model; empty where there is no other.
+    """
+
+    model: str
+    title: str
+    group: ModelGroup
+    reconstruction: str
+    variant: str
+    rows: Mapping[Column, Row]
+
+    def average(self, metric: str, columns: tuple[Column, ...]) -> float | None:
+        """Mean over cohorts; None unless every cohort is there, once and defined."""
+        if len(columns) < 2 or any(column.ambiguous for column in columns):
+            return None
+        means = [self.rows[c].metrics[metric].mean if c in self.rows else math.nan for c in columns]
+        return None if any(map(math.isnan, means)) else math.fsum(means) / len(means)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines that may be compared: same endpoint, folds, task version and kind of data (protocol rule 20)."""
+
+    endpoint: str
+    folds: str
+    task_version: int
+    simulated: str | None
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.simulated]
+
+    @property
+    def title(self) -> str:
+        return f"{self.endpoint} · {self.folds} folds · {self.kind}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that was found and is not shown, and why."""
+
+    row: Mapping[str, Any]
+    reason: str
+
+    @property
+    def label(self) -> str:
+        if "path" in self.row:
+            return str(self.row["path"])
+        return "{title} on {cohort} ({endpoint}, {folds})".format_map(self.row)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that can be said about a results folder.
+
+    Attributes
+    ----------
+    notes : why tables are separate, which filters found nothing.
+    """
+
+    source: str
+    tables: tuple[Table, ...]
+    rows: tuple[Row, ...]
+    refused: tuple[Refusal, ...]
+    notes: tuple[str, ...] = ()

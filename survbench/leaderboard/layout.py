@@ -1,0 +1,260 @@
+"""What a table of the leaderboard says, in words and formatted numbers, for every way of showing it.
+
+Neither the terminal nor Markdown is known here, and nothing is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from survbench.cards import ModelGroup
+from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
+from survbench.errors import UnknownName
+from survbench.evaluation.metrics import METRICS
+from survbench.leaderboard.board import Column, Line, Row, Table
+from survbench.leaderboard.published import published_cindex, published_logrank
+
+__all__ = ["GROUPS", "Block", "Figure", "Kind", "blocks", "check_metric", "footnotes", "headers", "title"]
+
+GROUPS = {
+    ModelGroup.WSI: "slides (WSI)",
+    ModelGroup.OMICS: "omics",
+    ModelGroup.MULTIMODAL: "multimodal",
+    ModelGroup.MISSING: "missing modality",
+    ModelGroup.SANITY: "sanity",
+}
+RECONSTRUCTED, THIN = "†", "‡"
+ENOUGH_SEEDS = 3
+
+
+class Kind(Enum):
+    """How a figure came about, which decides how it looks."""
+
+    MEASURED = "computed from stored predictions"
+    DETAIL = "a statistic beside it"
+    PUBLISHED = "printed in the paper"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a model in every column.
+
+    Attributes
+    ----------
+    cells : one text per column, empty where there is none. average : mean over cohorts, or empty.
+    """
+
+    kind: Kind
+    label: str
+    cells: tuple[str, ...]
+    average: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One model with its figures, measured first."""
+
+    group: str
+    name: str
+    variant: str
+    seeds: str
+    parameters: str
+    figures: tuple[Figure, ...]
+
+
+def check_metric(metric: str) -> None:
+    """Raise UnknownName for a metric that no table can show."""
+    if metric not in METRICS:
+        raise UnknownName(f"Unknown metric '{metric}'", f"Known: {', '.join(METRICS)}")
+
+
+def title(table: Table, metric: str) -> str:
+    """Metric, endpoint, folds and kind of data."""
+    version = f" · task version {table.task_version}" if table.task_version != 1 else ""
+    return f"{METRICS[metric].title} · {table.title}{version}"
+
+
+def headers(table: Table) -> list[str]:
+    """One header per column, marked where a fold says little."""
+    return [f"{c.label} {THIN}" if c.thin_folds else c.label for c in table.columns]
+
+
+def blocks(table: Table, metric: str) -> list[Block]:
+    """Models in the order of the table."""
+    return [_block(line, table, metric) for line in table.lines]
+
+
+def footnotes(table: Table, metric: str) -> list[str]:
+    """What a reader must know to read the table right."""
+    about = METRICS[metric]
+    better = {True: "", False: "; smaller is better", None: ""}[about.larger_is_better]
+    notes = [
+        *_simulation(table),
+        f"{about.title}: {about.meaning}{better}. Mean ± SD (ddof 0) over folds, computed inside each fold.",
+        "log-rank p: pooled / stratified by fold; test patients of all folds, cut at the median risk of their fold's "
+        "training patients.",
+        "cohorts: " + "; ".join(_content(column) for column in table.columns) + ".",
+    ]
+    if metric == "cindex" and any(_published_cells(line, table) for line in table.lines):
+        notes.append(_about_published(table))
+    rows = [row for line in table.lines for row in line.rows.values()]
+    if any(len(row.seeds) < ENOUGH_SEEDS for row in rows):
+        notes.append(f"seeds: a claim needs at least {ENOUGH_SEEDS}; with 1 seed the spread over seeds is unknown.")
+    notes += [
+        f"{RECONSTRUCTED} {name} is a reconstruction: {what}."
+        for name, what in dict.fromkeys(
+            (n.title, n.reconstruction.rstrip(".")) for n in table.lines if n.reconstruction
+        )
+    ]
+    notes += [
+        f"{THIN} {c.label}: the test split of fold {', '.join(map(str, c.thin_folds))} has under {FEW_EVENTS} events or "
+        f"{FEW_PAIRS} comparable pairs; its figure says little by itself."
+        for c in table.columns
+        if c.thin_folds
+    ]
+    return [*notes, *_undefined(table, metric)]
+
+
+def _simulation(table: Table) -> list[str]:
+    return {
+        "all": [
+            "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
+        ],
+        "slides": ["simulated slides: real patients and labels, invented slide features; a rehearsal, not a result."],
+    }.get(table.simulated or "", [])
+
+
+def _about_published(table: Table) -> str:
+    if table.simulated == "":
+        return "published: as printed in AMKD's paper, on its own patients and folds; never part of a mean here."
+    return (
+        "published: as printed in AMKD's paper; those figures come from real TCGA patients and slides and are not "
+        "comparable with these."
+    )
+
+
+def _content(column: Column) -> str:
+    patients = f"{column.patients} patients, " if column.patients else ""
+    return f"{column.cohort} {patients}content {column.content}"
+
+
+def _undefined(table: Table, metric: str) -> list[str]:
+    notes = []
+    for line in table.lines:
+        for column, row in line.rows.items():
+            where = f"{_name(line)} on {column.label}"
+            if row.failed:
+                notes.append(f"failed: {where}: {'; '.join(row.errors)}")
+                continue
+            if row.metrics[metric].reason:
+                notes.append(f"undefined: {where}: {METRICS[metric].title}, {row.metrics[metric].reason}")
+            if row.logrank_reason:
+                notes.append(f"undefined: {where}: log-rank p, {row.logrank_reason}")
+    return notes
+
+
+def _block(line: Line, table: Table, metric: str) -> Block:
+    rows = [line.rows.get(column) for column in table.columns]
+    measured = [row for row in rows if row is not None]
+    average = line.average(metric, table.columns)
+    figures = [
+        Figure(
+            Kind.MEASURED,
+            "measured" if not table.simulated else table.kind,
+            tuple(_cell(row, metric) for row in rows),
+            "" if average is None else f"{average:.3f}",
+        )
+    ]
+    if any(row.metrics[metric].sd_seeds is not None for row in measured):
+        figures.append(Figure(Kind.DETAIL, "SD over seeds", tuple(_seed_spread(row, metric) for row in rows)))
+    figures.append(Figure(Kind.DETAIL, "log-rank p", tuple(_logrank(row) for row in rows)))
+    if metric == "cindex":
+        figures += _published_figures(line, table)
+    return Block(
+        group=GROUPS[line.group],
+        name=_one_line(line.title) + (f" {RECONSTRUCTED}" if line.reconstruction else ""),
+        variant=_one_line(line.variant),
+        seeds=_seeds(measured),
+        parameters=_parameters(measured),
+        figures=tuple(figures),
+    )
+
+
+def _published_figures(line: Line, table: Table) -> list[Figure]:
+    figures = []
+    if cells := _published_cells(line, table):
+        figures.append(Figure(Kind.PUBLISHED, "published", cells))
+    tests = [published_logrank(line.model, c.cohort) if c in line.rows else None for c in table.columns]
+    if any(p is not None for p in tests):
+        figures.append(Figure(Kind.PUBLISHED, "published p", tuple("" if p is None else _p(p) for p in tests)))
+    return figures
+
+
+def _published_cells(line: Line, table: Table) -> tuple[str, ...]:
+    """The paper's C-index where the line has a row; empty where it has none at all."""
+    found = [published_cindex(line.model, c.cohort) if c in line.rows else None for c in table.columns]
+    return tuple("" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found) if any(found) else ()
+
+
+def _cell(row: Row | None, metric: str) -> str:
+    if row is None:
+        return ""
+    if row.failed:
+        return "failed"
+    found = row.metrics[metric]
+    if math.isnan(found.mean):
+        return "undefined"
+    return f"{found.mean:,.0f} ± {found.sd:,.0f}" if found.mean >= 10 else f"{found.mean:.3f} ± {found.sd:.3f}"
+
+
+def _seed_spread(row: Row | None, metric: str) -> str:
+    if row is None or row.failed:
+        return ""
+    spread = row.metrics[metric].sd_seeds
+    if spread is None:
+        return "1 seed"
+    return "undefined" if math.isnan(spread) else f"{spread:.3f}"
+
+
+def _logrank(row: Row | None) -> str:
+    if row is None or row.failed:
+        return ""
+    return "undefined" if row.logrank_reason else f"{_p(row.logrank_p)} / {_p(row.logrank_p_stratified)}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    fewest, most = min(len(r.seeds) for r in rows), max(len(r.seeds) for r in rows)
+    if most == 1:
+        return "1 seed"
+    return f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
+
+
+def _parameters(rows: Iterable[Row]) -> str:
+    """The number of parameters; the largest where it depends on a cohort's genes."""
+    counts = {row.parameters for row in rows if row.parameters is not None}
+    if not counts:
+        return ""
+    return ("≤ " if len(counts) > 1 else "") + _size(max(counts))
+
+
+def _size(count: int) -> str:
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "K")):
+        if count >= unit:
+            digits = 2 if count < 10 * unit else 1 if count < 100 * unit else 0
+            return f"{count / unit:.{digits}f} {name}"
+    return str(count)
+
+
+def _name(line: Line) -> str:
+    return _one_line(f"{line.title} ({line.variant})" if line.variant else line.title)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

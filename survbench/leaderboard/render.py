@@ -1,0 +1,301 @@
+"""A leaderboard for the terminal, as Markdown, as CSV and as JSON.
+
+What is said is decided in `layout`; here it gets its looks. Names are shown as text, whatever markup they contain.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from survbench.leaderboard.board import Leaderboard, Row, Summary, Table
+from survbench.leaderboard.layout import Block, Figure, Kind, blocks, check_metric, footnotes, headers, title
+from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table as RichTable
+
+__all__ = ["to_csv", "to_json", "to_markdown", "to_rich"]
+
+_REFUSED_SHOWN = 20
+_STYLES = {Kind.MEASURED: "", Kind.DETAIL: "dim", Kind.PUBLISHED: "dim italic cyan"}
+_CSV_COLUMNS = (
+    "source",
+    "data",
+    "model",
+    "title",
+    "variant",
+    "group",
+    "cohort",
+    "cohort_hash",
+    "endpoint",
+    "folds",
+    "task_version",
+    "status",
+    "seeds",
+    "metric",
+    "mean",
+    "sd",
+    "sd_sample",
+    "sd_seeds",
+    "logrank_p",
+    "logrank_p_stratified",
+    "parameters",
+    "fvcore_flops",
+    "reason",
+)
+
+
+def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
+    """For the terminal; made for 100 columns and more.
+
+    Raises
+    ------
+    UnknownName : no such metric.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    check_metric(metric)
+    parts: list[Any] = []
+    for table in board.tables:
+        parts += [
+            Text(title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
+            _rich_table(table, metric),
+            *(Text(note, style="dim") for note in footnotes(table, metric)),
+            Text(),
+        ]
+    if not board.tables:
+        parts.append(Text(_nothing(board)))
+    parts += [Text(note, style="yellow") for note in board.notes]
+    parts += [Text(line, style="red" if i == 0 else "") for i, line in enumerate(_refused(board))]
+    return Group(*parts)
+
+
+def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
+    """As a Markdown document."""
+    check_metric(metric)
+    parts = []
+    for table in board.tables:
+        parts.append(f"## {_escaped(title(table, metric))}")
+        parts.append("\n".join(_markdown_table(table, metric)))
+        parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
+    if not board.tables:
+        parts.append(_escaped(_nothing(board)))
+    parts += [_escaped(note) for note in board.notes]
+    if refused := list(_refused(board, limit=None)):
+        parts.append("\n".join([f"**{_escaped(refused[0])}**", "", *(f"- {_escaped(r)}" for r in refused[1:])]))
+    return "\n\n".join(parts)
+
+
+def to_csv(board: Leaderboard, metric: str = "cindex") -> str:
+    """One line per model, configuration and cohort, published figures as lines of their own."""
+    check_metric(metric)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for table in board.tables:
+        for line in table.lines:
+            for row in line.rows.values():
+                writer.writerow(_csv_row(row, table, line.variant, metric))
+    if metric == "cindex":
+        for found in _published_rows(board):
+            figure = found["metrics"]["cindex"]
+            keys = ("source", "model", "title", "cohort", "logrank_p", "parameters")
+            writer.writerow(
+                {k: found[k] for k in keys} | {"metric": metric, "mean": figure["mean"], "sd": figure["sd"]}
+            )
+    return text.getvalue().rstrip("\n")
+
+
+def to_json(board: Leaderboard, metric: str = "cindex") -> str:
+    """One JSON document with every metric: {rows: [...], refused: [{row, reason}], notes: [...]}; NaN is null."""
+    check_metric(metric)
+    document = {
+        "rows": [*(_json_row(row) for row in board.rows), *_published_rows(board)],
+        "refused": [{"row": dict(refusal.row), "reason": refusal.reason} for refusal in board.refused],
+        "notes": list(board.notes),
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _rich_table(table: Table, metric: str) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown.add_column("model", overflow="fold")
+    for header in headers(table):
+        shown.add_column(Text(header), justify="right")
+    averaged = len(table.columns) > 1
+    if averaged:
+        shown.add_column("mean", justify="right")
+    shown.add_column("seeds", justify="right")
+    shown.add_column("param.", justify="right")
+    for group, members in groupby(blocks(table, metric), key=lambda block: block.group):
+        shown.add_row(Text(group, style="bold underline"))
+        for block in members:
+            cells = [""] * (len(table.columns) + averaged)
+            shown.add_row(Text(block.name, style="bold"), *cells, block.seeds, block.parameters)
+            if block.variant:
+                shown.add_row(Text(block.variant, style="dim"))
+            for figure in block.figures:
+                shown.add_row(*_rich_figure(figure, table, averaged=averaged))
+        shown.add_section()
+    return shown
+
+
+def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
+    from rich.text import Text
+
+    style = _STYLES[figure.kind]
+    label = "yellow" if figure.kind is Kind.MEASURED and table.simulated != "" else style
+    cells = [Text(cell, style="bold red" if cell == "failed" else style) for cell in figure.cells]
+    return [Text(f" {figure.label}", style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
+
+
+def _markdown_table(table: Table, metric: str) -> Iterator[str]:
+    averaged = ["mean"] if len(table.columns) > 1 else []
+    header = ["group", "model", "figure", *headers(table), *averaged, "seeds", "parameters"]
+    yield _markdown_row(map(_escaped, header))
+    yield _markdown_row(["---"] * 3 + ["---:"] * (len(header) - 3))
+    for block in blocks(table, metric):
+        for i, figure in enumerate(block.figures):
+            yield _markdown_row(_markdown_cells(block, figure, first=i == 0, averaged=bool(averaged)))
+
+
+def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool) -> list[str]:
+    name = f"{block.name} ({block.variant})" if block.variant else block.name
+    cells = [_escaped(c) for c in (figure.label, *figure.cells, *([figure.average] if averaged else []))]
+    if figure.kind is Kind.PUBLISHED:
+        cells = [f"*{cell}*" if cell else "" for cell in cells]
+    about = [_escaped(block.group), _escaped(name)] if first else ["", ""]
+    return [*about, *cells, *([block.seeds, block.parameters] if first else ["", ""])]
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown and HTML show as it is."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+
+
+def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any]:
+    found = row.metrics[metric]
+    numbers = {
+        "mean": found.mean,
+        "sd": found.sd,
+        "sd_sample": found.sd_sample,
+        "sd_seeds": found.sd_seeds,
+        "logrank_p": row.logrank_p,
+        "logrank_p_stratified": row.logrank_p_stratified,
+    }
+    return {
+        "source": "measured",
+        "data": table.kind,
+        "model": row.model,
+        "title": row.title,
+        "variant": variant,
+        "group": str(row.group),
+        "cohort": row.cohort,
+        "status": "failed" if row.failed else "complete",
+        "seeds": " ".join(map(str, row.seeds)),
+        "metric": metric,
+        "parameters": row.parameters,
+        "fvcore_flops": row.fvcore_flops,
+        "reason": "; ".join(row.errors) or found.reason,
+        **{key: row.identity[key] for key in ("cohort_hash", "endpoint", "folds", "task_version")},
+        **{key: _number(value) for key, value in numbers.items()},
+    }
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "cohort": row.cohort,
+        "endpoint": row.identity["endpoint"],
+        "folds": row.identity["folds"],
+        "source": "measured",
+        "simulated": None if row.simulated is None else bool(row.simulated),
+        "simulated_kind": row.simulated,
+        "status": "failed" if row.failed else "complete",
+        "errors": list(row.errors),
+        "seeds": list(row.seeds),
+        "metrics": {name: _json_summary(summary) for name, summary in row.metrics.items()},
+        "logrank_p": _number(row.logrank_p),
+        "logrank_p_stratified": _number(row.logrank_p_stratified),
+        "logrank_reason": row.logrank_reason,
+        "parameters": row.parameters,
+        "fvcore_flops": row.fvcore_flops,
+        "title": row.title,
+        "modality": str(row.group),
+        "reconstruction": row.reconstruction,
+        "selected": row.selected,
+        "task_version": row.identity["task_version"],
+        "cohort_hash": row.identity["cohort_hash"],
+        "code": row.identity["code"],
+        "config": row.identity["config"],
+        "objective": row.identity["objective"],
+        "training": row.identity["training"],
+    }
+
+
+def _json_summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": _number(summary.mean),
+        "sd": _number(summary.sd),
+        "sd_sample": _number(summary.sd_sample),
+        "sd_seeds": _number(summary.sd_seeds),
+        "per_fold": [_number(value) for value in summary.per_fold],
+        "reason": summary.reason,
+    }
+
+
+def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
+    """The paper's figures for the models and cohorts that are shown; its endpoint and folds are not ours."""
+    for (model, cohort), row in {(row.model, row.cohort): row for row in board.rows}.items():
+        if found := published_cindex(model, cohort):
+            mean, sd = found
+            yield {
+                "model": model,
+                "cohort": cohort,
+                "endpoint": None,
+                "folds": None,
+                "source": "published",
+                "simulated": False,
+                "seeds": [],
+                "metrics": {"cindex": {"mean": mean, "sd": _number(sd), "sd_sample": None, "per_fold": []}},
+                "logrank_p": published_logrank(model, cohort),
+                "parameters": published_parameters(model),
+                "fvcore_flops": None,
+                "title": row.title,
+            }
+
+
+def _refused(board: Leaderboard, limit: int | None = _REFUSED_SHOWN) -> Iterator[str]:
+    if not board.refused:
+        return
+    yield f"Not shown ({len(board.refused)}):"
+    for refusal in board.refused[:limit]:
+        yield f"- {' '.join(refusal.label.split())}: {refusal.reason}"
+    if limit is not None and len(board.refused) > limit:
+        yield f"- and {len(board.refused) - limit} more, which --format json lists"
+
+
+def _nothing(board: Leaderboard) -> str:
+    return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
