@@ -22,7 +22,7 @@ from survbench.training.fit import fit, predict_logits, seed_everything
 from survbench.training.settings import Settings
 
 CARDS = list(load_registry().models.values())
-SETTINGS = Settings(epochs=40, patience=40, batch_size=32, learning_rate=1e-3, weight_decay=0.0, patches=64)
+SETTINGS = Settings(epochs=25, patience=25, batch_size=32, learning_rate=1e-3, weight_decay=0.0, patches=64)
 
 every_model = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_it_overfits_few_patients_with_either_head(card: ModelCard, objective: O
     few = split(patients=8, seed=3)
     fitted = objective.fit(few.time, few.event)
     model = build(card, fitted.outputs)
-    settings = Settings(epochs=150, patience=150, batch_size=8, learning_rate=2e-3, weight_decay=0.0, patches=64)
+    settings = Settings(epochs=60, patience=60, batch_size=8, learning_rate=2e-3, weight_decay=0.0, patches=64)
     fit_model(card, model, fitted, tmp_path, train=few, val=few, settings=settings)
     risk = fitted.risk(predict_logits(model.eval(), few, card.inference_inputs, CPU)).numpy()
     assert harrell(few.time, few.event, risk).value > 0.9

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class SimulationReport:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One cohort, checked and ready to be written. slides : patient, slide, and file as an absolute path."""
+    """One cohort, checked and ready to be written. slides : patient, slide, file as slides.csv will have them."""
 
     cohort: CohortFolder
     folder: Path
@@ -162,22 +163,25 @@ def _refuse_real_files(cohort: CohortFolder) -> None:
         if not any((parent / MARK).is_file() for parent in file.parents if cohort.path in parent.parents):
             raise BadFile(
                 f"cohort {cohort.name} has real slide features ({file})",
-                "simulated ones never replace or join them; name other cohorts, or import this one into a new data root",
+                "simulated ones never replace or join them; name other cohorts, or import this one elsewhere",
             )
 
 
 def _refuse_other_recipe(cohort: CohortFolder, folder: Path, recipe: dict[str, Any], overwrite: bool) -> None:
     """Slides that were simulated before are continued with the same settings, and replaced only when asked for."""
-    if overwrite:
-        return
-    for mark in sorted((cohort.path / "features").glob(f"*/{MARK}")):
-        if mark.parent != folder or _recipe_in(mark) != recipe:
+    if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
+        raise BadFile(f"{folder} holds files that were not simulated", "move them away")
+    for mark in _marks(cohort):
+        if not overwrite and (mark.parent != folder or _recipe_in(mark) != recipe):
             raise BadFile(
                 f"cohort {cohort.name} has slides simulated with other settings ({mark.parent})",
                 "repeat those settings to complete them, or add --overwrite to replace them",
             )
-    if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
-        raise BadFile(f"{folder} holds files that were not simulated", "move them away")
+
+
+def _marks(cohort: CohortFolder) -> list[Path]:
+    """The files that say of the folder they are in: everything here is simulated."""
+    return sorted((cohort.path / "features").glob(f"*/{MARK}"))
 
 
 def _recipe_in(mark: Path) -> object:
@@ -188,37 +192,59 @@ def _recipe_in(mark: Path) -> object:
 
 
 def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout: str) -> pd.DataFrame:
-    listed = cohort.slides()
-    listed = listed.loc[listed["patient"].isin(patients), ["patient", "slide"]]
+    """All listed slides, and one for each patient without; file is blank for patients whom the cohort does not know."""
+    listed = cohort.slides()[["patient", "slide"]]
     bare = sorted(set(patients) - set(listed["patient"]))
-    table = pd.concat([listed, pd.DataFrame({"patient": bare, "slide": [f"{p}-SIMULATED" for p in bare]})])
+    added = pd.DataFrame({"patient": bare, "slide": [f"{patient}-SIMULATED" for patient in bare]}, dtype=object)
+    table = pd.concat([listed, added]).sort_values(["patient", "slide"], ignore_index=True)
     stems = table["slide"].map(slide_stem)
     if stems.duplicated().any():
         raise BadFile(
             f"{cohort.path / 'slides.csv'}: slide {stems[stems.duplicated()].iloc[0]} is there twice",
             "keep one row per slide",
         )
-    table["file"] = [feature_file(folder, stem, layout) for stem in stems]
-    return table.sort_values(["patient", "slide"])
+    files = [feature_file(folder, stem, layout).relative_to(cohort.path).as_posix() for stem in stems]
+    return table.assign(file=np.where(table["patient"].isin(patients), files, ""))
 
 
 def _carry_out(plan: _Plan, tissue: Tissue, layout: str, patches: int, seed: int) -> CohortSimulation:
-    cohort = plan.cohort
-    fresh = _recipe_in(plan.folder / MARK) != plan.recipe
-    _mark(plan)
+    cohort, known = plan.cohort, set(plan.programmes.index)
+    _begin(plan)
+    todo = plan.slides[plan.slides["file"] != ""]
     written = 0
-    known = set(plan.programmes.index)
-    for patient, slide, file in track(list(plan.slides.itertuples(index=False)), f"Simulating slides of {cohort.name}"):
-        if file.is_file() and not fresh:
+    rows: list[tuple[str, str, str]] = list(todo.itertuples(index=False, name=None))
+    for patient, slide, file in track(rows, f"Simulating slides of {cohort.name}"):
+        if (cohort.path / file).is_file():
             continue
-        seen = None
-        if patient in known:
-            seen = plan.programmes.loc[patient].to_numpy()
-        shift = site_shift(0.15, tissue.width, seed, cohort.name, plan.sites[patient])
+        programmes = plan.programmes.loc[patient].to_numpy() if patient in known else None
+        shift = site_shift(0.15, tissue.width, VERSION, seed, cohort.name, plan.sites[patient])
         rng = stream("simulated slide", VERSION, seed, cohort.name, patient, slide)
-        features, coords = draw_slide(rng, tissue, seen, patches=patches, shift=shift)
+        features, coords = draw_slide(rng, tissue, programmes, patches=patches, shift=shift)
         write_features(plan.folder, slide_stem(slide), features, coords, layout)
         written += 1
-    _enter(plan)
-    without = tuple(p for p in plan.sites.index if p not in known)
-    return CohortSimulation(cohort.name, plan.folder, len(plan.sites), written, len(plan.slides) - written, without)
+    _enter(plan, plan.slides)
+    without = tuple(patient for patient in plan.sites.index if patient not in known)
+    return CohortSimulation(cohort.name, plan.folder, len(plan.sites), written, len(todo) - written, without)
+
+
+def _begin(plan: _Plan) -> None:
+    """Clear what other settings left, and mark folder and cohort before there is anything to be taken for real."""
+    _enter(plan, plan.slides.assign(file=""))
+    for mark in _marks(plan.cohort):
+        if mark.parent != plan.folder or _recipe_in(mark) != plan.recipe:
+            shutil.rmtree(mark.parent)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    mark = plan.folder / MARK
+    scratch = mark.with_name(f".{MARK}.{os.getpid()}")
+    about = {"format": 1, "simulated": True, "recipe": plan.recipe}
+    scratch.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    os.replace(scratch, mark)
+
+
+def _enter(plan: _Plan, slides: pd.DataFrame) -> None:
+    note = (
+        f"{NOTE}: about {plan.recipe['patches']} patches each, seed {plan.recipe['seed']}; traces come from expression "
+        "without looking at outcomes, patients without expression have none"
+    )
+    others = [said for said in plan.cohort.info.notes if not said.startswith(NOTE)]
+    plan.cohort.write_slides(slides, simulated_slides=True, notes=[*others, note])

@@ -13,15 +13,15 @@ survival    T_i = (-log U_i / exp(h_i))^(1/1.3), log hazard h_i = sum_k b_k z_ik
             scaled so that exactly the wanted number of patients dies while under observation
 slides      patch j of a slide:  x_j = gain (type_t(j) + sum_r y_jr texture_r + site + noise_j
                                              + sum_k a_jk (w_k + (1 + 0.25 n_jk) z_ik v_k))
-            a_jk = 1 on one contiguous region per slide and programme, 10-30 % of its patches, and 0 elsewhere. There the
-            marker w_k says that this is where to look and v_k carries the programme. Programmes that leave no trace are
-            not in the sum, so slides know less than expression.
+            a_jk = 1 on one contiguous region per slide and programme, 10-30 % of its patches, and 0 elsewhere. There
+            the marker w_k says that this is where to look and v_k carries the programme. Programmes that leave no
+            trace are not in the sum, so slides know less than expression.
 
 Real patients (simulate.py) have their own expression and survival; only the slides are drawn, from programmes that are
 read off the expression.
 
-Every random number comes from a stream named by strings (cohort, patient, slide), so a patient's slides do not depend on
-who else is generated. Sums of directions avoid BLAS, whose rounding differs between processors.
+Every random number comes from a stream named by strings (cohort, patient, slide), so a patient's slides do not depend
+on who else is generated. Sums of directions avoid BLAS, whose rounding differs between processors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing one slide's features in the file formats of CLAM, TRIDENT and STAMP, so that simulated slides look like real ones.
+"""Writing one slide's features in the file formats of CLAM, TRIDENT and STAMP, so that simulated ones look real.
 
 Reading features is features.py's work; what the features are is simulation.py's.
 """
@@ -58,7 +58,8 @@ def write_features(
 
     Parameters
     ----------
-    folder : the layout's root; its sub-folders are made, for CLAM also `patches/` with the coordinates. slide : identifier without extension.
+    folder : the layout's root; its sub-folders are made, for CLAM also `patches/` with the coordinates.
+    slide : identifier without extension.
     features : (N, D). TRIDENT keeps the dtype, CLAM writes float32, STAMP float16.
     coords : (N, 2), (x, y) of the top left corner in level-0 pixels; STAMP writes micrometers; CLAM's pt has none.
     patch_px : edge of a patch in level-0 pixels, which is the 20x level.

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from survbench.complexity import complexity
+from survbench.complexity import Complexity, complexity
 from survbench.console import progress_bars, warn
 from survbench.data.cohort import POLICY
 from survbench.errors import BadModel, SurvbenchError
@@ -210,7 +210,7 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
         result / "metrics.json",
         {name: {"value": v.value if np.isfinite(v.value) else None, "reason": v.reason} for name, v in metrics.items()},
     )
-    cost = complexity(model, job.cohort.inputs, job.card.inference_inputs)
+    cost = _cost(job, model, objective)
     return {
         "risk_name": objective.risk_name,
         "risk_cut": risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy()),
@@ -219,6 +219,17 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
         "parameters": cost.parameters,
         "fvcore_flops": cost.fvcore_flops,
     }
+
+
+_COSTS: dict[tuple[str, str, int, str], Complexity] = {}
+
+
+def _cost(job: Job, model: SurvivalModel, objective: Objective) -> Complexity:
+    """Counted once per model and cohort; folds and seeds have the same."""
+    key = (job.card.target, json.dumps(job.config, default=list), objective.outputs, job.cohort.content_hash)
+    if key not in _COSTS:
+        _COSTS[key] = complexity(model, job.cohort.inputs, job.card.inference_inputs)
+    return _COSTS[key]
 
 
 def _build(job: Job, objective: Objective) -> SurvivalModel:

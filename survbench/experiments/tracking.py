@@ -82,8 +82,10 @@ class Mirror:
                 os.environ.setdefault(key, value)
             import logging
 
-            logging.getLogger("alembic").setLevel(logging.WARNING)
             from mlflow.tracking import MlflowClient
+
+            for chatty in ("alembic", "mlflow"):
+                logging.getLogger(chatty).setLevel(logging.WARNING)
 
             client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(self.experiment)

@@ -88,11 +88,12 @@ class Column:
 
     Attributes
     ----------
-    content : short hash of data and folds. ambiguous : the cohort has a second column in this table.
+    key : of data and folds, unique. content : of the data, as in job.json. ambiguous : the cohort has a second column.
     patients : scored. thin_folds : folds whose test split has too few events or comparable pairs to say much.
     """
 
     cohort: str
+    key: str
     content: str
     ambiguous: bool = False
     patients: int = 0
@@ -100,7 +101,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        return f"{self.cohort} @{self.content}" if self.ambiguous else self.cohort
+        return f"{self.cohort} @{self.key[:6]}" if self.ambiguous else self.cohort
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ def footnotes(table: Table, metric: str) -> list[str]:
         )
     ]
     notes += [
-        f"{THIN} {c.label}: the test split of fold {', '.join(map(str, c.thin_folds))} has under {FEW_EVENTS} events or "
-        f"{FEW_PAIRS} comparable pairs; its figure says little by itself."
+        f"{THIN} {c.label}: the test split of fold {', '.join(map(str, c.thin_folds))} has under {FEW_EVENTS} events "
+        f"or {FEW_PAIRS} comparable pairs; its figure says little by itself."
         for c in table.columns
         if c.thin_folds
     ]
@@ -138,7 +138,7 @@ def _about_published(table: Table) -> str:
 
 def _content(column: Column) -> str:
     patients = f"{column.patients} patients, " if column.patients else ""
-    return f"{column.cohort} {patients}content {column.content}"
+    return f"{column.label} {patients}content {column.content[:10]}"
 
 
 def _undefined(table: Table, metric: str) -> list[str]:
@@ -241,7 +241,7 @@ def _parameters(rows: Iterable[Row]) -> str:
     counts = {row.parameters for row in rows if row.parameters is not None}
     if not counts:
         return ""
-    return ("≤ " if len(counts) > 1 else "") + _size(max(counts))
+    return ("≤" if len(counts) > 1 else "") + _size(max(counts))
 
 
 def _size(count: int) -> str:

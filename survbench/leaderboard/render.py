@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["to_csv", "to_json", "to_markdown", "to_rich"]
 
 _REFUSED_SHOWN = 20
+_NAME_WIDTH = 20  # longer names wrap; four cohorts then fit into 100 columns
 _STYLES = {Kind.MEASURED: "", Kind.DETAIL: "dim", Kind.PUBLISHED: "dim italic cyan"}
 _CSV_COLUMNS = (
     "source",
@@ -75,7 +76,12 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
     if not board.tables:
         parts.append(Text(_nothing(board)))
     parts += [Text(note, style="yellow") for note in board.notes]
-    parts += [Text(line, style="red" if i == 0 else "") for i, line in enumerate(_refused(board))]
+    if board.refused:
+        heading, lines = _refused(board)
+        more = (
+            [f"- and {len(lines) - _REFUSED_SHOWN} more, which --format json lists"] if lines[_REFUSED_SHOWN:] else []
+        )
+        parts += [Text(heading, style="red"), *(Text(f"- {line}") for line in lines[:_REFUSED_SHOWN]), *map(Text, more)]
     return Group(*parts)
 
 
@@ -90,8 +96,9 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     if not board.tables:
         parts.append(_escaped(_nothing(board)))
     parts += [_escaped(note) for note in board.notes]
-    if refused := list(_refused(board, limit=None)):
-        parts.append("\n".join([f"**{_escaped(refused[0])}**", "", *(f"- {_escaped(r)}" for r in refused[1:])]))
+    if board.refused:
+        heading, lines = _refused(board)
+        parts.append("\n".join([f"**{_escaped(heading)}**", "", *(f"- {_escaped(line)}" for line in lines)]))
     return "\n\n".join(parts)
 
 
@@ -131,8 +138,8 @@ def _rich_table(table: Table, metric: str) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    shown.add_column("model", overflow="fold")
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    shown.add_column("model", overflow="fold", max_width=_NAME_WIDTH)
     for header in headers(table):
         shown.add_column(Text(header), justify="right")
     averaged = len(table.columns) > 1
@@ -159,7 +166,7 @@ def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
     style = _STYLES[figure.kind]
     label = "yellow" if figure.kind is Kind.MEASURED and table.simulated != "" else style
     cells = [Text(cell, style="bold red" if cell == "failed" else style) for cell in figure.cells]
-    return [Text(f" {figure.label}", style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
+    return [Text(figure.label, style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
 
 
 def _markdown_table(table: Table, metric: str) -> Iterator[str]:
@@ -283,14 +290,10 @@ def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
             }
 
 
-def _refused(board: Leaderboard, limit: int | None = _REFUSED_SHOWN) -> Iterator[str]:
-    if not board.refused:
-        return
-    yield f"Not shown ({len(board.refused)}):"
-    for refusal in board.refused[:limit]:
-        yield f"- {' '.join(refusal.label.split())}: {refusal.reason}"
-    if limit is not None and len(board.refused) > limit:
-        yield f"- and {len(board.refused) - limit} more, which --format json lists"
+def _refused(board: Leaderboard) -> tuple[str, list[str]]:
+    """Heading and lines about what was found and is not shown."""
+    lines = [f"{' '.join(refusal.label.split())}: {refusal.reason}" for refusal in board.refused]
+    return f"Not shown ({len(lines)}):", lines
 
 
 def _nothing(board: Leaderboard) -> str:
@@ -298,4 +301,4 @@ def _nothing(board: Leaderboard) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+    return value if value is not None and math.isfinite(value) else None

@@ -25,14 +25,13 @@ class Progress:
     Attributes
     ----------
     stage, epoch : the next epoch to train. selected : finished stage -> its epoch.
-    current, optimizer : state after the last epoch. best : weights at the lowest validation loss of this stage.
+    current, optimizer : state after the last epoch. best_epoch : the one of the stage's lowest validation loss so far.
     """
 
     stage: int = 0
     epoch: int = 0
     current: dict[str, Tensor] | None = None
     optimizer: dict[str, Any] | None = None
-    best: dict[str, Tensor] | None = None
     best_loss: float = float("inf")
     best_epoch: int = -1
     selected: dict[str, int] = field(default_factory=dict)
@@ -57,7 +56,7 @@ def load_checkpoint(folder: Path) -> Progress | None:
 
 
 def save_stage(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
-    """Keep the selected weights of a finished stage, once instead of in every checkpoint."""
+    """Keep the best weights of a stage so far, when they change instead of in every checkpoint."""
     _write(folder / f"stage-{name}.pt", weights)
 
 

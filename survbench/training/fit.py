@@ -80,9 +80,7 @@ def fit(
         stage = stages[index]
         chosen = replace(settings, **stage.training)
         _fit_stage(model, stage, index, objective, train, val, chosen, seed, device, scratch, progress, report)
-        assert progress.best is not None
-        stage.trained.load_state_dict(progress.best)
-        save_stage(scratch, stage.name, progress.best)
+        stage.trained.load_state_dict(load_stage(scratch, stage.name))
         progress = Progress(
             index + 1, history=progress.history, selected={**progress.selected, stage.name: progress.best_epoch + 1}
         )
@@ -106,8 +104,12 @@ def _fit_stage(
 ) -> None:
     model.requires_grad_(False)
     stage.trained.requires_grad_(True)
-    parameters = list(stage.trained.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(
+        stage.trained.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
     if progress.current is not None and progress.optimizer is not None:
         stage.trained.load_state_dict(progress.current)
         optimizer.load_state_dict(progress.optimizer)
@@ -120,7 +122,8 @@ def _fit_stage(
         val_loss = validation_loss(stage, objective, val, device)
         progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
         if val_loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch, progress.best = val_loss, progress.epoch, _copy(stage.trained)
+            progress.best_loss, progress.best_epoch = val_loss, progress.epoch
+            save_stage(scratch, stage.name, stage.trained.state_dict())
         progress.epoch += 1
         progress.current, progress.optimizer = stage.trained.state_dict(), optimizer.state_dict()
         save_checkpoint(scratch, progress)
@@ -137,7 +140,7 @@ def _train_epoch(
     generator: np.random.Generator,
 ) -> dict[str, float]:
     """One pass over the training patients; mean of every term, weighted by patients."""
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     batches = train.batches(
         settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
     )
@@ -145,32 +148,30 @@ def _train_epoch(
         moved = device_batch(batch, device)
         with autocast(device):
             terms = stage.loss(stage.predict(moved), moved, objective)
-        total = terms["total"]
-        if not math.isfinite(total.item()):
-            raise TrainingFailed(
-                f"the loss of stage '{stage.name}' became {total.item()}",
-                "lower the learning rate (--set learning_rate=...)",
-            )
         optimizer.zero_grad()
-        if total.requires_grad:
-            total.backward()
+        terms["total"].backward()
         optimizer.step()
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(moved.time)
-    return {f"train_{name}": value / len(train) for name, value in sums.items()}
+        for name, value in terms.items():  # summed on the device, so that no step waits for a number
+            sums[name] = sums.get(name, 0) + value.detach() * len(moved.time)
+    means = {f"train_{name}": value.item() / len(train) for name, value in sums.items()}
+    _refuse_infinite(stage, "loss", means["train_total"])
+    return means
 
 
 def validation_loss(stage: Stage, objective: Objective, val: Split, device: torch.device) -> float:
     """The objective over all validation patients at once: one risk set, however the batches fall."""
     granted = stage.inputs if stage.validation_inputs is None else stage.validation_inputs
     logits = predict_logits(stage.predict, val, granted, device)
-    loss = objective.loss(logits, torch.from_numpy(val.time), torch.from_numpy(val.event)).item()
+    loss = objective.loss(logits, torch.tensor(val.time), torch.tensor(val.event)).item()
+    _refuse_infinite(stage, "validation loss", loss)
+    return loss
+
+
+def _refuse_infinite(stage: Stage, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         raise TrainingFailed(
-            f"the validation loss of stage '{stage.name}' became {loss}",
-            "lower the learning rate (--set learning_rate=...)",
+            f"the {what} of stage '{stage.name}' became {loss}", "lower the learning rate (--set learning_rate=...)"
         )
-    return loss
 
 
 @torch.no_grad()
@@ -191,6 +192,3 @@ def seed_everything(numbers: tuple[int, ...]) -> np.random.Generator:
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
     return np.random.default_rng(sequence)
 
-
-def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
