@@ -87,7 +87,8 @@ def harrell(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> Concordanc
     if reason:
         return Concordance(math.nan, reason=reason)
     try:
-        value, concordant, discordant, tied, _ = concordance_index_censored(event, time, risk)
+        with np.errstate(invalid="ignore"):  # deaths at one identical time give 0 / 0, which is answered below
+            value, concordant, discordant, tied, _ = concordance_index_censored(event, time, risk)
     except ValueError:  # scikit-survival has its own error for this, of this kind
         return Concordance(math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died")
     pairs = int(concordant + discordant + tied)

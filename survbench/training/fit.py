@@ -191,4 +191,3 @@ def seed_everything(numbers: tuple[int, ...]) -> np.random.Generator:
     sequence = np.random.SeedSequence(numbers)
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
     return np.random.default_rng(sequence)
-

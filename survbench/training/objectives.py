@@ -18,6 +18,7 @@ from survbench.errors import BadConfig, BadLabels
 __all__ = ["Cox", "DiscreteNLL", "Objective"]
 
 FLOOR = 1e-7
+FARTHEST = 12.0  # log hazard ratios beyond this change no curve visibly, and sums with them would lose the others
 
 
 class Objective(Protocol):
@@ -106,13 +107,15 @@ class Cox:
         """With Breslow's baseline of the training patients."""
         from sksurv.linear_model.coxph import BreslowEstimator
 
-        train_risk, risk = train_logits[:, 0].double().numpy(), logits[:, 0].double().numpy()
-        center = train_risk.max()  # the baseline absorbs it; exp of a large risk would overflow
-        with np.errstate(over="ignore"):
-            baseline = BreslowEstimator().fit(train_risk - center, train_event, train_time).cum_baseline_hazard_
-            steps = np.searchsorted(baseline.x, grid, side="right")
-            cumulative = np.where(steps > 0, baseline.y[np.maximum(steps - 1, 0)], 0.0)
-            return np.exp(-np.exp(risk - center)[:, None] * cumulative[None, :])
+        train_risk = train_logits[:, 0].double().numpy()
+        center = np.median(train_risk)  # which the baseline absorbs
+        train_risk, risk = (
+            np.clip(r - center, -FARTHEST, FARTHEST) for r in (train_risk, logits[:, 0].double().numpy())
+        )
+        baseline = BreslowEstimator().fit(train_risk, train_event, train_time).cum_baseline_hazard_
+        steps = np.searchsorted(baseline.x, grid, side="right")
+        cumulative = np.where(steps > 0, baseline.y[np.maximum(steps - 1, 0)], 0.0)
+        return np.exp(-np.exp(risk)[:, None] * cumulative[None, :])
 
 
 def _efron(risk: Tensor, at_risk: Tensor, tie: Tensor, ties: int) -> Tensor:
