@@ -131,15 +131,15 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
 
 def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], fingerprint: str) -> None:
     digest, rows, start = hashlib.sha256(), [], 0
-    first: tuple[Path, SlideFeatures] | None = None
+    first: tuple[Path, int, str | None] | None = None
     simulated = False
     with (scratch / "features.bin").open("wb") as features, (scratch / "coords.bin").open("wb") as coords:
         for row in track(slides.itertuples(), f"Packing {cohort}", total=len(slides)):
             slide = read_features(row.file)
             simulated |= slide.simulated
             if len(slide.features):
-                first = first or (row.file, slide)
-                _same_kind(first[0], first[1], row.file, slide)
+                first = first or (row.file, slide.features.shape[1], slide.encoder)
+                _same_kind(*first, row.file, slide)
             values = np.ascontiguousarray(_cast(slide.features, dtype, row.file))
             places = np.ascontiguousarray(slide.coords, np.float32)
             features.write(values.tobytes())
@@ -154,27 +154,26 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
     pd.DataFrame(rows, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
     about = {
         "format": FORMAT,
-        "dim": first[1].features.shape[1],
+        "dim": first[1],
         "dtype": dtype.name,
         "patches": start,
         "content_hash": digest.hexdigest(),
-        "encoder": first[1].encoder,
+        "encoder": first[2],
         "simulated": simulated,
         "fingerprint": fingerprint,
     }
     (scratch / "store.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def _same_kind(one: Path, first: SlideFeatures, other: Path, slide: SlideFeatures) -> None:
-    if first.features.shape[1] != slide.features.shape[1]:
+def _same_kind(one: Path, width: int, encoder: str | None, other: Path, slide: SlideFeatures) -> None:
+    found = slide.features.shape[1]
+    if width != found:
         raise BadFeatures(
-            f"{one} has features of width {first.features.shape[1]}, {other} of width {slide.features.shape[1]}",
-            "one cohort has features of one encoder",
+            f"{one} has features of width {width}, {other} of width {found}", "one cohort has features of one encoder"
         )
-    if first.encoder and slide.encoder and first.encoder != slide.encoder:
+    if encoder and slide.encoder and encoder != slide.encoder:
         raise BadFeatures(
-            f"{one} has features of {first.encoder}, {other} of {slide.encoder}",
-            "one cohort has features of one encoder",
+            f"{one} has features of {encoder}, {other} of {slide.encoder}", "one cohort has features of one encoder"
         )
 
 

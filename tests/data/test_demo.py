@@ -87,9 +87,7 @@ def test_a_patients_data_do_not_depend_on_who_else_is_generated(tmp_path: Path, 
         assert larger is not None
         pd.testing.assert_frame_equal(expression, larger.loc[expression.index])
         covariates = ["site", "age", "sex", "stage", "grade"]
-        pd.testing.assert_frame_equal(
-            few.patients()[covariates], many.patients().loc[few.patients().index, covariates]
-        )
+        pd.testing.assert_frame_equal(few.patients()[covariates], many.patients().loc[few.patients().index, covariates])
 
 
 def test_the_root_says_that_it_is_simulated(root: DataRoot) -> None:

@@ -43,7 +43,11 @@ def test_trident_attributes(tmp_path: Path, features: np.ndarray, coords: np.nda
     file = write_features(tmp_path, SLIDE, features, coords, "trident")
     assert file == tmp_path / "20x_256px_0px_overlap" / "features_uni_v1" / f"{SLIDE}.h5"
     with h5py.File(file) as h5:
-        assert (h5["features"].dtype, h5["features"].chunks, h5["features"].maxshape) == (np.float16, (1, 12), (None, 12))
+        assert (h5["features"].dtype, h5["features"].chunks, h5["features"].maxshape) == (
+            np.float16,
+            (1, 12),
+            (None, 12),
+        )
         assert h5["coords"].dtype == np.int64
         assert h5["features"].attrs["encoder"] == "uni_v1"
         assert h5["features"].attrs["name"] == SLIDE

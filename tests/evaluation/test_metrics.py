@@ -87,7 +87,11 @@ def test_higher_risk_for_earlier_death_is_perfect() -> None:
 
 @pytest.mark.parametrize(
     ("event", "risk", "reason"),
-    [([0, 0, 0], [1, 2, 3], "nobody died"), ([1, 0, 1], [1, math.nan, 2], "NaN"), ([0, 0, 1], [1, 2, 3], "no comparable")],
+    [
+        ([0, 0, 0], [1, 2, 3], "nobody died"),
+        ([1, 0, 1], [1, math.nan, 2], "NaN"),
+        ([0, 0, 1], [1, 2, 3], "no comparable"),
+    ],
 )
 def test_undefined_is_nan_with_a_reason_never_zero(event: list[int], risk: list[float], reason: str) -> None:
     found = harrell(np.array([1.0, 2, 3]), np.array(event, bool), np.array(risk))
@@ -133,8 +137,10 @@ def test_auc_at_one_time_equals_its_definition() -> None:
     t = float(np.quantile(time, 0.5))
     cases, controls = np.flatnonzero(event & (time <= t)), np.flatnonzero(time > t)
     weights = [1 / censoring_survival(train_time, train_event, time[i]) for i in cases]
-    good = sum(w * ((risk[i] > risk[controls]) + 0.5 * (risk[i] == risk[controls])).sum()
-               for w, i in zip(weights, cases, strict=True))
+    good = sum(
+        w * ((risk[i] > risk[controls]) + 0.5 * (risk[i] == risk[controls])).sum()
+        for w, i in zip(weights, cases, strict=True)
+    )
     found = dynamic_auc(train_time, train_event, time, event, risk, np.array([t]))
     assert found.value == pytest.approx(good / sum(weights) / len(controls), abs=1e-9)
 
@@ -144,10 +150,12 @@ def test_degenerate_folds_answer_with_reasons() -> None:
     grid = prediction_grid(20.0)
     time, risk = np.array([1.0, 2.0]), np.array([1.0, 0.0])
     nobody = np.zeros(2, bool)
-    for value in (uno(train_time, train_event, time, nobody, risk, 20.0),
-                  dynamic_auc(train_time, train_event, time, nobody, risk, grid),
-                  integrated_brier(train_time, train_event, time + 1000, ~nobody, np.ones((2, 64)), grid),
-                  uno(train_time, train_event, time + 1000, ~nobody, risk, 20.0)):
+    for value in (
+        uno(train_time, train_event, time, nobody, risk, 20.0),
+        dynamic_auc(train_time, train_event, time, nobody, risk, grid),
+        integrated_brier(train_time, train_event, time + 1000, ~nobody, np.ones((2, 64)), grid),
+        uno(train_time, train_event, time + 1000, ~nobody, risk, 20.0),
+    ):
         assert math.isnan(value.value)
         assert value.reason
     beyond = uno(train_time, train_event, np.array([1.0, 1e4, 1e5]), np.array([True, True, False]), np.zeros(3), 20.0)
@@ -181,8 +189,16 @@ def predictions(seed: int = 0) -> pd.DataFrame:
     split = np.repeat(["train", "val", "test"], [120, 30, 50])
     grid = prediction_grid(prediction_horizon(time[:120], event[:120]))
     survival = np.exp(-np.exp(risk)[:, None] * grid / 20)
-    return pd.DataFrame({"patient": [f"P{i}" for i in range(200)], "split": split, "time": time, "event": event,
-                         "risk": risk, "survival": list(survival)})
+    return pd.DataFrame(
+        {
+            "patient": [f"P{i}" for i in range(200)],
+            "split": split,
+            "time": time,
+            "event": event,
+            "risk": risk,
+            "survival": list(survival),
+        }
+    )
 
 
 def test_a_fold_is_scored_on_its_test_patients_with_training_censoring() -> None:
@@ -244,7 +260,9 @@ def test_metrics_equal_the_stored_values_of_other_libraries(shared: Path) -> Non
             risk = m["risk"].astype(float)
             assert harrell(*test, risk).value == pytest.approx(float(m["cindex/0"]), abs=1e-9)
             assert harrell(*test, risk).tied == int(m["cindex/3"])
-            assert uno(*train, *test, risk, float(m["tau"])).value == pytest.approx(float(m["cindex_ipcw_tau/0"]), abs=1e-9)
+            assert uno(*train, *test, risk, float(m["tau"])).value == pytest.approx(
+                float(m["cindex_ipcw_tau/0"]), abs=1e-9
+            )
             times = m["brier/0"].astype(float)
             assert integrated_brier(*train, *test, m["surv_prob"].astype(float), times).value == pytest.approx(
                 float(m["ibs"]), abs=1e-9

@@ -34,7 +34,11 @@ def textbook(risk: np.ndarray, time: np.ndarray, event: np.ndarray, ties: str) -
 
 def tensors(rows: list[tuple[float, int, bool]]) -> tuple[Tensor, Tensor, Tensor]:
     risk, time, event = (np.array(column) for column in zip(*rows, strict=True))
-    return torch.tensor(risk, dtype=torch.float64)[:, None], torch.tensor(time, dtype=torch.float64), torch.tensor(event)
+    return (
+        torch.tensor(risk, dtype=torch.float64)[:, None],
+        torch.tensor(time, dtype=torch.float64),
+        torch.tensor(event),
+    )
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
@@ -83,8 +87,13 @@ def test_gradients_are_right_with_ties(objective: Cox | DiscreteNLL) -> None:
     assert torch.autograd.gradcheck(lambda z: objective.loss(z, time, event), (logits,))
 
 
-@given(rows=st.lists(st.tuples(st.lists(st.floats(-6, 6), min_size=4, max_size=4), st.integers(0, 3), st.booleans()),
-                     min_size=1, max_size=8))
+@given(
+    rows=st.lists(
+        st.tuples(st.lists(st.floats(-6, 6), min_size=4, max_size=4), st.integers(0, 3), st.booleans()),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_discrete_likelihood_by_hand_and_the_two_forms_agree(rows: list[tuple[list[float], int, bool]]) -> None:
     logits = torch.tensor([r[0] for r in rows], dtype=torch.float64)
     interval, event = torch.tensor([r[1] for r in rows]), torch.tensor([r[2] for r in rows])
@@ -134,8 +143,13 @@ def test_survival_falls_from_one_and_higher_risk_is_worse(objective: Cox | Discr
 
 def test_breslows_baseline_by_hand() -> None:
     # risks 0: hazards 1/3 at t=1 and 1/1 at t=3; nothing happens at t=2, who is censored
-    curves = Cox().survival(torch.zeros(3, 1), np.array([1.0, 2, 3]), np.array([True, False, True]),
-                            torch.tensor([[0.0], [math.log(2)]]), np.array([0.5, 1.0, 2.9, 3.0, 9.0]))
+    curves = Cox().survival(
+        torch.zeros(3, 1),
+        np.array([1.0, 2, 3]),
+        np.array([True, False, True]),
+        torch.tensor([[0.0], [math.log(2)]]),
+        np.array([0.5, 1.0, 2.9, 3.0, 9.0]),
+    )
     steps = np.array([0, 1 / 3, 1 / 3, 4 / 3, 4 / 3])
     np.testing.assert_allclose(curves, [np.exp(-steps), np.exp(-2 * steps)], atol=1e-12)
 
@@ -165,8 +179,11 @@ def test_losses_equal_the_stored_references(shared: Path) -> None:
             alpha, reduction = rest[0].removeprefix("loss_alpha").split("_")
             logits = torch.tensor(stored[f"nll/{case}/h"], dtype=torch.float64).requires_grad_()
             objective = DiscreteNLL(logits.shape[1], float(alpha), floored=True)
-            each = objective.interval_loss(logits, torch.tensor(stored[f"nll/{case}/y"]).long().flatten(),
-                                           torch.tensor(stored[f"nll/{case}/c"]).flatten() == 0)
+            each = objective.interval_loss(
+                logits,
+                torch.tensor(stored[f"nll/{case}/y"]).long().flatten(),
+                torch.tensor(stored[f"nll/{case}/c"]).flatten() == 0,
+            )
             loss = each.mean() if reduction == "mean" else each.sum()
             (gradient,) = torch.autograd.grad(loss, logits)
             assert loss.item() == pytest.approx(float(expected), abs=1e-9), key
@@ -195,5 +212,7 @@ def test_bins_equal_the_stored_references(shared: Path) -> None:
 def test_what_is_fitted_depends_on_training_patients_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     time, event = rng.exponential(10, 60), rng.random(60) < 0.7
-    assert np.array_equal(DiscreteNLL(4).fit(time[:40], event[:40]).cuts, DiscreteNLL(4).fit(time[:40].copy(), event[:40]).cuts)
+    assert np.array_equal(
+        DiscreteNLL(4).fit(time[:40], event[:40]).cuts, DiscreteNLL(4).fit(time[:40].copy(), event[:40]).cuts
+    )
     assert DiscreteNLL(4).fit(time[:40], event[:40]).state() != DiscreteNLL(4).fit(time, event).state()
