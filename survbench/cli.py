@@ -291,8 +291,8 @@ def data() -> None:
 @data.command(
     "import",
     epilog=examples(
-        "survbench data import SURVPATH_REPOSITORY --out DATA                       labels, expression, pathways, folds",
-        "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES     and patch features",
+        "survbench data import SURVPATH_REPOSITORY --out DATA                     labels, expression, pathways, folds",
+        "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES   and patch features",
         "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
     ),
 )

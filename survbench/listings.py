@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from survbench.data.root import DataRoot
     from survbench.registry import Registry
 
-__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_import", "show_models"]
+__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_import", "show_models", "show_simulation"]
 
 
 def show_models(registry: Registry) -> None:
@@ -199,3 +199,11 @@ def _remarks(cohort: Any) -> Iterable[str]:
         )
         yield f"{endpoint}: {', '.join(f'{p} {text}' for p, text in problems.items())}; {what}"
     yield from cohort.notes
+
+
+def show_simulation(report: Any) -> None:
+    """What was simulated, and for whom the slides carry nothing."""
+    for cohort in report.cohorts:
+        note(f"{cohort.cohort}: {cohort.slides} simulated slides of {cohort.patients} patients in {cohort.folder}")
+        if cohort.without_trace:
+            note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")

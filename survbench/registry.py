@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -25,16 +25,11 @@ from survbench.cards import CohortCard, ModelCard, card_from_mapping
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.shipped import shipped
 
-if TYPE_CHECKING:
-    from survbench.model import SurvivalModel
-
 __all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "pick", "source_files"]
 
 ENTRY_POINTS = "survbench.models"
 REGISTRY_VARIABLE = "SURVBENCH_REGISTRY"
 SECTIONS = ("models", "cohorts", "objectives", "presets")
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -168,7 +163,7 @@ def _card_of(value: Any, target: str, name: str | None) -> ModelCard:
     return card if card.target else replace(card, target=target)
 
 
-def import_target(target: str) -> type[SurvivalModel]:
+def import_target(target: str) -> Any:
     """The class behind `package.module:Class` or `file.py:Class`."""
     module, _, attribute = target.partition(":")
     return _attribute(_module(module), attribute, target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch starts; test processes side by side must not fight
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,15 @@ import pytest
 import torch
 from builders import batch, inputs, split
 from safetensors.torch import load_file, save_file
-from survbench.evaluation.metrics import harrell
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from torch_geometric.data import Batch
 
 from survbench.cards import Modality, ModelCard
 from survbench.data.batches import PatientData
+from survbench.evaluation.metrics import harrell
 from survbench.model import SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit, predict_logits, seed_everything
+from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from survbench.training.settings import Settings
 
 CARDS = list(load_registry().models.values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from survbench.console import track
@@ -107,17 +108,18 @@ def _count_slides(folder: CohortFolder, patients: set[str], counts: CohortCounts
     slides = folder.slides()
     counts.slides = len(slides)
     known = slides[slides["file"].notna()]
-    with_patches, widths = set(), {}
-    for row in track(known.itertuples(), f"Checking {folder.name}", total=len(known)):
+    with_patches: set[str] = set()
+    widths: dict[int, Path] = {}
+    for row in track(known.to_dict("records"), f"Checking {folder.name}"):
         try:
-            patches, width = patch_count(row.file)
+            patches, width = patch_count(row["file"])
         except SurvbenchError as error:
-            problems.append(Problem(folder.name, row.patient, str(row.file), error.what, error.fix))
+            problems.append(Problem(folder.name, row["patient"], str(row["file"]), error.what, error.fix))
             continue
         counts.patches += patches
         if patches:
-            with_patches.add(row.patient)
-            widths.setdefault(width, row.file)
+            with_patches.add(row["patient"])
+            widths.setdefault(width, row["file"])
     if len(widths) > 1:
         (one, first), (other, second) = list(widths.items())[:2]
         what = f"{first} has features of width {one}, {second} of width {other}"

@@ -107,7 +107,7 @@ def patch_count(file: Path) -> tuple[int, int]:
         return _two_dimensional(shape, file)
     if file.suffix.lower() == ".npy":
         return _two_dimensional(_load_npy(file).shape, file)
-    return read_features(file).features.shape  # type: ignore[return-value]
+    return read_features(file).features.shape
 
 
 def _read_h5(file: Path) -> SlideFeatures:

@@ -1,6 +1,6 @@
 """The layout of a data root, and the validated reading of what is in it.
 
-ROOT/root.json, and per cohort: cohort.json, patients.csv, slides.csv, expression.parquet, pathways.gmt, folds/, packed/.
+ROOT/root.json; per cohort: cohort.json, patients.csv, slides.csv, expression.parquet, pathways.gmt, folds/, packed/.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class CohortFolder:
 
     def write_slides(self, slides: pd.DataFrame, **changes: Any) -> None:
         """Replace slides.csv (patient, slide, file as text) and fields of cohort.json."""
-        _replace(self.path / "slides.csv", slides.to_csv(index=False, lineterminator="\n"))
+        _replace(self.path / "slides.csv", _csv(slides))
         about = {"format": FORMAT, **asdict(self.info), **changes}
         _replace(self.path / "cohort.json", json.dumps(about, indent=1) + "\n")
 
@@ -270,7 +270,7 @@ def check_expression(table: pd.DataFrame, source: str) -> None:
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise BadExpression(
-            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {table.iat[row, column]} "
+            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {float(table.to_numpy(np.float64)[row, column])} "
             f"({int(bad.sum())} such values)",
             "expression must be finite; leave the gene or the patient out",
         )
@@ -326,9 +326,8 @@ def _with_covariates(table: pd.DataFrame) -> list[str]:
 
 def _write_cohort(folder: Path, content: CohortContent) -> None:
     folder.mkdir(parents=True)
-    text = {"index": False, "lineterminator": "\n"}
-    content.patients.sort_values("patient").to_csv(folder / "patients.csv", **text)  # type: ignore[call-overload]
-    content.slides.to_csv(folder / "slides.csv", **text)  # type: ignore[call-overload]
+    _replace(folder / "patients.csv", _csv(content.patients.sort_values("patient")))
+    _replace(folder / "slides.csv", _csv(content.slides))
     if content.expression is not None:
         content.expression.rename_axis("patient").sort_index().astype(np.float32).to_parquet(
             folder / "expression.parquet"
@@ -340,7 +339,7 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
     for scheme, table in content.folds.items():
         (folder / "folds").mkdir(exist_ok=True)
         ordered = table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
-        ordered.to_csv(folder / "folds" / f"{scheme}.csv", **text)
+        _replace(folder / "folds" / f"{scheme}.csv", _csv(ordered))
     about = {"format": FORMAT, **asdict(content.info)}
     (folder / "cohort.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -353,6 +352,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise BadFile(f"{file} is not of format {FORMAT}", "it was written by another version; import the data again")
     return about
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _replace(file: Path, text: str) -> None:

@@ -1,6 +1,6 @@
 """All bags of a cohort in one memory-mapped array, packed once, slide by slide.
 
-packed/features.bin (patches x width), coords.bin (patches x 2 float32), index.csv (patient, slide, start, stop), store.json.
+packed/features.bin (patches x width), coords.bin (patches x 2), index.csv (patient, slide, start, stop), store.json.
 """
 
 from __future__ import annotations
@@ -134,20 +134,20 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
     first: tuple[Path, int, str | None] | None = None
     simulated = False
     with (scratch / "features.bin").open("wb") as features, (scratch / "coords.bin").open("wb") as coords:
-        for row in track(slides.itertuples(), f"Packing {cohort}", total=len(slides)):
-            slide = read_features(row.file)
+        for row in track(slides.to_dict("records"), f"Packing {cohort}"):
+            slide = read_features(row["file"])
             simulated |= slide.simulated
             if len(slide.features):
-                first = first or (row.file, slide.features.shape[1], slide.encoder)
-                _same_kind(*first, row.file, slide)
-            values = np.ascontiguousarray(_cast(slide.features, dtype, row.file))
+                first = first or (row["file"], slide.features.shape[1], slide.encoder)
+                _same_kind(*first, other=row["file"], slide=slide)
+            values = np.ascontiguousarray(_cast(slide.features, dtype, row["file"]))
             places = np.ascontiguousarray(slide.coords, np.float32)
             features.write(values.tobytes())
             coords.write(places.tobytes())
-            digest.update(f"{row.patient}\t{row.slide}\t{values.shape}\n".encode())
+            digest.update(f"{row['patient']}\t{row['slide']}\t{values.shape}\n".encode())
             digest.update(values.tobytes())
             digest.update(places.tobytes())
-            rows.append((row.patient, row.slide, start, start + len(values)))
+            rows.append((row["patient"], row["slide"], start, start + len(values)))
             start += len(values)
     if first is None:
         raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
@@ -191,15 +191,17 @@ def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path) -> np.ndarray:
 def _fingerprint(slides: pd.DataFrame, dtype: str) -> str:
     """Changes when a feature file is added, removed, replaced or touched."""
     digest = hashlib.sha256(dtype.encode())
-    for row in slides.itertuples():
+    for row in slides.to_dict("records"):
         try:
-            status = Path(row.file).stat()
+            status = Path(row["file"]).stat()
         except FileNotFoundError:
             raise MissingFile(
-                f"feature file {row.file} of patient {row.patient} does not exist",
+                f"feature file {row['file']} of patient {row['patient']} does not exist",
                 "restore it, or import again with --slides FOLDER --overwrite",
             ) from None
-        digest.update(f"{row.patient}\t{row.slide}\t{row.file}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{row['patient']}\t{row['slide']}\t{row['file']}\t{status.st_size}\t{status.st_mtime_ns}\n".encode()
+        )
     return digest.hexdigest()
 
 

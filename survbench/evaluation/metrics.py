@@ -1,6 +1,6 @@
 """Statistics of one fold's predictions, through scikit-survival; what is undefined is NaN with a reason.
 
-Nothing here looks at a model. The censoring distribution always comes from training patients (protocol rules 3, 11, 12).
+Nothing here looks at a model. The censoring distribution comes from training patients (protocol rules 3, 11, 12).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Concordance:
 
     Attributes
     ----------
-    comparable : pairs compared. concordant : pairs in the right order. tied : comparable pairs of equal risk, half right.
+    comparable : pairs compared. concordant : pairs in the right order. tied : pairs of equal risk, half right.
     """
 
     value: float
@@ -215,7 +215,7 @@ def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> d
 
     Parameters
     ----------
-    predictions : columns patient, split (train, val, test), time, event, risk, survival (one value per time of the grid).
+    predictions : columns patient, split (train, val, test), time, event, risk, survival (a value per time of the grid).
     """
     grid = np.asarray(grid, dtype=np.float64)
     train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))

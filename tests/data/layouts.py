@@ -15,7 +15,7 @@ PATHWAYS = {"One (with, odd/name)": ["TP53", "EGFR", "ABSENT"], "Two": ["NA", "M
 
 
 def survpath(folder: Path, cohort: str = "luad", patients: int = 30, seed: int = 0, shuffle: bool = False) -> Path:
-    """The data folders of the SurvPath repository; every third patient has two slides. `shuffle` reorders rows and columns."""
+    """The data folders of the SurvPath repository; every third patient has two slides."""
     rng = np.random.default_rng(seed)
     names = [f"TCGA-{'ABCD'[i % 4]}0-{i:04d}" for i in range(patients)]
     rows = []

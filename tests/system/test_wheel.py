@@ -31,8 +31,9 @@ def test_the_wheel_runs_from_elsewhere(tmp_path: Path) -> None:
     } <= names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     code = (
-        "import survbench, json; from survbench.registry import load_registry; from survbench.leaderboard.published import"
-        " published_cindex; assert 'site' in survbench.__file__; assert load_registry().models['amkd'];"
+        "import survbench; from survbench.registry import load_registry;"
+        " from survbench.leaderboard.published import published_cindex;"
+        " assert 'site' in survbench.__file__; assert load_registry().models['amkd'];"
         " assert published_cindex('amkd', 'stad')[0] == 0.716"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")})

@@ -10,7 +10,7 @@ import pandas as pd
 
 from survbench.data.features import find_features, slide_stem
 from survbench.data.importers import survpath, tables
-from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish
+from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish
 from survbench.data.root import DataRoot
 from survbench.errors import BadLabels, MissingFile, UnknownName
 
@@ -41,8 +41,8 @@ def import_data(
 
     Raises
     ------
-    MissingFile : the source is not there or of no known layout. BadLabels, BadExpression, BadFolds, BadFeatures, BadFile :
-    what it holds cannot be right.
+    MissingFile : the source is not there or of no known layout.
+    BadLabels, BadExpression, BadFolds, BadFeatures, BadFile : what it holds cannot be right.
     """
     source = Path(source)
     if not source.is_dir():
@@ -80,8 +80,7 @@ def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:
 
 def _compare(cohort: str, patients: pd.DataFrame, expected: Mapping[str, Any]) -> None:
     """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
-    found: dict[str, int] = {"patients": len(patients)}
-    found |= {c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in patients if c.endswith("_event")}
+    found = {"patients": len(patients), **event_counts(patients)}
     stated = {"patients": expected.get("patients")} | dict(expected.get("events", {}))
     for what, count in stated.items():
         if count is not None and found.get(what) != count:

@@ -27,6 +27,7 @@ __all__ = [
     "Draft",
     "ImportReport",
     "as_event",
+    "event_counts",
     "finish",
     "match_genes",
     "one_per_patient",
@@ -121,7 +122,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         patients=len(patients),
         slides=len(slides),
         slides_with_features=int((slides["file"] != "").sum()),
-        events={c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in patients if c.endswith("_event")},
+        events=event_counts(patients),
         genes=0 if expression is None else expression.shape[1],
         pathways=len(pathways),
         folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
@@ -138,15 +139,15 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
 
 def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
     patients, invalid = draft.patients.sort_values("patient").reset_index(drop=True), {}
-    endpoints = [c.removesuffix("_months") for c in patients if c.endswith("_months")]
+    endpoints = [c.removesuffix("_months") for c in map(str, patients.columns) if c.endswith("_months")]
     if not endpoints:
         raise BadLabels(f"{draft.source}: cohort {draft.name} has no pair of time and event columns")
     for endpoint in endpoints:
         columns = [f"{endpoint}_months", f"{endpoint}_event"]
-        labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1)
+        labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1).astype(str)
         problems = label_problems(labels[(labels != "").any(axis=1)])
         for patient, problem in problems.items():
-            if not drop_invalid and not _tolerated(labels.loc[patient, "time"], labels.loc[patient, "event"]):
+            if not drop_invalid and not _tolerated(str(labels.at[patient, "time"]), str(labels.at[patient, "event"])):
                 raise BadLabels(
                     f"{draft.source}: cohort {draft.name}, endpoint {endpoint}: patient {patient} {problem}",
                     "correct the table, or add --drop-invalid to leave such labels out",
@@ -167,6 +168,12 @@ def _tolerated(time: str, event: str) -> bool:
     """A time of zero or a blank beside a valid rest: no follow-up at this endpoint, not a damaged table."""
     zero_or_blank = time == "" or (pd.notna(number := pd.to_numeric(time, errors="coerce")) and number == 0)
     return event in ("", "0", "1") and (zero_or_blank or event == "")
+
+
+def event_counts(patients: pd.DataFrame) -> dict[str, int]:
+    """Endpoint -> deaths."""
+    columns = [c for c in map(str, patients.columns) if c.endswith("_event")]
+    return {c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in columns}
 
 
 def one_per_patient(table: pd.DataFrame, source: Path) -> pd.DataFrame:
@@ -217,12 +224,12 @@ def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     damaged = [gene for gene in table.columns if DAMAGED_SYMBOL.match(gene)]
     if damaged:
         raise BadExpression(f"{file}: gene '{damaged[0]}' is a date made by a spreadsheet", "restore the gene symbols")
-    text = [gene for gene, kind in table.dtypes.items() if kind == object or pd.api.types.is_string_dtype(kind)]
+    text = [gene for gene, kind in table.dtypes.items() if kind.kind == "O" or pd.api.types.is_string_dtype(kind)]
     if text:
         column = pd.to_numeric(table[text[0]], errors="coerce")
         patient = table.index[column.isna()][0]
         raise BadExpression(
-            f"{file}: patient {patient}, gene {text[0]} is '{table.loc[patient, text[0]]}', expected a number"
+            f"{file}: patient {patient}, gene {text[0]} is '{table[text[0]].loc[patient]}', expected a number"
         )
     twice = tuple(sorted(set(table.index[table.index.duplicated()])))
     table = table[~table.index.duplicated()]
