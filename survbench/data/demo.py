@@ -55,7 +55,7 @@ PROGRAMMES = (
 TRACED = 6  # the first six can be seen in slides, the others cannot
 AGE_EFFECT, STAGE_EFFECT = 0.10, 0.15  # log hazard per 10 years, per stage
 STAGES, GRADES = ("I", "II", "III", "IV"), ("G1", "G2", "G3")
-PATCHES = 18
+PATCHES = 16
 LACKING = 0.02  # share of patients without expression, and the same share without slides
 
 
@@ -85,10 +85,10 @@ class Recipe:
 
 _HEAD_AND_NECK = {1: 0.7, 2: -0.6, 5: 0.5, 6: 0.75}
 RECIPES = (
-    Recipe("brca", "TCGA-BRCA", 180, 0.13, 16, "B", {0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7}, 0.99, 30.0),
+    Recipe("brca", "TCGA-BRCA", 160, 0.13, 16, "B", {0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7}, 0.99, 30.0),
     Recipe("stad", "TCGA-STAD", 120, 0.38, 10, "S", {0: 0.6, 3: 0.7, 4: 0.55, 7: 0.75}, 0.36, 24.0),
-    Recipe("hnsc", "TCGA-HNSC", 150, 0.45, 12, "H", _HEAD_AND_NECK, 0.27, 28.0),
-    Recipe("crad", "TCGA-CRAD", 120, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
+    Recipe("hnsc", "TCGA-HNSC", 130, 0.45, 12, "H", _HEAD_AND_NECK, 0.27, 28.0),
+    Recipe("crad", "TCGA-CRAD", 110, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
     Recipe("cptac-hnsc", "CPTAC-HNSC", 60, 0.35, 8, "P", _HEAD_AND_NECK, 0.14, 25.0, gain=1.2, domain=0.25),
 )
 

@@ -269,8 +269,9 @@ def check_expression(table: pd.DataFrame, source: str) -> None:
     bad = ~np.isfinite(table.to_numpy(np.float64))
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
+        value = float(table.to_numpy(np.float64)[row, column])
         raise BadExpression(
-            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {float(table.to_numpy(np.float64)[row, column])} "
+            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {value} "
             f"({int(bad.sum())} such values)",
             "expression must be finite; leave the gene or the patient out",
         )
