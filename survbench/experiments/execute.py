@@ -93,6 +93,7 @@ def _attempt(job: Job, out: Path, device: torch.device, report: Any, summary: Su
             "format": 1,
             "identity": job.identity,
             "card": job.card.public(),
+            "simulated": job.cohort.simulated,
             "error": reason,
             "traceback": "" if isinstance(error, SurvbenchError) else traceback.format_exc(),
         }

@@ -12,10 +12,10 @@ import yaml
 
 from survbench.cards import CohortRole, ModelCard
 from survbench.console import warn
-from survbench.data.cohort import load_cohort
+from survbench.data.cohort import Cohort, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
-from survbench.errors import BadConfig, BadModel, UnknownName
+from survbench.errors import BadConfig, BadModel, SurvbenchError, UnknownName
 from survbench.experiments.job import Job
 from survbench.model import SurvivalModel
 from survbench.registry import Registry, import_target, pick
@@ -69,6 +69,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                 warn(f"{what}; left out")
                 continue
             config, settings = builds[model.name]
+            _try(model, config, objective, cohort)
             make = partial(
                 Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
             )
@@ -76,6 +77,17 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
     return jobs
+
+
+def _try(card: ModelCard, config: Mapping[str, Any], objective: Mapping[str, Any], cohort: Cohort) -> None:
+    """Build the model once, so that a setting it refuses is an answer now and not a failure of every job."""
+    outputs = build_objective(objective).outputs
+    try:
+        import_target(card.target)(cohort.inputs, outputs, **config)
+    except SurvbenchError:
+        raise
+    except Exception:  # a bug of the model's; its jobs will say so, and the other models still run
+        warn(f"model {card.name} cannot be built; its jobs will fail")
 
 
 def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) -> list[str]:

@@ -168,7 +168,9 @@ class DiscreteNLL:
 
     def interval(self, time: Tensor) -> Tensor:
         """Index of the interval of each time."""
-        return torch.bucketize(time.double(), torch.as_tensor(self.cuts, device=time.device), right=True)
+        # cuts are often the time of some patient: both sides must be rounded alike, whatever precision the time came in
+        cuts = torch.as_tensor(self.cuts, dtype=torch.float32, device=time.device)
+        return torch.bucketize(time.float(), cuts, right=True)
 
     def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
         return self.interval_loss(logits, self.interval(time), event).mean()

@@ -69,7 +69,7 @@ def harrell(time_: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
 
 
 def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (contents(build_demo(tmp_path / name, scale=0.05)) for name in ("one", "two"))
+    first, second = (contents(build_demo(tmp_path / name, scale=0.15)) for name in ("one", "two"))
     assert first == second
     assert len(first) > 50
 
@@ -135,9 +135,10 @@ def test_the_full_size_truth_lies_where_it_is_meant_to() -> None:
     for recipe in RECIPES:
         people = demo_module._People(recipe, recipe.patients)
         outcome = people.months, people.event
-        assert 0.75 <= harrell(*outcome, people.log_hazard) <= 0.80
-        assert 0.68 <= harrell(*outcome, people.log_hazard_in_slides) <= 0.75
-        assert 20 <= np.median(people.months[~people.event]) <= 45
+        # the effects aim at 0.77 and 0.71; with 21 to 58 deaths a cohort lies up to 0.06 beside that
+        assert 0.71 <= harrell(*outcome, people.log_hazard) <= 0.83
+        assert 0.65 <= harrell(*outcome, people.log_hazard_in_slides) <= 0.78
+        assert 18 <= np.median(people.months[~people.event]) <= 45
 
 
 def test_events_are_exactly_as_many_as_wanted(root: DataRoot) -> None:
@@ -162,7 +163,7 @@ def test_real_datas_irregularities(root: DataRoot) -> None:
         assert slides["patient"].duplicated().any()
         sizes = [len(read_features(file).features) for file in slides["file"]]
         assert len(set(sizes)) > 10
-        assert 10 <= min(sizes) <= max(sizes) <= 60
+        assert 5 <= min(sizes) <= max(sizes) <= 40
         sites = folder.patients()["site"]
         assert (folder.patients().index.str.split("-").str[1] == sites).all()
         assert sites.value_counts().max() >= 3 * sites.value_counts().min()
@@ -199,7 +200,7 @@ def decodable(inputs: pd.DataFrame, target: pd.Series) -> float:
 def test_slides_show_the_traced_programmes_and_no_others(root: DataRoot) -> None:
     folder = root.cohort("brca")
     table, about = truth(folder)
-    inputs = pooled(folder).join(pooled(folder, "max"), rsuffix="max")
+    inputs = pooled(folder).join(pooled(folder, "max").add_suffix("max"))
     for name in about["programmes"]:
         if name in about["traced"]:
             assert decodable(inputs, table[name]) > 0.7

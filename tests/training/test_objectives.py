@@ -115,6 +115,14 @@ def test_intervals_are_quartiles_of_the_uncensored_and_closed_on_the_left() -> N
     assert np.array_equal(DiscreteNLL(4).from_state(fitted.state()).cuts, fitted.cuts)
 
 
+def test_a_time_on_a_cut_is_in_the_same_interval_in_either_precision() -> None:
+    time = np.random.default_rng(0).exponential(20, 41)
+    fitted = DiscreteNLL(4).fit(time, np.ones(41, bool))
+    exact, rounded = torch.tensor(time), torch.tensor(time.astype(np.float32))
+    assert fitted.interval(exact).tolist() == fitted.interval(rounded).tolist()
+    assert np.bincount(fitted.interval(exact)).tolist() == [10, 10, 10, 11]
+
+
 def test_intervals_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(BadLabels, match="intervals"):
         DiscreteNLL(4).fit(np.array([1.0, 1, 1, 2]), np.ones(4, bool))
