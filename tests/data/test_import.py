@@ -144,6 +144,14 @@ def test_rows_of_a_patient_that_disagree_are_refused(source: Path, tmp_path: Pat
         imported(source, tmp_path / "DATA")
 
 
+def test_a_slide_of_two_patients_is_refused(source: Path, tmp_path: Path) -> None:
+    """Rule 4, planted: such a slide could be on both sides of a fold."""
+    other = pd.read_csv(label_file(source))["slide_id"].iloc[0]
+    layouts.edit(label_file(source), slide_id={2: other.removesuffix(".svs")})
+    with pytest.raises(BadLabels, match="twice"):
+        imported(source, tmp_path / "DATA")
+
+
 def test_a_duplicated_row_is_refused(source: Path, tmp_path: Path) -> None:
     table = pd.read_csv(label_file(source), dtype=str)
     pd.concat([table, table.iloc[[3]]]).to_csv(label_file(source), index=False)

@@ -113,6 +113,12 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         expression = expression.loc[[p for p in expression.index if p in known]].sort_index()
         without = tuple(sorted(known - set(expression.index)))
         pathways = match_genes(draft.pathways, expression.columns, draft.name)
+    twice = draft.slides.loc[draft.slides["slide"].map(slide_stem).duplicated(), "slide"]
+    if len(twice):
+        raise BadLabels(
+            f"{draft.source}: cohort {draft.name} lists slide {twice.iloc[0]} twice",
+            "a slide belongs to one patient, or it could be learned from and scored on",
+        )
     slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
     slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
     info = CohortInfo(draft.name, draft.title, str(draft.source), notes=tuple(draft.notes))
