@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import batch, inputs, split
 from safetensors.torch import load_file, save_file
 from torch_geometric.data import Batch
 
+from builders import batch, inputs, split
 from survbench.cards import Modality, ModelCard
 from survbench.data.batches import PatientData
 from survbench.evaluation.metrics import harrell

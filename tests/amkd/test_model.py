@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import GENES, PATHWAYS, batch, inputs, split
-from survbench.training.objectives import Cox
 
 from amkd.attention import Attention, AttentionForm
 from amkd.model import AMKD
+from builders import GENES, PATHWAYS, batch, inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, ModalityDenied
 from survbench.model import Inputs
 from survbench.training.fit import fit
+from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
 
 BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)

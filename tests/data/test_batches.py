@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from builders import split
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import split
 from survbench.cards import Modality
 from survbench.errors import BadFolds, ModalityDenied
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
-import layouts
 import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
 
+import layouts
 from survbench.data.features import find_features, patch_count, read_features, slide_stem
 from survbench.errors import BadFeatures, BadFile, MissingFile
 

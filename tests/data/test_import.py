@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pandas as pd
 import pytest
 
+import layouts
 from survbench.data.check import check
 from survbench.data.cohort import load_cohort
 from survbench.data.importers import ImportReport, import_data

@@ -7,11 +7,11 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pandas as pd
 import pytest
 
+import layouts
 from survbench.data import store as store_module
 from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
 from survbench.data.store import BagStore, pack

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import GENES, MemoryBags
 
+from builders import GENES, MemoryBags
 from survbench.cards import Modality, ModelCard, ModelGroup
 from survbench.data.cohort import Cohort
 from survbench.data.folds import folds_hash

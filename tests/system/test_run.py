@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from conftest import Command, executable  # type: ignore[import-not-found]
 
 FAST = ("--set", "epochs=3", "--set", "patience=3", "--no-mlflow")

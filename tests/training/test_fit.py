@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import inputs, split
-from survbench.training.objectives import Cox
 
 from amkd.model import AMKD
 from baselines.snn import SNN
+from builders import inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, BadFolds, TrainingFailed
 from survbench.training.fit import EpochReport, fit, predict_logits, seed_everything
+from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
 
 BOTH, SLIDES, GENES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,), (Modality.EXPRESSION,)
