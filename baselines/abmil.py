@@ -8,23 +8,14 @@ from __future__ import annotations
 from torch import nn
 from torch_geometric.data import Batch
 
+from baselines.encoders import Encoded, EncoderModel
 from baselines.layers import GatedAttention
-from survbench.model import Inputs, Prediction, SurvivalModel
+from survbench.model import Inputs
 
-__all__ = ["ABMIL", "OFFICIAL_NAMES"]
-
-OFFICIAL_NAMES = {
-    "attention_net.0.": "project.0.",
-    "attention_net.3.attention_a.0.": "attention.value.",
-    "attention_net.3.attention_b.0.": "attention.gate.",
-    "attention_net.3.attention_c.": "attention.score.",
-    "rho.0.": "rho.0.",
-    "classifier.": "head.",
-}
-"""Names of the weights in the official implementations (SurvPath and MCAT repositories) -> ours."""
+__all__ = ["ABMIL"]
 
 
-class ABMIL(SurvivalModel):
+class ABMIL(EncoderModel):
     """x (patches, features) -> ReLU projection -> gated attention pooling -> ReLU layer -> logits (B, outputs).
 
     Parameters
@@ -32,6 +23,15 @@ class ABMIL(SurvivalModel):
     width : of the projected patches (MCAT's version: 512). attention : hidden width of the gate.
     bag_width : of the layer after pooling.
     """
+
+    official_names = {
+        "attention_net.0.": "project.0.",
+        "attention_net.3.attention_a.0.": "attention.value.",
+        "attention_net.3.attention_b.0.": "attention.gate.",
+        "attention_net.3.attention_c.": "attention.score.",
+        "rho.0.": "rho.0.",
+        "classifier.": "head.",
+    }  # SurvPath and MCAT repositories
 
     def __init__(
         self,
@@ -43,13 +43,12 @@ class ABMIL(SurvivalModel):
         bag_width: int = 256,
         dropout: float = 0.25,
     ) -> None:
-        super().__init__()
+        super().__init__(bag_width, outputs)
         self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
         self.attention = GatedAttention(width, attention, dropout)
         self.rho = nn.Sequential(nn.Linear(width, bag_width), nn.ReLU(), nn.Dropout(dropout))
-        self.head = nn.Linear(bag_width, outputs)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `ptr`."""
         pooled, weights = self.attention(self.project(batch.x), batch.ptr)
-        return Prediction(self.head(self.rho(pooled)), attention=weights)
+        return Encoded(self.rho(pooled), weights)

@@ -6,6 +6,7 @@ Models themselves are in their own files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -13,7 +14,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.utils import segment, softmax
 
-__all__ = ["GatedAttention", "PathwayEncoder", "attend_within_bags", "pool_bags"]
+from survbench.errors import BadConfig
+from survbench.model import Inputs
+
+__all__ = [
+    "GatedAttention",
+    "PathwayEncoder",
+    "PathwayNetworks",
+    "attend_bags",
+    "attend_within_bags",
+    "full_precision",
+    "needs_families",
+    "needs_pathways",
+    "pool_bags",
+]
+
+
+def needs_pathways(model: object, inputs: Inputs) -> None:
+    """Refuse a cohort without pathways."""
+    if not inputs.pathways:
+        raise BadConfig(
+            f"{type(model).__name__} needs pathways, and the cohort has none",
+            "import it with pathways (`survbench data import --pathways FILE.gmt`)",
+        )
+
+
+def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, tuple[int, ...]]:
+    """The gene sets that become tokens: `families` (MCAT's six, the papers' choice) or `pathways`."""
+    sets = {"families": inputs.families, "pathways": inputs.pathways}
+    if groups not in sets:
+        raise BadConfig(f"{type(model).__name__}: groups is '{groups}'", f"choose from {', '.join(sets)}")
+    if not sets[groups]:
+        raise BadConfig(
+            f"{type(model).__name__} needs gene {groups}, and the cohort has none",
+            "import it with --families signatures.csv, or use its pathways (--set groups=pathways)",
+        )
+    return sets[groups]
 
 
 def pool_bags(weights: Tensor, rows: Tensor, ptr: Tensor) -> Tensor:
@@ -48,9 +84,33 @@ class GatedAttention(nn.Module):
         value = F.dropout(torch.tanh(self.value(rows)), self.dropout, self.training)
         gate = F.dropout(torch.sigmoid(self.gate(rows)), self.dropout, self.training)
         scores = self.score(value * gate).squeeze(-1)
-        # half precision would leave the weights of a large bag summing to visibly less than one
-        weights = softmax(scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores, ptr=ptr)
+        weights = softmax(full_precision(scores), ptr=ptr)
         return pool_bags(weights, rows, ptr), weights
+
+
+def full_precision(scores: Tensor) -> Tensor:
+    """Scores before a softmax: half precision would leave the weights of a large bag summing to visibly less than 1."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def attend_bags(query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """As many queries for each patient, over the rows of its bag.
+
+    Parameters
+    ----------
+    query : (B, heads, queries, width). key, value : (patches, heads, width). sizes : rows of each bag.
+
+    Returns
+    -------
+    (B, heads, queries, width); the scaled similarities before the softmax, (heads, queries, patches) of each patient.
+    """
+    scale = query.shape[-1] ** -0.5
+    mixed, similarities = [], []
+    for own, keys, values in zip(query * scale, key.split(list(sizes)), value.split(list(sizes)), strict=True):
+        similarity = own @ keys.permute(1, 2, 0)
+        mixed.append(similarity.softmax(-1) @ values.transpose(0, 1))
+        similarities.append(similarity)
+    return torch.stack(mixed), tuple(similarities)
 
 
 def attend_within_bags(
@@ -66,6 +126,12 @@ def attend_within_bags(
     -------
     (all queries, heads, width)
     """
+    if len({*query_sizes}) == len({*key_sizes}) == 1:  # tokens, as many for each patient: one call for all
+        batched = (
+            part.unflatten(0, (len(sizes), sizes[0])).transpose(1, 2)
+            for part, sizes in ((query, query_sizes), (key, key_sizes), (value, key_sizes))
+        )
+        return F.scaled_dot_product_attention(*batched).transpose(1, 2).flatten(0, 1)
     bags = zip(query.split(list(query_sizes)), key.split(list(key_sizes)), value.split(list(key_sizes)), strict=True)
     mixed = [
         F.scaled_dot_product_attention(*(part.transpose(0, 1).unsqueeze(0) for part in bag)).squeeze(0).transpose(0, 1)
@@ -80,13 +146,20 @@ class PathwayEncoder(nn.Module):
     The masked layers of SMLP (after P-NET, Elmarakeby et al. 2021), stored sparsely: one weight row per membership
     instead of a dense masked matrix, so the parameter count is the effective one. All pathways in one gather, one sum
     and one product. Fan-in is that of the mask.
+
+    Parameters
+    ----------
+    hidden, width : units of each pathway in the first and the second layer. activated : ReLU between them.
     """
 
     membership_gene: Tensor
     membership_pathway: Tensor
 
-    def __init__(self, pathways: Mapping[str, Sequence[int]], hidden: int, width: int) -> None:
+    def __init__(
+        self, pathways: Mapping[str, Sequence[int]], hidden: int, width: int, *, activated: bool = True
+    ) -> None:
         super().__init__()
+        self.activated = activated
         sizes = [len(genes) for genes in pathways.values()]
         self.pathways = len(sizes)
         self.register_buffer(
@@ -104,5 +177,82 @@ class PathwayEncoder(nn.Module):
         """(B, genes) -> (B, pathways, width)."""
         products = expression[:, self.membership_gene].unsqueeze(-1) * self.first
         hidden = products.new_zeros(len(expression), self.pathways, products.shape[-1])
-        hidden = F.relu(hidden.index_add(1, self.membership_pathway, products) + self.first_bias)
-        return torch.einsum("bph,phw->bpw", hidden, self.second) + self.second_bias
+        hidden = hidden.index_add(1, self.membership_pathway, products) + self.first_bias
+        return (
+            torch.einsum("bph,phw->bpw", F.relu(hidden) if self.activated else hidden, self.second) + self.second_bias
+        )
+
+    def from_dense(
+        self, fc_1_weight: Tensor, fc_1_bias: Tensor, fc_2_weight: Tensor, fc_2_bias: Tensor
+    ) -> dict[str, Tensor]:
+        """State from the official dense matrices: (genes, pathways x hidden) and (pathways x hidden, pathways x width).
+
+        What their masks hide is dropped.
+        """
+        (hidden, width), count = self.second.shape[1:], self.pathways
+        first = fc_1_weight.view(len(fc_1_weight), count, hidden)
+        second, each = fc_2_weight.view(count, hidden, count, width), torch.arange(count)
+        return {
+            "first": first[self.membership_gene, self.membership_pathway],
+            "first_bias": fc_1_bias.view(count, hidden),
+            "second": second[each, :, each],
+            "second_bias": fc_2_bias.view(count, width),
+        }
+
+
+class PathwayNetworks(nn.Module):
+    """A network of its own for each gene set: two blocks linear, ELU, alpha dropout; (B, genes) -> (B, sets, width).
+
+    The tokens of MCAT (six families) and SurvPath (331 pathways). No loop over sets: those with the same number of
+    genes are one product, and the first layers' weights lie in one tensor, ordered by size.
+    """
+
+    genes: Tensor
+    place: Tensor
+
+    def __init__(self, sets: Mapping[str, Sequence[int]], width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        members = list(sets.values())
+        self.order = sorted(range(len(members)), key=lambda i: len(members[i]))
+        self.runs = [(size, len(list(same))) for size, same in groupby(len(members[i]) for i in self.order)]
+        self.register_buffer("genes", torch.tensor([g for i in self.order for g in members[i]]), persistent=False)
+        self.register_buffer("place", torch.argsort(torch.tensor(self.order)), persistent=False)
+        fan_in = torch.tensor([float(len(members[i])) for i in self.order for _ in members[i]])
+        self.first = nn.Parameter(torch.empty(len(fan_in), width).uniform_(-1, 1) * fan_in.rsqrt().unsqueeze(1))
+        bound = torch.tensor([len(members[i]) ** -0.5 for i in self.order]).unsqueeze(1)
+        self.first_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * bound)
+        self.second = nn.Parameter(torch.empty(len(members), width, width).uniform_(-1, 1) * width**-0.5)
+        self.second_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * width**-0.5)
+
+    def forward(self, expression: Tensor) -> Tensor:
+        """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
+        rows = [size * count for size, count in self.runs]
+        width = self.first.shape[1]
+        hidden = torch.cat(
+            [
+                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
+                for (size, count), x, weight in zip(
+                    self.runs, expression[:, self.genes].split(rows, 1), self.first.split(rows), strict=True
+                )
+            ]
+        )
+        hidden = self._activate(hidden + self.first_bias.unsqueeze(1))
+        tokens = self._activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
+        return tokens[self.place].transpose(0, 1)
+
+    def _activate(self, rows: Tensor) -> Tensor:
+        return F.alpha_dropout(F.elu(rows), self.dropout, self.training)
+
+    def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
+        """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""
+
+        def stacked(block: int, kind: str) -> list[Tensor]:
+            return [weights[f"{prefix}{i}.{block}.0.{kind}"] for i in self.order]
+
+        return {
+            "first": torch.cat([weight.T for weight in stacked(0, "weight")]),
+            "first_bias": torch.stack(stacked(0, "bias")),
+            "second": torch.stack(stacked(1, "weight")).transpose(1, 2),
+            "second_bias": torch.stack(stacked(1, "bias")),
+        }

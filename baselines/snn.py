@@ -11,15 +11,13 @@ from itertools import pairwise
 from torch import nn
 from torch_geometric.data import Batch
 
-from survbench.model import Inputs, Prediction, SurvivalModel
+from baselines.encoders import Encoded, EncoderModel
+from survbench.model import Inputs
 
-__all__ = ["OFFICIAL_NAMES", "SNN"]
-
-OFFICIAL_NAMES = {"fc_omic.0.0.": "blocks.0.0.", "fc_omic.1.0.": "blocks.1.0.", "classifier.": "head."}
-"""Names of the weights in the official implementation (SurvPath repository) -> ours."""
+__all__ = ["SNN"]
 
 
-class SNN(SurvivalModel):
+class SNN(EncoderModel):
     """expression (B, genes) -> [linear, ELU, alpha dropout] per layer -> logits (B, outputs).
 
     Parameters
@@ -27,20 +25,25 @@ class SNN(SurvivalModel):
     width, layers : of the blocks; (256, 2) in SurvPath, (256, 4) in MCAT's small form.
     """
 
+    official_names = {
+        "fc_omic.0.0.": "blocks.0.0.",
+        "fc_omic.1.0.": "blocks.1.0.",
+        "classifier.": "head.",
+    }  # SurvPath repository
+
     def __init__(
         self, inputs: Inputs, outputs: int, *, width: int = 256, layers: int = 2, dropout: float = 0.25
     ) -> None:
-        super().__init__()
+        super().__init__(width, outputs)
         widths = [len(inputs.genes), *[width] * layers]
         self.blocks = nn.Sequential(
             *(nn.Sequential(nn.Linear(a, b), nn.ELU(), nn.AlphaDropout(dropout)) for a, b in pairwise(widths))
         )
-        self.head = nn.Linear(width, outputs)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def encode(self, batch: Batch) -> Encoded:
         """Expression only."""
-        return Prediction(self.head(self.blocks(batch.expression)))
+        return Encoded(self.blocks(batch.expression))

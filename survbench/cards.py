@@ -20,6 +20,7 @@ class Modality(StrEnum):
 
     SLIDES = "slides"
     EXPRESSION = "expression"
+    CLINICAL = "clinical"  # age, sex, stage and grade, as numbers
 
 
 class ModelGroup(StrEnum):
@@ -46,6 +47,7 @@ class ModelCard:
     Attributes
     ----------
     target : `package.module:Class`, or `path/to/file.py:Class`.
+    objective : the only one that the model knows, where it is fitted by a formula of its own; empty means any.
     train_inputs, inference_inputs : the modalities granted while training and while predicting.
     reconstruction : empty where the model is its paper's; otherwise what had to be reconstructed.
     config : settings of the model that differ from its class's defaults.
@@ -62,6 +64,7 @@ class ModelCard:
     paper: str = ""
     variant_of: str | None = None
     reconstruction: str = ""
+    objective: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -72,7 +75,7 @@ class ModelCard:
         for key in ("train_inputs", "inference_inputs"):
             inputs = tuple(_member(Modality, value, owner, key) for value in getattr(self, key))
             object.__setattr__(self, key, inputs)
-        if not self.train_inputs or not set(self.inference_inputs) <= set(self.train_inputs):
+        if not set(self.inference_inputs) <= set(self.train_inputs):
             raise BadConfig(
                 f"{owner} predicts from {list(self.inference_inputs)} and learns from {list(self.train_inputs)}",
                 "a model must learn with every modality it predicts from",

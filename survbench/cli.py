@@ -313,6 +313,11 @@ def data() -> None:
 @click.option(
     "--pathways", type=click.Path(path_type=Path), help="GMT or wide CSV of pathways, instead of the source's own."
 )
+@click.option(
+    "--families",
+    type=click.Path(path_type=Path),
+    help="GMT or wide CSV of gene families, which MCAT and its kin need: MCAT's signatures.csv.",
+)
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @click.option(
     "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
@@ -326,6 +331,7 @@ def import_(
     layout: str,
     slides: Path | None,
     pathways: Path | None,
+    families: Path | None,
     cohorts: tuple[str, ...],
     drop_invalid: bool,
     overwrite: bool,
@@ -342,6 +348,7 @@ def import_(
         layout=layout,
         slides=slides,
         pathways=pathways,
+        families=families,
         cohorts=list(cohorts) or None,
         aliases=registry.aliases(),
         expected=expected,

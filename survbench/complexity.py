@@ -1,24 +1,34 @@
-"""What a model costs to use: its parameters, and fvcore's count of multiply-accumulates for one patient."""
+"""What a model costs: parameters, multiply-accumulates by two counters, memory and time, for one patient.
+
+fvcore counts one multiply-accumulate as 1 and normalization at 5 per element; `macs` is half of torch's own count of
+floating-point operations in every matrix product, attention written out.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from survbench.cards import Modality
 from survbench.data.batches import PatientData
 from survbench.model import Inputs, SurvivalModel
 
-__all__ = ["PATCHES", "Complexity", "complexity"]
+__all__ = ["PATCHES", "PATHWAYS", "Complexity", "complexity", "count_macs", "one_patient", "paper_inputs"]
 
 PATCHES = 4096  # of the one patient whose forward pass is counted, as in the paper's Table 7
+PATHWAYS = 331
+_GENES, _MEMBERSHIPS = 4999, 9745  # of SurvPath's 331 pathways
+_FAMILIES = (53, 173, 216, 252, 387, 200)  # MCAT's six among these genes
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ def complexity(
     """Count parameters and operations of a forward pass over one patient, fused attention included."""
     parameters = sum(parameter.numel() for parameter in model.deployed().parameters())
     device = next(model.parameters(), torch.empty(0)).device
-    batch = _one_patient(inputs, granted, patches).to(device)
+    batch = one_patient(inputs, granted, patches).to(device)
     return Complexity(parameters, _fvcore_flops(model, batch))
 
 
@@ -56,6 +66,8 @@ def _fvcore_flops(model: SurvivalModel, batch: Any) -> int | None:
     was_training = model.training
     model.eval()
     logging.getLogger("fvcore").setLevel(logging.ERROR)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # whose one fused operation would be counted as nothing
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer's remarks on shapes used as numbers: the bag is fixed here
@@ -66,6 +78,7 @@ def _fvcore_flops(model: SurvivalModel, batch: Any) -> int | None:
     except (RuntimeError, ValueError, TypeError, NotImplementedError):
         return None
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         model.train(was_training)
 
 
@@ -75,18 +88,59 @@ def _attention_flops(inputs: list[Any], _: list[Any]) -> int:
     return int(2 * np.prod(query) * key[-2])
 
 
-def _one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) -> Any:
+def count_macs(model: SurvivalModel, batch: Any) -> int:
+    """Multiply-accumulates of every matrix product of a forward pass."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model.eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch)
+    return int(counter.get_total_flops()) // 2
+
+
+def paper_inputs(pathways: int = PATHWAYS) -> Inputs:
+    """Inputs of the paper's size: UNI features, 4999 genes, as many memberships per pathway as SurvPath's 331 have.
+
+    The sizes of pathways follow a log-normal curve with theirs: median 8, mean 29 and at most 199 genes.
+    """
+    places = (np.arange(pathways) + 0.5) / pathways
+    sizes = np.clip(np.exp(np.log(8) + 1.6 * ndtri(places)).round(), 1, 199).astype(int)
+    missing = round(_MEMBERSHIPS * pathways / PATHWAYS) - int(sizes.sum())
+    while missing:  # spread over those that are neither smallest nor largest
+        movable = np.flatnonzero((sizes > 1) & (sizes < 199) if missing < 0 else sizes < 199)[: abs(missing)]
+        sizes[movable] += np.sign(missing)
+        missing -= int(np.sign(missing)) * len(movable)
+    ends = np.cumsum([0, *sizes])
+    sets = {
+        f"pathway {i}": tuple(sorted(int(g) % _GENES for g in range(a, b)))
+        for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+    }
+    borders = np.cumsum([0, *_FAMILIES])
+    families = {f"family {i}": tuple(range(*ends)) for i, ends in enumerate(pairwise(borders.tolist()))}
+    return Inputs(1024, tuple(f"G{i}" for i in range(_GENES)), sets, families, ("age", "sex", "stage", "grade"))
+
+
+def one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) -> Any:
+    """A batch of one patient with a square slide; all features are 0."""
     from torch_geometric.data import Batch
 
     content: dict[str, Any] = {}
     if Modality.SLIDES in granted:
+        side = math.ceil(math.sqrt(patches))
+        places = torch.cartesian_prod(torch.arange(side), torch.arange(side))[:patches]
         content = {
             "x": torch.zeros(patches, inputs.feature_width),
-            "pos": torch.zeros(patches, 2),
+            "pos": places.float(),
+            "slide": torch.zeros(patches, dtype=torch.long),
             "ptr": torch.tensor([0, patches]),
             "batch": torch.zeros(patches, dtype=torch.long),
             "sizes": (patches,),
         }
     if Modality.EXPRESSION in granted:
         content["expression"] = torch.zeros(1, len(inputs.genes))
-    return Batch(_base_cls=PatientData, **content)
+    if Modality.CLINICAL in granted:
+        content["clinical"] = torch.zeros(1, len(inputs.clinical))
+    batch = Batch(_base_cls=PatientData, **content)
+    batch._num_graphs = 1
+    return batch

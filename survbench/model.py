@@ -5,10 +5,11 @@ No optimizer, loop, device or file is known here or in any model: training/ has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from survbench.cards import Modality, ModelCard, ModelGroup
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from survbench.training.objectives import Objective
 
 __all__ = [
+    "Estimation",
     "Inputs",
     "Losses",
     "Modality",
     "ModelCard",
     "ModelGroup",
     "Prediction",
+    "Sample",
     "Stage",
     "SurvivalModel",
     "rename_state",
@@ -43,11 +46,15 @@ class Inputs:
     feature_width : length of a patch's feature vector; 0 where the cohort has no slides.
     genes : names of the columns of `batch.expression`; empty where the cohort has no expression.
     pathways : name -> positions of its member genes in `genes`, each non-empty and ascending.
+    families : the same for the functional gene families of MCAT; empty where the cohort has none.
+    clinical : names of the columns of `batch.clinical`; empty where nothing is known.
     """
 
     feature_width: int
     genes: tuple[str, ...] = ()
     pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    families: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    clinical: tuple[str, ...] = ()
 
 
 @dataclass
@@ -78,6 +85,8 @@ class Stage:
     loss : (prediction, batch, objective) -> named terms with `total`.
     validation_inputs : modalities granted while validating; by default those of training.
     training : trainer settings of this stage that differ from the run's.
+    selected_by : what must be lowest on the validation split: the objective, or the stage's own loss where a stage
+        learns something else than survival.
     """
 
     name: str
@@ -87,6 +96,35 @@ class Stage:
     loss: Callable[[Prediction, Batch, Objective], Losses]
     validation_inputs: tuple[Modality, ...] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    selected_by: Literal["objective", "loss"] = "objective"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Patients as plain numbers: values (patients, columns) float64, time (patients,) months, event (patients,)."""
+
+    values: np.ndarray
+    time: np.ndarray
+    event: np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """A stage without epochs, for models that are fitted by a formula or by another library.
+
+    Attributes
+    ----------
+    trained : the part whose buffers `estimate` fills.
+    summarize : batch without labels -> (B, columns), so that slides stream through and only these numbers are kept.
+    estimate : (training sample, validation sample, seed); the validation sample is for choosing, never for fitting.
+    """
+
+    name: str
+    trained: nn.Module
+    inputs: tuple[Modality, ...]
+    predict: Callable[[Batch], Prediction]
+    summarize: Callable[[Batch], Tensor]
+    estimate: Callable[[Sample, Sample, int], None]
 
 
 class SurvivalModel(nn.Module):
@@ -94,12 +132,17 @@ class SurvivalModel(nn.Module):
 
     The settings of a model are the keyword-only parameters of its `__init__`; their defaults are its configuration.
     `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `pos` (patches, 2) in
-    tile units, `expression` (B, genes) standardized on the training split; while training also `time` (B) in months and
-    `event` (B). Asking for anything that was not granted raises `ModalityDenied`.
+    tile units, `slide` (patches,) number of the slide, `sizes` patches of each patient, `expression` (B, genes) standardized on the training split, `clinical` (B, columns) with NaN for
+    unknown; while training also `time` (B) in months and `event` (B). Asking for anything that was not granted raises
+    `ModalityDenied`.
     """
 
     card: ClassVar[ModelCard]
     """Needed only by models outside registry.yaml: in single files and in other packages."""
+    official_names: ClassVar[Mapping[str, str]] = {}
+    """Prefix of a weight's name in the official implementation -> ours; see `rename_state`."""
+    order_matters: str = ""
+    """Why the stored order of a bag's patches changes the prediction; empty where it does not."""
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict the patients of a batch from the modalities granted for inference."""
@@ -109,13 +152,28 @@ class SurvivalModel(nn.Module):
         """The objective alone, unless a model has terms of its own."""
         return {"total": objective.loss(prediction.logits, batch.time, batch.event)}
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+    def stages(
+        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
+    ) -> Sequence[Stage | Estimation]:
         """Training stages in order; by default one that trains everything."""
         return [Stage("fit", self, train_inputs, self, self.loss, inference_inputs)]
 
     def deployed(self) -> nn.Module:
         """The part needed for prediction, whose size and cost are reported."""
         return self
+
+    def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the official implementation under our names, and in our shapes where those differ."""
+        return rename_state(weights, self.official_names)
+
+    def load_official(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the weights of the official implementation.
+
+        Raises
+        ------
+        KeyError, RuntimeError : weights without a counterpart here, or missing ones.
+        """
+        self.load_state_dict(self.official_state(weights))
 
 
 def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

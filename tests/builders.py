@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from survbench.data.batches import PatientData, Split
 from survbench.model import Inputs
 
 PATHWAYS = {"A": (0, 1, 2), "B": (2, 3), "C": (4, 5, 6, 7), "D": (1,)}
+FAMILIES = {"I": (0, 3, 5), "II": (1, 2), "III": (4, 6, 7)}
+CLINICAL = ("age", "sex", "stage")
 GENES = tuple(f"G{i}" for i in range(8))
 
 
 def inputs(width: int = 16) -> Inputs:
-    return Inputs(width, GENES, PATHWAYS)
+    return Inputs(width, GENES, PATHWAYS, FAMILIES, CLINICAL)
 
 
 @dataclass
@@ -32,12 +35,17 @@ class MemoryBags:
         stops = np.cumsum([len(bag) for bag in self.bags.values()])
         self.spans = {p: (int(s - len(b)), int(s)) for (p, b), s in zip(self.bags.items(), stops, strict=True)}
         self.features = np.concatenate(list(self.bags.values()))
-        self.coords = np.zeros((len(self.features), 2), np.float32)
+        self.coords = np.random.default_rng(0).integers(0, 6, (len(self.features), 2)).astype(np.float32)
         self.dim = self.features.shape[1]
 
     def span(self, patient: str) -> tuple[int, int]:
         self.read.append(patient)
         return self.spans[patient]
+
+    def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Every bag is one slide."""
+        wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        return np.searchsorted([stop for _, stop in self.spans.values()], wanted, side="right")
 
     def size(self, patient: str) -> int:
         start, stop = self.spans[patient]
@@ -45,7 +53,7 @@ class MemoryBags:
 
 
 def split(patients: int = 12, width: int = 16, seed: int = 0, prefix: str = "P", signal: float = 0.0) -> Split:
-    """Patients with ragged bags and expression; `signal` plants their risk in the first feature and the first gene."""
+    """Patients with everything; `signal` plants their risk in the first feature, the first gene and the age."""
     rng = np.random.default_rng(seed)
     names = tuple(f"{prefix}{i:03d}" for i in range(patients))
     risk = rng.normal(size=patients)
@@ -54,10 +62,14 @@ def split(patients: int = 12, width: int = 16, seed: int = 0, prefix: str = "P",
         bags[name][:, 0] += signal * value
     expression = rng.normal(size=(patients, len(GENES))).astype(np.float32)
     expression[:, 0] += signal * risk
+    clinical = np.stack([60 + 10 * rng.normal(size=patients), rng.random(patients) < 0.5, rng.integers(1, 5, patients)])
+    clinical[0] += 10 * signal * risk
+    clinical[2, ::7] = np.nan
     time = np.exp(-risk + 0.3 * rng.normal(size=patients)) * 20
     event = rng.random(patients) < 0.7
     event[:2] = True, False
-    return Split(names, time, event, expression, MemoryBags(bags))  # type: ignore[arg-type]
+    bag_store: Any = MemoryBags(bags)
+    return Split(names, time, event, expression, bag_store, clinical.T.astype(np.float32))
 
 
 def batch(
@@ -69,11 +81,13 @@ def batch(
     return Batch(
         _base_cls=PatientData,
         x=torch.randn(patches, width, generator=generator, dtype=dtype),
-        pos=torch.zeros(patches, 2),
+        pos=torch.randint(0, 6, (patches, 2), generator=torch.Generator().manual_seed(seed)).to(dtype),
         ptr=torch.tensor([0, *np.cumsum(sizes)]),
         batch=torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
+        slide=torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
         sizes=tuple(sizes),
         expression=torch.randn(patients, len(GENES), generator=generator, dtype=dtype),
+        clinical=torch.randn(patients, len(CLINICAL), generator=generator, dtype=dtype),
         time=torch.rand(patients, generator=generator, dtype=dtype) * 30 + 1,
         event=torch.rand(patients, generator=generator) < 0.6,
     )

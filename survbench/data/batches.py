@@ -27,7 +27,9 @@ _GRANTED_BY = {
     "ptr": Modality.SLIDES,
     "batch": Modality.SLIDES,
     "sizes": Modality.SLIDES,
+    "slide": Modality.SLIDES,
     "expression": Modality.EXPRESSION,
+    "clinical": Modality.CLINICAL,
 }
 
 
@@ -62,6 +64,7 @@ class Split:
     Attributes
     ----------
     expression : (patients, genes) float32, standardized; None where the cohort has none.
+    clinical : (patients, columns) float32, NaN = unknown; None where the cohort has none.
     bags : packed store of the cohort, read only at this split's patients; None where the cohort has no slides.
     time : (patients,) months. event : (patients,), True = died.
     """
@@ -71,6 +74,7 @@ class Split:
     event: np.ndarray
     expression: np.ndarray | None
     bags: BagStore | None
+    clinical: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -104,6 +108,8 @@ class Split:
             content["event"] = torch.from_numpy(self.event[rows])
         if Modality.EXPRESSION in granted and self.expression is not None:
             content["expression"] = torch.from_numpy(self.expression[rows])
+        if Modality.CLINICAL in granted and self.clinical is not None:
+            content["clinical"] = torch.from_numpy(self.clinical[rows])
         if Modality.SLIDES in granted and self.bags is not None:
             content |= _gather(self.bags, [self.patients[row] for row in rows], max_patches, generator)
         return _wrap(content)
@@ -170,13 +176,16 @@ def _gather(
                 sizes[i] = max_patches
     ptr = np.concatenate([[0], np.cumsum(sizes)])
     x, pos = np.empty((ptr[-1], bags.dim), np.float32), np.empty((ptr[-1], 2), np.float32)
+    slide = np.empty(ptr[-1], np.int64)
     for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
         x[start:stop] = bags.features[pick]
         pos[start:stop] = bags.coords[pick]
+        slide[start:stop] = bags.slide_of(pick)
     offsets = torch.from_numpy(ptr)
     return {
         "x": torch.from_numpy(x),
         "pos": torch.from_numpy(pos),
+        "slide": torch.from_numpy(slide),
         "ptr": offsets,
         "batch": torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
         "sizes": tuple(int(s) for s in sizes),  # on the host, so that splitting by patient never waits for a device

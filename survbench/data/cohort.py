@@ -21,7 +21,7 @@ from survbench.data.store import BagStore, pack
 from survbench.errors import BadExpression, BadLabels, UnknownName
 from survbench.model import Inputs
 
-__all__ = ["Cohort", "ExpressionScaler", "Simulated", "load_cohort"]
+__all__ = ["Cohort", "ExpressionScaler", "Simulated", "encode_clinical", "load_cohort"]
 
 POLICY = "complete cases: a patient counts when no modality that the cohort has is missing"
 
@@ -66,6 +66,7 @@ class Cohort:
     ----------
     patients : table indexed by patient (sorted) with `time` (months), `event` (died) and the covariates.
     expression : (patients, genes of the pathways, alphabetical), rows as in `patients`; None without expression.
+    pathways, families : name -> genes. clinical : (patients, columns) as `encode_clinical` gives it.
     excluded : reason -> patients who are left out, for all models alike.
     content_hash : of patients, labels, sites, expression, pathways and features; the identity of the data.
     simulated : one of `Simulated`.
@@ -77,6 +78,8 @@ class Cohort:
     patients: pd.DataFrame
     expression: pd.DataFrame | None
     pathways: Mapping[str, tuple[str, ...]]
+    families: Mapping[str, tuple[str, ...]]
+    clinical: pd.DataFrame | None
     bags: BagStore | None
     excluded: Mapping[str, tuple[str, ...]]
     simulated: str
@@ -84,7 +87,11 @@ class Cohort:
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        has = {Modality.SLIDES: self.bags is not None, Modality.EXPRESSION: self.expression is not None}
+        has = {
+            Modality.SLIDES: self.bags is not None,
+            Modality.EXPRESSION: self.expression is not None,
+            Modality.CLINICAL: self.clinical is not None,
+        }
         return frozenset(modality for modality, present in has.items() if present)
 
     @cached_property
@@ -95,8 +102,10 @@ class Cohort:
         if self.expression is not None:
             digest.update("\t".join(self.expression.columns).encode())
             digest.update(np.ascontiguousarray(self.expression.to_numpy(np.float32)).tobytes())
-            for pathway, genes in self.pathways.items():
-                digest.update(f"{pathway}\t{','.join(genes)}\n".encode())
+            for name, genes in [*self.pathways.items(), *self.families.items()]:
+                digest.update(f"{name}\t{','.join(genes)}\n".encode())
+        if self.clinical is not None:
+            digest.update(self.clinical.to_csv(float_format="%.6g", lineterminator="\n").encode())
         if self.bags is not None:
             digest.update(self.bags.content_hash.encode())
         return digest.hexdigest()
@@ -106,10 +115,17 @@ class Cohort:
         """What models are built from."""
         genes = tuple(self.expression.columns) if self.expression is not None else ()
         position = {gene: i for i, gene in enumerate(genes)}
-        pathways = (
-            {name: tuple(position[g] for g in members) for name, members in self.pathways.items()} if genes else {}
+
+        def located(sets: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
+            return {name: tuple(position[g] for g in members) for name, members in sets.items()}
+
+        return Inputs(
+            self.bags.dim if self.bags is not None else 0,
+            genes,
+            located(self.pathways),
+            located(self.families),
+            () if self.clinical is None else tuple(map(str, self.clinical.columns)),
         )
-        return Inputs(self.bags.dim if self.bags is not None else 0, genes, pathways)
 
     @property
     def sites(self) -> pd.Series:
@@ -150,8 +166,14 @@ class Cohort:
         expression = None
         if self.expression is not None and scaler is not None:
             expression = scaler.transform(self.expression.loc[list(members)].to_numpy())
+        clinical = None if self.clinical is None else self.clinical.loc[list(members)].to_numpy(np.float32)
         return Split(
-            tuple(members), rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool), expression, self.bags
+            tuple(members),
+            rows["time"].to_numpy(np.float64),
+            rows["event"].to_numpy(bool),
+            expression,
+            self.bags,
+            clinical,
         )
 
 
@@ -183,8 +205,10 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
             f"cohort {name} has no patient with {endpoint} label and all modalities", "see `survbench data check`"
         )
     pathways: dict[str, tuple[str, ...]] = {}
+    families: dict[str, tuple[str, ...]] = {}
     if expression is not None:
         expression, pathways = _pathway_genes(expression.loc[complete.index], folder)
+        families = _families(expression, folder)
     info = folder.info
     simulated = (
         Simulated.ALL if info.simulated else Simulated.SLIDES if info.simulated_slides and bags else Simulated.NO
@@ -196,6 +220,8 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
         complete,
         expression,
         pathways,
+        families,
+        encode_clinical(complete),
         bags,
         {reason: left for reason, left in excluded.items() if left},
         simulated,
@@ -215,6 +241,35 @@ def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.D
         )
     genes = sorted(set().union(*pathways.values())) if pathways else sorted(measured)
     return expression[genes], pathways
+
+
+def _families(expression: pd.DataFrame, folder: CohortFolder) -> dict[str, tuple[str, ...]]:
+    """Members among the genes in use; a family that loses all of them is left out."""
+    known = set(expression.columns)
+    members = {name: tuple(sorted(known & set(genes))) for name, genes in folder.families().items()}
+    return {name: genes for name, genes in members.items() if genes}
+
+
+def encode_clinical(patients: pd.DataFrame) -> pd.DataFrame | None:
+    """Age in years, sex (female 1, male 0), stage 1-4 and grade 1-4 as numbers; NaN where unknown.
+
+    `Stage IIIA`, `IIIA` and `III` are 3, `G2` and `2` are 2. Nothing is fitted. A column that is known of nobody is
+    left out; None if that leaves nothing.
+    """
+    text = patients.reindex(columns=["age", "sex", "stage", "grade"]).fillna("").astype(str)
+    text = text.apply(lambda column: column.str.strip().str.upper())
+    stage = text["stage"].str.extract(r"^(?:STAGE\s*)?(IV|III|II|I)(?:[ABC]\d?)?$")[0]
+    numbers = pd.DataFrame(
+        {
+            "age": pd.to_numeric(text["age"], errors="coerce"),
+            "sex": text["sex"].map({"F": 1.0, "FEMALE": 1.0, "M": 0.0, "MALE": 0.0}),
+            "stage": stage.map({"I": 1.0, "II": 2.0, "III": 3.0, "IV": 4.0}),
+            "grade": pd.to_numeric(text["grade"].str.extract(r"^G?([1-4])$")[0], errors="coerce"),
+        },
+        index=patients.index,
+    ).astype(np.float64)
+    known = numbers.loc[:, numbers.notna().any()]
+    return known if len(known.columns) else None
 
 
 def _compare_with_card(

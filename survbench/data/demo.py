@@ -34,8 +34,8 @@ from survbench.errors import BadFile
 
 __all__ = ["VERSION", "build_demo", "demo_root"]
 
-VERSION = 1
-_KEY = f"survbench demo {VERSION}/302"  # of 400 draws the one whose oracles are nearest to the average of all
+VERSION = 2
+_KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
 _STALE_SECONDS = 24 * 3600
 
 PROGRAMMES = (
@@ -51,6 +51,14 @@ PROGRAMMES = (
     "INTERFERON",
     "RIBOSOME",
     "STRESS",
+)
+FAMILIES = (
+    "Tumor suppressor genes",
+    "Oncogenes",
+    "Protein kinases",
+    "Cell differentiation markers",
+    "Transcription factors",
+    "Cytokines and growth factors",
 )
 TRACED = 6  # the first six can be seen in slides, the others cannot
 AGE_EFFECT, STAGE_EFFECT = 0.10, 0.15  # log hazard per 10 years, per stage
@@ -221,7 +229,18 @@ def _content(people: _People, genome: Genome) -> CohortContent:
         slides=pd.DataFrame(columns=["patient", "slide", "file"]),
         expression=_expression(people, genome),
         pathways={name: list(genes) for name, genes in genome.pathways.items()},
+        families=_families(genome),
     )
+
+
+def _families(genome: Genome) -> dict[str, list[str]]:
+    """Six invented families under the names of MCAT's: every gene in one, one in ten in a second one."""
+    first = stream(_KEY, "families").integers(len(FAMILIES), size=len(genome.genes))
+    second = stream(_KEY, "second families").integers(10 * len(FAMILIES), size=len(genome.genes))
+    return {
+        family: [gene for gene, a, b in zip(genome.genes, first, second, strict=True) if i in (a, b)]
+        for i, family in enumerate(FAMILIES)
+    }
 
 
 def _write_truth(folder: Path, people: _People, genome: Genome) -> None:

@@ -53,7 +53,7 @@ class CohortContent:
     Attributes
     ----------
     patients : columns patient, site, age, sex, stage, grade, `<endpoint>_months`, `<endpoint>_event`.
-    slides : columns patient, slide, file. folds : scheme -> table (fold, patient, split).
+    slides : columns patient, slide, file. pathways, families : name -> genes. folds : scheme -> table (fold, patient, split).
     """
 
     info: CohortInfo
@@ -61,6 +61,7 @@ class CohortContent:
     slides: pd.DataFrame
     expression: pd.DataFrame | None = None
     pathways: Mapping[str, list[str]] = field(default_factory=dict)
+    families: Mapping[str, list[str]] = field(default_factory=dict)
     folds: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -216,6 +217,11 @@ class CohortFolder:
         file = self.path / "pathways.gmt"
         return read_gmt(file) if file.exists() else {}
 
+    def families(self) -> dict[str, list[str]]:
+        """Functional gene families (MCAT's six): name -> genes; empty without them."""
+        file = self.path / "families.gmt"
+        return read_gmt(file) if file.exists() else {}
+
     def fold_schemes(self) -> list[str]:
         """Imported fold schemes."""
         return sorted(file.stem for file in (self.path / "folds").glob("*.csv"))
@@ -333,16 +339,21 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
         content.expression.rename_axis("patient").sort_index().astype(np.float32).to_parquet(
             folder / "expression.parquet"
         )
-    if content.pathways:
-        with (folder / "pathways.gmt").open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.writer(handle, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-            writer.writerows([name, "", *sorted(genes)] for name, genes in content.pathways.items())
+    for name, sets in (("pathways.gmt", content.pathways), ("families.gmt", content.families)):
+        if sets:
+            _write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
         (folder / "folds").mkdir(exist_ok=True)
         ordered = table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
         _replace(folder / "folds" / f"{scheme}.csv", _csv(ordered))
     about = {"format": FORMAT, **asdict(content.info)}
     (folder / "cohort.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
 def _read_json(file: Path) -> dict[str, Any]:

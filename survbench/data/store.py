@@ -67,8 +67,17 @@ class BagStore:
         return store
 
     @cached_property
+    def _index(self) -> pd.DataFrame:
+        """patient, slide, start, stop: consecutive rows."""
+        return read_table(self.folder / "index.csv").astype({"start": int, "stop": int})
+
+    @cached_property
+    def _stops(self) -> np.ndarray:
+        return self._index["stop"].to_numpy()
+
+    @cached_property
     def _spans(self) -> dict[str, tuple[int, int]]:
-        index = read_table(self.folder / "index.csv").astype({"start": int, "stop": int})
+        index = self._index
         spans = index.groupby("patient").agg(start=("start", "min"), stop=("stop", "max"))
         return {str(p): (int(r.start), int(r.stop)) for p, r in spans.iterrows() if r.stop > r.start}
 
@@ -85,6 +94,11 @@ class BagStore:
         """Patches in a patient's bag."""
         start, stop = self._spans[patient]
         return stop - start
+
+    def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Number of the slide that each of the store's rows belongs to."""
+        wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        return np.searchsorted(self._stops, wanted, side="right")
 
     @cached_property
     def features(self) -> np.ndarray:

@@ -122,7 +122,12 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "card": job.card.public(),
             "selected": job.origin,
             "simulated": job.cohort.simulated,
-            "selection": {"rule": SELECTION_RULE, "split": "val", "epochs": fitted.selected},
+            "selection": {
+                "rule": SELECTION_RULE,
+                "split": "val",
+                "epochs": fitted.selected,
+                "weights": fitted.weights,
+            },
             "policy": POLICY,
             "excluded": {reason: list(patients) for reason, patients in job.cohort.excluded.items()},
             "encoder": job.cohort.bags.encoder if job.cohort.bags is not None else None,

@@ -50,7 +50,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     """Jobs in the order in which they run: by cohort, then model, seed and fold."""
     cards = registry.select_models(request.models)
     names = select_cohorts(request.cohorts, registry, root)
-    objective = _objective_entry(request.objective, registry)
+    objectives = {card.name: _objective_entry(card.objective or request.objective, registry) for card in cards}
     builds = {card.name: _resolve(card, request, registry) for card in cards}
     _refuse_unused(request.overrides, builds)
     exactly_named = not any(set("*?[") & set(p) or p == "all" for p in (*request.models, *request.cohorts))
@@ -69,7 +69,12 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                 warn(f"{what}; left out")
                 continue
             config, settings = builds[model.name]
-            _try(model, config, objective, cohort)
+            objective = objectives[model.name]
+            if (refused := _try(model, config, objective, cohort)) is not None:
+                if exactly_named:
+                    raise refused
+                warn(f"cohort {name}: {refused}; left out")
+                continue
             make = partial(
                 Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
             )
@@ -79,15 +84,18 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     return jobs
 
 
-def _try(card: ModelCard, config: Mapping[str, Any], objective: Mapping[str, Any], cohort: Cohort) -> None:
-    """Build the model once, so that a setting it refuses is an answer now and not a failure of every job."""
+def _try(
+    card: ModelCard, config: Mapping[str, Any], objective: Mapping[str, Any], cohort: Cohort
+) -> SurvbenchError | None:
+    """Build the model once, so that what it refuses is an answer now and not a failure of every job."""
     outputs = build_objective(objective).outputs
     try:
         import_target(card.target)(cohort.inputs, outputs, **config)
-    except SurvbenchError:
-        raise
+    except SurvbenchError as refused:
+        return refused
     except Exception:  # a bug of the model's; its jobs will say so, and the other models still run
         warn(f"model {card.name} cannot be built; its jobs will fail")
+    return None
 
 
 def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) -> list[str]:

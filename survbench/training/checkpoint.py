@@ -24,7 +24,8 @@ class Progress:
 
     Attributes
     ----------
-    stage, epoch : the next epoch to train. selected : finished stage -> its epoch.
+    stage, epoch : the next epoch to train. selected, weights : of finished stages, as in `FitResult`.
+    began : digest of the model when the stage began.
     current, optimizer : state after the last epoch. best_epoch : the one of the stage's lowest validation loss so far.
     """
 
@@ -36,6 +37,8 @@ class Progress:
     best_epoch: int = -1
     selected: dict[str, int] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    began: str | None = None
+    weights: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, progress: Progress) -> None:

@@ -5,8 +5,9 @@ It is given a training and a validation split and nothing else; test patients ca
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from survbench.cards import Modality
 from survbench.data.batches import Split, device_batch
 from survbench.errors import BadFolds, TrainingFailed
-from survbench.model import Prediction, Stage, SurvivalModel
+from survbench.model import Estimation, Prediction, Sample, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, load_checkpoint, load_stage, save_checkpoint, save_stage
 from survbench.training.device import autocast
 from survbench.training.objectives import Objective
@@ -39,15 +40,22 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """history : one row per stage and epoch. selected : stage -> epoch whose weights were kept (counted from 1)."""
+    """What training left on record.
+
+    Attributes
+    ----------
+    history : one row per stage and epoch. selected : stage -> epoch whose weights were kept (counted from 1).
+    weights : stage -> digests of the whole model when the stage began and after its best weights were restored.
+    """
 
     history: list[dict[str, Any]]
     selected: dict[str, int]
+    weights: dict[str, dict[str, str]]
 
 
 def fit(
     model: SurvivalModel,
-    stages: list[Stage],
+    stages: Sequence[Stage | Estimation],
     objective: Objective,
     train: Split,
     val: Split,
@@ -78,14 +86,58 @@ def fit(
         stage.trained.load_state_dict(load_stage(scratch, stage.name))
     for index in range(progress.stage, len(stages)):
         stage = stages[index]
-        chosen = replace(settings, **stage.training)
-        _fit_stage(model, stage, index, objective, train, val, chosen, seed, device, scratch, progress, report)
+        if progress.began is None:
+            progress.began = digest(model)
+        if isinstance(stage, Estimation):
+            _estimate(stage, objective, train, val, seed, device, scratch, progress)
+        else:
+            chosen = replace(settings, **stage.training)
+            _fit_stage(model, stage, index, objective, train, val, chosen, seed, device, scratch, progress, report)
         stage.trained.load_state_dict(load_stage(scratch, stage.name))
+        weights = {stage.name: {"began": progress.began, "selected": digest(model)}}
         progress = Progress(
-            index + 1, history=progress.history, selected={**progress.selected, stage.name: progress.best_epoch + 1}
+            index + 1,
+            history=progress.history,
+            selected={**progress.selected, stage.name: progress.best_epoch + 1},
+            weights={**progress.weights, **weights},
         )
         save_checkpoint(scratch, progress)
-    return FitResult(progress.history, progress.selected)
+    return FitResult(progress.history, progress.selected, progress.weights)
+
+
+def digest(model: torch.nn.Module) -> str:
+    """Content hash of all weights and buffers; equal weights, equal digest."""
+    content = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        content.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def _estimate(
+    stage: Estimation,
+    objective: Objective,
+    train: Split,
+    val: Split,
+    seed: tuple[int, ...],
+    device: torch.device,
+    scratch: Path,
+    progress: Progress,
+) -> None:
+    """One step from the numbers of all training patients; recorded as a single epoch."""
+    stage.trained.eval()
+    generator = seed_everything((*seed, progress.stage))
+    samples = []
+    for split in (train, val):
+        values = _collect(stage.summarize, split, stage.inputs, device).numpy()
+        samples.append(Sample(values, split.time, split.event))
+    stage.estimate(samples[0], samples[1], int(generator.integers(2**31)))
+    logits = predict_logits(stage.predict, val, stage.inputs, device)
+    loss = objective.loss(logits, torch.tensor(val.time), torch.tensor(val.event)).item()
+    _refuse_infinite(stage, "validation loss", loss)
+    progress.history.append({"stage": stage.name, "epoch": 1, "val_loss": loss})
+    progress.best_epoch = 0
+    save_stage(scratch, stage.name, stage.trained.state_dict())
 
 
 def _fit_stage(
@@ -119,7 +171,7 @@ def _fit_stage(
         stage.trained.train()
         terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator)
         model.eval()
-        val_loss = validation_loss(stage, objective, val, device)
+        val_loss = validation_loss(stage, objective, val, settings, device)
         progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
         if val_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = val_loss, progress.epoch
@@ -158,31 +210,60 @@ def _train_epoch(
     return means
 
 
-def validation_loss(stage: Stage, objective: Objective, val: Split, device: torch.device) -> float:
-    """The objective over all validation patients at once: one risk set, however the batches fall."""
-    granted = stage.inputs if stage.validation_inputs is None else stage.validation_inputs
-    logits = predict_logits(stage.predict, val, granted, device)
-    loss = objective.loss(logits, torch.tensor(val.time), torch.tensor(val.event)).item()
+def validation_loss(stage: Stage, objective: Objective, val: Split, settings: Settings, device: torch.device) -> float:
+    """The objective over all validation patients at once: one risk set, however the batches fall.
+
+    A stage that is selected by its own loss is given the same batches, patches and random numbers in every epoch.
+    """
+    if stage.selected_by == "loss":
+        loss = _own_loss(stage, objective, val, settings, device)
+    else:
+        granted = stage.inputs if stage.validation_inputs is None else stage.validation_inputs
+        logits = predict_logits(stage.predict, val, granted, device)
+        loss = objective.loss(logits, torch.tensor(val.time), torch.tensor(val.event)).item()
     _refuse_infinite(stage, "validation loss", loss)
     return loss
 
 
-def _refuse_infinite(stage: Stage, what: str, loss: float) -> None:
+@torch.no_grad()
+def _own_loss(stage: Stage, objective: Objective, val: Split, settings: Settings, device: torch.device) -> float:
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        generator = seed_everything((0,))
+        batches = val.batches(
+            settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
+        )
+        total = 0.0
+        for batch in batches:
+            moved = device_batch(batch, device)
+            with autocast(device):
+                total += stage.loss(stage.predict(moved), moved, objective)["total"].item() * len(moved.time)
+    return total / len(val)
+
+
+def _refuse_infinite(stage: Stage | Estimation, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         raise TrainingFailed(
             f"the {what} of stage '{stage.name}' became {loss}", "lower the learning rate (--set learning_rate=...)"
         )
 
 
-@torch.no_grad()
 def predict_logits(
     predict: Callable[[Any], Prediction], split: Split, granted: Collection[Modality], device: torch.device
 ) -> Tensor:
     """(patients, outputs) float64 on the CPU, in the split's order, from all patches and without labels."""
+    return _collect(lambda batch: predict(batch).logits, split, granted, device)
+
+
+@torch.no_grad()
+def _collect(
+    compute: Callable[[Any], Tensor], split: Split, granted: Collection[Modality], device: torch.device
+) -> Tensor:
+    """(patients, columns) float64 on the CPU of what is computed from each batch."""
     parts = []
     for batch in split.in_order(granted):
         with autocast(device):
-            parts.append(predict(device_batch(batch, device)).logits.double().cpu())
+            parts.append(compute(device_batch(batch, device)).double().cpu())
     return torch.cat(parts)
 
 

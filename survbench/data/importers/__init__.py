@@ -10,7 +10,7 @@ import pandas as pd
 
 from survbench.data.features import find_features, slide_stem
 from survbench.data.importers import survpath, tables
-from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish
+from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish, read_pathways
 from survbench.data.root import DataRoot
 from survbench.errors import BadLabels, MissingFile, UnknownName
 
@@ -24,6 +24,7 @@ def import_data(
     layout: str = "auto",
     slides: Path | None = None,
     pathways: Path | None = None,
+    families: Path | None = None,
     cohorts: list[str] | None = None,
     aliases: Mapping[str, str] | None = None,
     expected: Mapping[str, Mapping[str, Any]] | None = None,
@@ -36,6 +37,7 @@ def import_data(
     ----------
     layout : `survpath` (datasets_csv/, splits/), `tables` (labels.csv, expression.csv, ... per cohort), or `auto`.
     slides : folder of patch features. pathways : GMT or wide CSV that replaces the source's own.
+    families : the same for gene families (MCAT's signatures.csv).
     aliases : name in the files -> name of the cohort. expected : counts that a cohort card states.
     drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them.
 
@@ -51,6 +53,9 @@ def import_data(
     if not drafts:
         wanted = f" named {', '.join(cohorts)}" if cohorts else ""
         raise UnknownName(f"{source} holds no cohort{wanted}", "see `survbench data import --help` for the layouts")
+    if families is not None:
+        for draft in drafts:
+            draft.families = read_pathways(families)
     features = find_features(Path(slides)) if slides is not None else {}
     finished = [finish(draft, _files(draft, features), drop_invalid) for draft in drafts]
     for content, _ in finished:

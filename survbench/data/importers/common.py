@@ -56,6 +56,7 @@ class Draft:
     expression: pd.DataFrame | None = None
     duplicated_expression: tuple[str, ...] = ()
     pathways: dict[str, list[str]] = field(default_factory=dict)
+    families: dict[str, list[str]] = field(default_factory=dict)
     folds: dict[str, pd.DataFrame] = field(default_factory=dict)
     unlabeled_in_folds: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ class CohortReport:
     events: Mapping[str, int]
     genes: int
     pathways: int
+    families: int
     folds: Mapping[str, int]
     without_expression: tuple[str, ...]
     expression_only: int
@@ -109,10 +111,12 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
     expression_only = 0 if expression is None else len(set(expression.index) - known)
     without: tuple[str, ...] = ()
     pathways: dict[str, list[str]] = {}
+    families: dict[str, list[str]] = {}
     if expression is not None:
         expression = expression.loc[[p for p in expression.index if p in known]].sort_index()
         without = tuple(sorted(known - set(expression.index)))
         pathways = match_genes(draft.pathways, expression.columns, draft.name)
+        families = match_genes(draft.families, expression.columns, draft.name)
     twice = draft.slides.loc[draft.slides["slide"].map(slide_stem).duplicated(), "slide"]
     if len(twice):
         raise BadLabels(
@@ -122,7 +126,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
     slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
     slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
     info = CohortInfo(draft.name, draft.title, str(draft.source), notes=tuple(draft.notes))
-    content = CohortContent(info, patients, slides, expression, pathways, draft.folds)
+    content = CohortContent(info, patients, slides, expression, pathways, families, draft.folds)
     report = CohortReport(
         name=draft.name,
         patients=len(patients),
@@ -131,6 +135,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         events=event_counts(patients),
         genes=0 if expression is None else expression.shape[1],
         pathways=len(pathways),
+        families=len(families),
         folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
         without_expression=without,
         expression_only=expression_only,

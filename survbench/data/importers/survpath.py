@@ -56,6 +56,8 @@ def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | Non
     if (expression := _expression_file(source, stem)) is not None:
         draft.expression, draft.duplicated_expression = read_expression(expression)
         draft.pathways = read_pathways(pathways or _pathway_file(source))
+        if (families := source / "datasets_csv" / "metadata" / "signatures.csv").exists():
+            draft.families = read_pathways(families)
     _add_folds(draft, source / "splits" / "5foldcv" / f"tcga_{stem}")
     return draft
 

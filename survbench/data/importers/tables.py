@@ -1,4 +1,4 @@
-"""Plain tables: a folder per cohort with labels.csv, expression.csv, pathways.gmt, and slides.csv and folds.csv if any.
+"""Plain tables: a folder per cohort with labels.csv, expression.csv, pathways.gmt, and families.gmt, slides.csv and folds.csv if any.
 
 Column names decide what a column means, never a guess at its values.
 """
@@ -93,6 +93,8 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         draft.expression, draft.duplicated_expression = read_expression(expression)
         own = next((f for n in ("pathways.gmt", "pathways.csv") if (f := folder / n).exists()), None)
         draft.pathways = read_pathways(chosen) if (chosen := pathways or own) is not None else {}
+        families = next((f for n in ("families.gmt", "families.csv") if (f := folder / n).exists()), None)
+        draft.families = read_pathways(families) if families is not None else {}
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft

@@ -1,0 +1,105 @@
+"""DSMIL: dual-stream multiple instance learning (Li, Li, Eliceiri, CVPR 2021, arXiv 2011.08939).
+
+For survival one instance score chooses the critical patch (the official code has one per class, which for the four
+intervals of a discrete-time head would pick four patches; that form is `literal`, for parity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.utils import scatter, segment, softmax
+
+from baselines.encoders import Encoded, EncoderModel
+from baselines.layers import full_precision
+from survbench.model import Inputs, Losses, rename_state
+
+if TYPE_CHECKING:
+    from survbench.training.objectives import Objective
+
+__all__ = ["DSMIL"]
+
+
+class DSMIL(EncoderModel):
+    """Instance logits choose each bag's critical patch; patches are weighted by the similarity of their queries to its.
+
+    Without the instance loss nothing would teach the choice: total = (1 - instance) bag + instance critical patch.
+
+    Parameters
+    ----------
+    query : width of the queries. deep_query : two layers and tanh instead of one linear layer.
+    projected_values : ReLU layer on what is averaged, instead of the raw patches.
+    instance : share of the critical patch's loss. literal : a critical patch for every output, as in the official code.
+    """
+
+    official_names = {
+        "i_classifier.fc.0.": "instances.",
+        "b_classifier.q.": "query.",
+        "b_classifier.v.1.": "value.1.",
+        "b_classifier.fcc.": "head.",
+    }
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        query: int = 128,
+        deep_query: bool = True,
+        projected_values: bool = False,
+        instance: float = 0.5,
+        literal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        width = inputs.feature_width
+        super().__init__(width * (outputs if literal else 1), outputs)
+        self.instance, self.literal = instance, literal
+        self.instances = nn.Linear(width, outputs)
+        self.query: nn.Module = nn.Linear(width, query)
+        if deep_query:
+            self.query = nn.Sequential(nn.Linear(width, query), nn.ReLU(), nn.Linear(query, query), nn.Tanh())
+        self.value = (
+            nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
+            if projected_values
+            else nn.Identity()
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Slides only: `x`, `ptr`, `batch`."""
+        logits = self.instances(batch.x)
+        # the mean over outputs ranks patches: with one output it is the logit, with four the average log odds of death
+        scores = logits if self.literal else logits.mean(1, keepdim=True)
+        critical = _first_maximum(scores.detach(), batch.ptr, batch.batch)
+        query = self.query(batch.x)
+        similarity = (query.unsqueeze(1) * query[critical][batch.batch]).sum(-1) * query.shape[1] ** -0.5
+        weights = softmax(full_precision(similarity), ptr=batch.ptr)
+        values = self.value(batch.x)
+        pooled = torch.cat([segment(w.unsqueeze(1) * values, batch.ptr, reduce="sum") for w in weights.T], dim=1)
+        return Encoded(pooled, weights.mean(1), {"critical": logits[critical[:, 0]]})
+
+    def with_own_terms(self, survival: Tensor, aux: Mapping[str, Any], batch: Batch, objective: Objective) -> Losses:
+        """The objective of the bag and that of its critical patch."""
+        critical = objective.loss(aux["critical"], batch.time, batch.event)
+        total = (1 - self.instance) * survival + self.instance * critical
+        return {"total": total, "bag": survival, "critical": critical}
+
+    def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The official bag classifier is a convolution whose kernel is as wide as the features: a linear layer."""
+        flat = {k: v.flatten(1) if k.endswith("fcc.weight") else v for k, v in weights.items()}
+        return rename_state(flat, self.official_names)
+
+
+def _first_maximum(scores: Tensor, ptr: Tensor, bag: Tensor) -> Tensor:
+    """(patches, C) -> row of the highest score of each bag and class (B, C); of equal ones the first."""
+    highest = segment(scores, ptr, reduce="max")[bag]
+    rows = torch.arange(len(scores), device=scores.device).unsqueeze(1).expand_as(scores)
+    candidates = rows.masked_fill(scores < highest, len(scores))
+    return scatter(candidates, bag, dim=0, dim_size=len(ptr) - 1, reduce="min")

@@ -1,0 +1,214 @@
+"""G-HANet-like: a reconstruction after Wang et al., arXiv 2403.10040. Learns to rebuild expression from slides.
+
+Predicts from slides alone. The graph is the official one (whose weights load at its width of 512); ours are the width of
+256, genes standardized per gene on the training split instead of filtered by a test over a weighted sampler, the
+number of kept patches at least one, and selection on the validation split instead of the test fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Batch
+
+from baselines.layers import GatedAttention, attend_bags, needs_families
+from survbench.errors import ModalityDenied
+from survbench.model import Inputs, Losses, Prediction, SurvivalModel, rename_state
+
+if TYPE_CHECKING:
+    from survbench.training.objectives import Objective
+
+__all__ = ["GHANet"]
+
+
+class GHANet(SurvivalModel):
+    """Learned tokens, one per gene family, gather patches twice: to rebuild the families, and to predict survival.
+
+    Parameters
+    ----------
+    width, heads, gate, bottleneck : official 512, 4, 256, 256. kept : share of patches that a token may look at.
+    cosine, squared : weights of the two reconstruction losses. groups : `families` or `pathways` of the cohort.
+    """
+
+    official_names = {
+        "recon_net.tokens": "tokens",
+        "recon_net.wsi_net.0.": "see.0.",
+        "recon_net.cross_attention0.to_q.0.": "cross.to_q.",
+        "recon_net.cross_attention0.to_k.0.": "cross.to_k.",
+        "recon_net.cross_attention0.to_": "cross.to_",
+        "recon_net.ffn": "feed_forwards.",
+        "recon_net.ln_1.": "token_norm.",
+        "recon_net.ln_2.": "patch_norm.",
+        "recon_net.ln_3.": "norms.0.",
+        "recon_net.ln_4.": "second_token_norm.",
+        "recon_net.ln_5.": "norms.1.",
+        "recon_net.ln_6.": "rebuilt_norm.",
+        "recon_net.sig_reconstruct_net.": "rebuild.",
+        "wsi_net.": "project.",
+        "gate.attention_a.0.": "gate.value.",
+        "gate.attention_b.0.": "gate.gate.",
+        "gate.attention_c.": "gate.score.",
+        "hyperconv1.linear1.": "convolve.0.",
+        "hyperconv1.ln1.": "convolve.1.",
+        "hyperconv1.linear2.": "convolve.3.",
+        "hyperconv1.ln2.": "convolve.4.",
+        "attention.to_q.0.": "attention.to_q.",
+        "attention.to_k.0.": "attention.to_k.",
+        "attention.to_": "attention.to_",
+        "ln1.": "last_norm.",
+        "ffn.": "feed_forward.",
+        "butter.": "squeeze.",
+        "classifier.": "head.",
+    }  # the official second cross-attention is never used and has no counterpart
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 256,
+        heads: int = 4,
+        gate: int = 128,
+        bottleneck: int = 128,
+        kept: float = 0.2,
+        cosine: float = 0.3,
+        squared: float = 0.3,
+        dropout: float = 0.25,
+        groups: str = "families",
+    ) -> None:
+        super().__init__()
+        sets = needs_families(self, inputs, groups)
+        self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
+        self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
+        self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
+            nn.LayerNorm(width) for _ in range(4)
+        )
+        self.cross = _Attention(width, heads)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.feed_forwards = nn.ModuleList(_GatedFeedForward(width) for _ in range(2))
+        self.rebuild = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(width, width),
+                nn.LayerNorm(width),
+                nn.ELU(),
+                nn.Dropout(dropout),
+                nn.Linear(width, len(genes)),
+            )
+            for genes in self.sets
+        )
+        self.project = nn.Sequential(
+            nn.Linear(inputs.feature_width, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.gate = GatedAttention(width, gate, dropout)
+        self.convolve = nn.Sequential(
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.ReLU(),
+        )
+        self.attention = _Attention(width, heads)
+        self.last_norm, self.feed_forward = nn.LayerNorm(width), _GatedFeedForward(width)
+        self.squeeze = nn.Sequential(
+            nn.Linear(width, bottleneck), nn.LayerNorm(bottleneck), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.head = nn.Linear(bottleneck * len(sets), outputs)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Slides only: `x`, `ptr`, `sizes`."""
+        if not self.training and "expression" in batch:
+            raise ModalityDenied("G-HANet-like predicts from slides alone, and this batch carries expression")
+        rebuilt, similarities = self._gather(batch)
+        patches = self.project(batch.x)
+        _, shared = self.gate(patches, batch.ptr)
+        own = [self._strongest(similarity.detach()) for similarity in similarities]
+        bags = zip(shared.split(list(batch.sizes)), own, patches.split(list(batch.sizes)), strict=True)
+        weights, rows = zip(*(((one + each) / 2, bag) for one, each, bag in bags), strict=True)
+        seen = torch.stack([weight @ bag for weight, bag in zip(weights, rows, strict=True)])
+        joined = (self.convolve(seen) + seen + rebuilt) / 2
+        joined = joined + self.attention.among(joined)
+        joined = joined + self.feed_forward(self.last_norm(joined))
+        logits = self.head(self.squeeze(joined).flatten(1))
+        attention = torch.cat([weight.mean(0) for weight in weights])
+        return Prediction(logits, attention, {"rebuilt": rebuilt, "similarities": similarities})
+
+    def _gather(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""
+        patches = self.patch_norm(self.see(batch.x))
+        tokens = self.tokens.expand(len(batch.sizes), -1, -1)
+        rebuilt, _ = self.cross(self.token_norm(tokens), patches, batch.sizes)
+        rebuilt = rebuilt + self.feed_forwards[0](self.norms[0](rebuilt))
+        rebuilt, raw = self.cross(self.second_token_norm(tokens + rebuilt), patches, batch.sizes)
+        rebuilt = rebuilt + self.feed_forwards[1](self.norms[1](rebuilt))
+        return self.rebuilt_norm(rebuilt), [similarity.mean(0) for similarity in raw]
+
+    def _strongest(self, similarity: Tensor) -> Tensor:
+        """(sets, patches) -> softmax over each set's strongest share of the patches, 0 elsewhere."""
+        count = max(1, int(self.kept * similarity.shape[1]))
+        strongest = similarity.topk(count, dim=1)
+        return torch.zeros_like(similarity).scatter(1, strongest.indices, strongest.values.softmax(1))
+
+    def loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
+        """The objective, and how badly each family was rebuilt: (1 - cosine)^3 and squared error, summed over sets."""
+        survival = objective.loss(prediction.logits, batch.time, batch.event)
+        cosine, squared = survival.new_zeros(()), survival.new_zeros(())
+        for i, (genes, network) in enumerate(zip(self.sets, self.rebuild, strict=True)):
+            rebuilt, true = network(prediction.aux["rebuilt"][:, i]), batch.expression[:, genes]
+            cosine = cosine + (1 - F.cosine_similarity(rebuilt, true)).pow(3).mean()
+            squared = squared + F.mse_loss(rebuilt, true)
+        total = survival + self.cosine * cosine + self.squared * squared
+        return {"total": total, "survival": survival, "cosine": cosine, "squared": squared}
+
+    def deployed(self) -> nn.Module:
+        """Everything but the networks that rebuild expression."""
+        parts = [part for name, part in self.named_children() if name != "rebuild"]
+        return nn.ModuleList([*parts, nn.ParameterList([self.tokens])])
+
+    def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Without the official cross-attention that nothing calls."""
+        used = {k: v for k, v in weights.items() if not k.startswith("recon_net.cross_attention1.")}
+        return rename_state(used, self.official_names)
+
+
+class _Attention(nn.Module):
+    """Multi-head attention without biases but that of the output."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows)."""
+        query = self.to_q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = (project(rows).unflatten(-1, (self.heads, -1)) for project in (self.to_k, self.to_v))
+        mixed, similarities = attend_bags(query, key, value, sizes)
+        return self.to_out(mixed.transpose(1, 2).flatten(2)), similarities
+
+    def among(self, tokens: Tensor) -> Tensor:
+        """Self-attention among the tokens of each patient."""
+        query, key, value = (
+            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.to_out(mixed.transpose(1, 2).flatten(2))
+
+
+class _GatedFeedForward(nn.Module):
+    """value * GELU(gate) between two linear layers (GEGLU), four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([nn.Linear(width, 8 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, rows: Tensor) -> Tensor:
+        value, gate = self.net[0](rows).chunk(2, -1)
+        return self.net[2](value * F.gelu(gate))

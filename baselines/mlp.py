@@ -1,0 +1,37 @@
+"""MLP on expression: two ReLU layers (the comparison of SurvPath, CVPR 2024, arXiv 2304.06819)."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch_geometric.data import Batch
+
+from baselines.encoders import Encoded, EncoderModel
+from survbench.model import Inputs
+
+__all__ = ["MLP"]
+
+
+class MLP(EncoderModel):
+    """expression (B, genes) -> [linear, ReLU, dropout] twice -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of both layers: 256 is the official class's default, 32 what its published figures were run with.
+    """
+
+    official_names = {"net.0.": "net.0.", "net.3.": "net.3.", "to_logits.0.": "head."}  # SurvPath repository
+
+    def __init__(self, inputs: Inputs, outputs: int, *, width: int = 256, dropout: float = 0.25) -> None:
+        super().__init__(width, outputs)
+        self.net = nn.Sequential(
+            nn.Linear(len(inputs.genes), width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Expression only."""
+        return Encoded(self.net(batch.expression))

@@ -1,0 +1,258 @@
+"""POMP-like: a reconstruction after Wang et al., IJCAI 2025, paper 869. Pre-trains on pairs of slide and expression.
+
+Ours: patch features instead of pixels, gene sets of one transcriptome instead of three omics, and pre-training on the
+fold's training split alone, selected on its validation split without survival labels. Fine-tuning starts from the
+pre-trained weights: the job's record holds the digest of both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Batch
+
+from baselines.layers import attend_bags, attend_within_bags, full_precision, needs_families
+from survbench.model import Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
+
+if TYPE_CHECKING:
+    from survbench.training.objectives import Objective
+
+__all__ = ["POMP"]
+
+
+class POMP(SurvivalModel):
+    """Slides and gene sets through transformers of their own, then gene sets ask the slide; class row -> logits.
+
+    Parameters
+    ----------
+    width, heads, layers : of every transformer.
+    pretrain : whether there is a first stage. contrast, match, rebuild : weights of its losses (paper: 1, 6, 3).
+    hidden : share of gene sets that are hidden and rebuilt. pretrain_patches, pretrain_learning_rate : of that stage.
+    groups : `families` or `pathways` of the cohort.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 256,
+        heads: int = 4,
+        layers: int = 2,
+        pretrain: bool = True,
+        contrast: float = 1.0,
+        match: float = 6.0,
+        rebuild: float = 3.0,
+        hidden: float = 0.15,
+        pretrain_patches: int = 512,
+        pretrain_learning_rate: float = 5e-4,
+        dropout: float = 0.1,
+        groups: str = "families",
+    ) -> None:
+        super().__init__()
+        sets = needs_families(self, inputs, groups)
+        self.pretrain, self.weights, self.hidden = pretrain, (contrast, match, rebuild), hidden
+        self.settings = {"patches": pretrain_patches, "learning_rate": pretrain_learning_rate}
+        self.encoder = _Encoder(inputs.feature_width, sets, width, heads, layers, dropout)
+        self.pretext = _Pretext(sets, width) if pretrain else nn.Module()
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Slides and expression; attention is that of the fused class row's question to the patches."""
+        slide, genes = self.encoder.slide(batch), self.encoder.genes(batch.expression)
+        fused, weights = self.encoder.fuse(slide, genes)
+        return Prediction(self.head(fused[:, 0]), weights)
+
+    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+        """Pre-training without labels, then survival from those weights."""
+        tuned = nn.ModuleList([self.encoder, self.head])
+        survival = Stage("survival", tuned, train_inputs, self, self.loss, inference_inputs)
+        if not self.pretrain:
+            return [survival]
+        learned = nn.ModuleList([self.encoder, self.pretext])
+        first = Stage(
+            "pretrain",
+            learned,
+            train_inputs,
+            self.pair,
+            self.pretext_loss,
+            training=self.settings,
+            selected_by="loss",
+        )
+        return [first, survival]
+
+    def deployed(self) -> nn.Module:
+        """Without the heads of pre-training."""
+        return nn.ModuleList([self.encoder, self.head])
+
+    def pair(self, batch: Batch) -> Prediction:
+        """Each patient's slide and gene sets, some of the sets hidden; no survival is predicted."""
+        slide = self.encoder.slide(batch)
+        genes = self.encoder.genes(batch.expression)
+        gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device)
+        partly = self.encoder.genes(batch.expression, gone, self.pretext.blank)
+        return Prediction(
+            genes.new_zeros(len(genes), 0), aux={"slide": slide, "genes": genes, "partly": partly, "gone": gone}
+        )
+
+    def pretext_loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
+        """Which slide belongs to which expression (contrast, match), and what the hidden sets were (rebuild)."""
+        slide, genes, partly, gone = (prediction.aux[k] for k in ("slide", "genes", "partly", "gone"))
+        similarity = self.pretext.similarity(slide.classes, genes[:, 0])
+        target = torch.arange(len(similarity), device=similarity.device)
+        contrast = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
+        terms = {
+            "contrast": contrast,
+            "match": self._matching(slide, genes, similarity.detach()),
+            "rebuild": self.pretext.rebuilding(self.encoder.fuse(slide, partly)[0], batch.expression, gone),
+        }
+        total = sum(weight * term for weight, term in zip(self.weights, terms.values(), strict=True))
+        return {"total": total, **terms}
+
+    def _matching(self, slide: _Slides, genes: Tensor, similarity: Tensor) -> Tensor:
+        """Cross-entropy of telling true pairs from the most confusing false ones, drawn by their similarity."""
+        count = len(genes)
+        apart = similarity.masked_fill(torch.eye(count, dtype=torch.bool, device=similarity.device), -math.inf)
+        other_genes = torch.multinomial(apart.softmax(1), 1).squeeze(1)
+        other_slides = torch.multinomial(apart.T.softmax(1), 1).squeeze(1)
+        own = torch.arange(count, device=genes.device)
+        slides = slide.pick([*own.tolist(), *own.tolist(), *other_slides.tolist()])
+        fused, _ = self.encoder.fuse(slides, genes[torch.cat([own, other_genes, own])])
+        belongs = (torch.arange(3 * count, device=genes.device) < count).long()
+        return F.cross_entropy(self.pretext.match(fused[:, 0]), belongs)
+
+    def _choose_hidden(self, patients: int) -> Tensor:
+        """(patients, sets) bool: the same number of sets hidden for everybody, at least one."""
+        sets = len(self.encoder.sets)
+        count = max(1, math.ceil(self.hidden * sets))
+        order = torch.rand(patients, sets).argsort(1)
+        return order < count
+
+
+@dataclass
+class _Slides:
+    """Rows of several bags, each bag's class row first: rows (all, width), sizes with the class row counted."""
+
+    rows: Tensor
+    sizes: tuple[int, ...]
+
+    @property
+    def classes(self) -> Tensor:
+        return torch.stack([bag[0] for bag in self.rows.split(list(self.sizes))])
+
+    def pick(self, bags: Sequence[int]) -> _Slides:
+        parts = self.rows.split(list(self.sizes))
+        return _Slides(torch.cat([parts[i] for i in bags]), tuple(self.sizes[i] for i in bags))
+
+
+class _Encoder(nn.Module):
+    """What pre-training and survival share."""
+
+    def __init__(
+        self, features: int, sets: Mapping[str, Sequence[int]], width: int, heads: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+
+        def blocks() -> nn.ModuleList:
+            return nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+
+        self.sets = list(sets.values())
+        self.project = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
+        self.slide_class, self.gene_class = (nn.Parameter(0.02 * torch.randn(1, width)) for _ in range(2))
+        self.slide_blocks, self.slide_norm = blocks(), nn.LayerNorm(width)
+        self.tokens = nn.ModuleList(nn.Linear(len(genes), width) for genes in self.sets)
+        self.gene_blocks, self.gene_norm = blocks(), nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.fused_blocks, self.fused_norm = blocks(), nn.LayerNorm(width)
+
+    def slide(self, batch: Batch) -> _Slides:
+        """Class row and patches of each patient."""
+        bags = self.project(batch.x).split(list(batch.sizes))
+        rows = torch.cat([part for bag in bags for part in (self.slide_class.to(bag.dtype), bag)])
+        sizes = tuple(size + 1 for size in batch.sizes)
+        for block in self.slide_blocks:
+            rows = block(rows, sizes)
+        return _Slides(self.slide_norm(rows), sizes)
+
+    def genes(self, expression: Tensor, gone: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
+        """(B, genes) -> class row and one token per set (B, 1 + sets, width); sets that are gone are blank."""
+        tokens = torch.stack(
+            [layer(expression[:, genes]) for layer, genes in zip(self.tokens, self.sets, strict=True)], dim=1
+        )
+        if gone is not None and blank is not None:
+            tokens = torch.where(gone.unsqueeze(-1), blank.to(tokens.dtype), tokens)
+        count = len(tokens)
+        rows = torch.cat([self.gene_class.to(tokens.dtype).expand(count, 1, -1), tokens], dim=1)
+        return self.gene_norm(self._through(self.gene_blocks, rows))
+
+    def fuse(self, slide: _Slides, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Gene rows ask the slide's: (B, 1 + sets, width), attention of the class row over patches (patches,)."""
+        mixed, similarities = attend_bags(
+            self.query(genes).unsqueeze(1),
+            self.key(slide.rows).unsqueeze(1),
+            self.value(slide.rows).unsqueeze(1),
+            slide.sizes,
+        )
+        fused = self.fused_norm(self._through(self.fused_blocks, mixed.squeeze(1)) + genes)
+        weights = torch.cat([full_precision(s[0, 0, 1:]).softmax(-1) for s in similarities])
+        return fused, weights
+
+    @staticmethod
+    def _through(blocks: nn.ModuleList, rows: Tensor) -> Tensor:
+        patients, tokens, _ = rows.shape
+        flat = rows.flatten(0, 1)
+        for block in blocks:
+            flat = block(flat, (tokens,) * patients)
+        return flat.unflatten(0, (patients, tokens))
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block over ragged bags."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        query, key, value = self.qkv(self.norm(rows)).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        mixed = attend_within_bags(query, key, value, sizes, sizes).flatten(1)
+        rows = rows + self.drop(self.out(mixed))
+        return rows + self.drop(self.feed_forward(self.second_norm(rows)))
+
+
+class _Pretext(nn.Module):
+    """Heads of pre-training; not needed afterwards."""
+
+    def __init__(self, sets: Mapping[str, Sequence[int]], width: int) -> None:
+        super().__init__()
+        self.sets = list(sets.values())
+        self.match = nn.Linear(width, 2)
+        self.rebuild = nn.ModuleList(nn.Linear(width, len(genes)) for genes in self.sets)
+        self.blank = nn.Parameter(0.02 * torch.randn(width))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def similarity(self, slides: Tensor, genes: Tensor) -> Tensor:
+        """(B, width) twice -> (slides, genes) cosines over a learned temperature, capped at 100."""
+        scale = self.log_scale.exp().clamp(max=100)
+        return scale * F.normalize(slides, dim=1) @ F.normalize(genes, dim=1).T
+
+    def rebuilding(self, fused: Tensor, expression: Tensor, gone: Tensor) -> Tensor:
+        """Mean squared error over the genes of the hidden sets."""
+        error, count = fused.new_zeros(()), fused.new_zeros(())
+        for i, (genes, layer) in enumerate(zip(self.sets, self.rebuild, strict=True)):
+            squares = (layer(fused[:, 1 + i]) - expression[:, genes]).square()
+            error = error + (squares * gone[:, i : i + 1]).sum()
+            count = count + gone[:, i].sum() * len(genes)
+        return error / count

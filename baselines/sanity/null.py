@@ -1,0 +1,32 @@
+"""The null model: everybody has the same risk. Its C-index is 0.5, its survival curve the training patients' own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch_geometric.data import Batch
+
+from survbench.model import Estimation, Inputs, Modality, Prediction, SurvivalModel
+
+__all__ = ["Null"]
+
+
+class Null(SurvivalModel):
+    """Log hazard ratio 0 for every patient; sees nothing."""
+
+    def __init__(self, inputs: Inputs, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Zeros (B, 1)."""
+        return Prediction(torch.zeros(batch.num_graphs, 1))
+
+    def stages(
+        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
+    ) -> Sequence[Estimation]:
+        """Nothing to learn."""
+        nothing = torch.zeros
+        return [
+            Estimation("fit", self, (), self, lambda batch: nothing(batch.num_graphs, 0), lambda train, val, seed: None)
+        ]

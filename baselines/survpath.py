@@ -1,0 +1,104 @@
+"""SurvPath (Jaume et al., CVPR 2024, arXiv 2304.06819).
+
+331 pathway tokens and all patches in one attention that leaves out patch-to-patch. No residuals, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.utils import segment
+
+from baselines.layers import PathwayNetworks, attend_bags, needs_pathways
+from survbench.model import Inputs, Prediction, SurvivalModel, rename_state
+
+__all__ = ["SurvPath"]
+
+
+class SurvPath(SurvivalModel):
+    """Pathway and patch tokens -> memory-efficient attention -> feed-forward -> both means -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of the tokens; attention has one head of half of it. network_dropout : of the pathway networks.
+    """
+
+    official_names = {
+        "wsi_projection_net.0.": "project.",
+        "cross_attender.norm.": "norm.",
+        "cross_attender.attn.to_qkv.": "to_qkv.",
+        "feed_forward.norm.": "feed_forward.0.",
+        "feed_forward.net.0.": "feed_forward.1.",
+        "feed_forward.net.3.": "feed_forward.4.",
+        "layer_norm.": "last_norm.",
+        "to_logits.0.": "squeeze.0.",
+        "to_logits.2.": "head.",
+    }  # `sig_networks.<p>.` goes into `pathways`, see PathwayNetworks.from_official
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 256,
+        network_dropout: float = 0.25,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        needs_pathways(self, inputs)
+        inner = width // 2
+        self.pathways = PathwayNetworks(inputs.pathways, width, network_dropout)
+        self.project = nn.Linear(inputs.feature_width, width)
+        self.norm = nn.LayerNorm(width)
+        self.to_qkv = nn.Linear(width, 3 * inner, bias=False)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, inner)
+        )
+        self.last_norm = nn.LayerNorm(inner)
+        self.squeeze = nn.Sequential(nn.Linear(2 * inner, width // 4), nn.ReLU())
+        self.head = nn.Linear(width // 4, outputs)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Slides and expression; attention is that of the pathways over patches, scaled to 1 per bag."""
+        tokens = self.to_qkv(self.norm(self.pathways(batch.expression)))
+        patches = self.to_qkv(self.norm(self.project(batch.x)))
+        of_pathways, of_patches, weights = self._attend(tokens, patches, batch.sizes)
+        of_pathways, of_patches = (self.last_norm(self.feed_forward(rows)) for rows in (of_pathways, of_patches))
+        means = [of_pathways.mean(1), segment(of_patches, batch.ptr, reduce="mean")]
+        return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights)
+
+    def _attend(self, tokens: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pathways over pathways and patches together, patches over pathways.
+
+        Parameters
+        ----------
+        tokens : (B, pathways, 3 inner). patches : (patches, 3 inner); query, key and value side by side.
+
+        Returns
+        -------
+        (B, pathways, inner), (patches, inner), attention (patches,).
+        """
+        count = tokens.shape[1]
+        query, key, value = tokens.chunk(3, -1)
+        patch_query, patch_key, patch_value = (part.split(list(sizes)) for part in patches.chunk(3, -1))
+        keys, values = (
+            torch.cat([part for pair in zip(own, other, strict=True) for part in pair]).unsqueeze(1)
+            for own, other in ((key, patch_key), (value, patch_value))
+        )
+        of_pathways, similarities = attend_bags(query.unsqueeze(1), keys, values, [count + size for size in sizes])
+        shares = [s[0].softmax(-1)[:, count:].mean(0) for s in similarities]
+        weights = torch.cat([share / share.sum() for share in shares])
+        of_patches = [
+            (rows @ own.T * own.shape[1] ** -0.5).softmax(-1) @ ours
+            for rows, own, ours in zip(patch_query, key, value, strict=True)
+        ]
+        return of_pathways.squeeze(1), torch.cat(of_patches), weights
+
+    def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The official list of pathway networks becomes stacked weights."""
+        rest = {k: v for k, v in weights.items() if not k.startswith("sig_networks.")}
+        pathways = {f"pathways.{k}": v for k, v in self.pathways.from_official(weights).items()}
+        return {**pathways, **rename_state(rest, self.official_names)}

@@ -1,0 +1,109 @@
+"""TransMIL (Shao et al., NeurIPS 2021, arXiv 2106.00908), the official network.
+
+Patches are taken in stored order: the position block lays them out as a square image, so their order matters, as in
+the official code. What the SurvPath repository calls TransMIL is another network: transmil_survpath.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from baselines.encoders import Encoded, EncoderModel
+from baselines.nystrom import NystromAttention
+from survbench.model import Inputs
+
+__all__ = ["TransMIL"]
+
+
+class TransMIL(EncoderModel):
+    """x -> ReLU projection -> [class token, patches, first patches again to a square] -> Nystrom attention -> position
+    block -> Nystrom attention -> class token -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of the rows. heads, landmarks, kernel : of the attention.
+    """
+
+    order_matters = (
+        "the position block lays patches out as a square image, and landmarks are means of neighbouring rows"
+    )
+    official_names = {
+        "_fc1.0.": "project.0.",
+        "cls_token": "token",
+        "layer1.norm.": "first.norm.",
+        "layer1.attn.to_qkv.": "first.attention.to_qkv.",
+        "layer1.attn.to_out.0.": "first.attention.to_out.0.",
+        "layer1.attn.res_conv.": "first.attention.value_conv.",
+        "pos_layer.proj.": "position.convolutions.0.",
+        "pos_layer.proj1.": "position.convolutions.1.",
+        "pos_layer.proj2.": "position.convolutions.2.",
+        "layer2.norm.": "second.norm.",
+        "layer2.attn.to_qkv.": "second.attention.to_qkv.",
+        "layer2.attn.to_out.0.": "second.attention.to_out.0.",
+        "layer2.attn.res_conv.": "second.attention.value_conv.",
+        "norm.": "norm.",
+        "_fc2.": "head.",
+    }
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 512,
+        heads: int = 8,
+        landmarks: int = 256,
+        kernel: int = 33,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(width, outputs)
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU())
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.first = _Layer(width, heads, landmarks, kernel, dropout)
+        self.position = _PositionBlock(width)
+        self.second = _Layer(width, heads, landmarks, kernel, dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Slides only: `x`, `sizes`. Bags one by one, because the pseudo-inverse would couple them."""
+        tokens = [self._token(rows) for rows in self.project(batch.x).split(list(batch.sizes))]
+        return Encoded(self.norm(torch.stack(tokens)))
+
+    def _token(self, rows: Tensor) -> Tensor:
+        """(patches, width) -> (width,) class token."""
+        side = math.ceil(math.sqrt(len(rows)))
+        rows = torch.cat([self.token[0], rows, rows[: side * side - len(rows)]])
+        return self.second(self.position(self.first(rows), side))[0]
+
+
+class _Layer(nn.Module):
+    """h + attention(norm(h))."""
+
+    def __init__(self, width: int, heads: int, landmarks: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = NystromAttention(
+            width, heads, width // heads, landmarks=landmarks, kernel=kernel, dropout=dropout
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows + self.attention(self.norm(rows))
+
+
+class _PositionBlock(nn.Module):
+    """Depthwise convolutions of three sizes over the patches as a square image; the class token passes by (PPEG)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)
+        )
+
+    def forward(self, rows: Tensor, side: int) -> Tensor:
+        image = rows[1:].T.reshape(1, -1, side, side)
+        image = image + sum(convolution(image) for convolution in self.convolutions)
+        return torch.cat([rows[:1], image.flatten(2)[0].T])

@@ -1,0 +1,50 @@
+"""What the SurvPath repository calls TransMIL, and what published comparisons of survival models were run with.
+
+One Nystrom attention without residual, norm, class token or position block: a variant, not TransMIL (transmil.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch_geometric.data import Batch
+from torch_geometric.utils import segment
+
+from baselines.encoders import Encoded, EncoderModel
+from baselines.nystrom import NystromAttention
+from survbench.model import Inputs
+
+__all__ = ["TransMILSurvPath"]
+
+
+class TransMILSurvPath(EncoderModel):
+    """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs)."""
+
+    order_matters = "landmarks are means of neighbouring rows"
+    official_names = {
+        "fc.0.": "project.0.",
+        "nystrom.to_qkv.": "attention.to_qkv.",
+        "nystrom.to_out.0.": "attention.to_out.0.",
+        "classifier.": "head.",
+    }  # SurvPath repository
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: int,
+        *,
+        width: int = 256,
+        heads: int = 1,
+        head_width: int = 128,
+        landmarks: int = 256,
+        dropout: float = 0.25,
+    ) -> None:
+        super().__init__(width, outputs)
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.attention = NystromAttention(width, heads, head_width, landmarks=landmarks)
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Slides only: `x`, `sizes`, `ptr`."""
+        bags = self.project(batch.x).split(list(batch.sizes))
+        rows = torch.cat([self.attention(bag) for bag in bags])
+        return Encoded(segment(rows, batch.ptr, reduce="mean"))
