@@ -5,6 +5,9 @@ Survival form and sizes of SurvPath's comparison (CVPR 2024, arXiv 2304.06819): 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import nn
 from torch_geometric.data import Batch
 
@@ -24,7 +27,7 @@ class ABMIL(EncoderModel):
     bag_width : of the layer after pooling.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "attention_net.0.": "project.0.",
         "attention_net.3.attention_a.0.": "attention.value.",
         "attention_net.3.attention_b.0.": "attention.gate.",

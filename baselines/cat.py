@@ -7,8 +7,8 @@ combination is an entry in a registry and no class.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,11 @@ class Cat(SurvivalModel):
     width : of the fusion block. norm : LayerNorm on each vector, for encoders of different scale (official: none).
     """
 
-    official_names = {"mm.0.": "fuse.0.", "mm.2.": "fuse.2.", "classifier.": "head."}  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {
+        "mm.0.": "fuse.0.",
+        "mm.2.": "fuse.2.",
+        "classifier.": "head.",
+    }  # SurvPath repository
 
     def __init__(
         self,
@@ -69,19 +73,21 @@ class Cat(SurvivalModel):
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Fusion block and head by `official_names`, the rest by the encoders' own."""
-        state = {}
         own = {k: v for k, v in weights.items() if k.startswith(tuple(self.official_names))}
         omics = {k: v for k, v in weights.items() if k.startswith(("fc_", "upscale."))}
         slides = {k: v for k, v in weights.items() if k not in own and k not in omics}
-        state |= rename_state(own, self.official_names)
-        state |= {f"expression.{k}": v for k, v in self.expression.official_state(omics).items()}
-        return state | {f"slides.{k}": v for k, v in self.slides.official_state(slides).items()}
+        return {
+            **rename_state(own, self.official_names),
+            **{f"expression.{k}": v for k, v in self.expression.official_state(omics).items()},
+            **{f"slides.{k}": v for k, v in self.slides.official_state(slides).items()},
+        }
 
 
 def _encoder(target: str, inputs: Inputs, outputs: int, settings: Mapping[str, Any]) -> EncoderModel:
     kind = pkgutil.resolve_name(target)
     if not (isinstance(kind, type) and issubclass(kind, EncoderModel)):
         raise BadConfig(f"cat: {target} is no encoder", "name a subclass of baselines.encoders.EncoderModel")
-    model = kind(inputs, outputs, **settings)
+    build: Callable[..., EncoderModel] = kind
+    model = build(inputs, outputs, **settings)
     model.head = nn.Identity()  # concatenation takes the vector before it
     return model

@@ -7,7 +7,7 @@ intervals of a discrete-time head would pick four patches; that form is `literal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class DSMIL(EncoderModel):
     instance : share of the critical patch's loss. literal : a critical patch for every output, as in the official code.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "i_classifier.fc.0.": "instances.",
         "b_classifier.q.": "query.",
         "b_classifier.v.1.": "value.1.",

@@ -1,14 +1,14 @@
 """G-HANet-like: a reconstruction after Wang et al., arXiv 2403.10040. Learns to rebuild expression from slides.
 
-Predicts from slides alone. The graph is the official one (whose weights load at its width of 512); ours are the width of
-256, genes standardized per gene on the training split instead of filtered by a test over a weighted sampler, the
-number of kept patches at least one, and selection on the validation split instead of the test fold.
+Predicts from slides alone. The graph is the official one, whose weights load at its width of 512. Ours are a width of
+256, genes standardized per gene on the training split instead of filtered by a test over a weighted sampler, at least
+one patch kept, and selection on the validation split instead of the test fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class GHANet(SurvivalModel):
     cosine, squared : weights of the two reconstruction losses. groups : `families` or `pathways` of the cohort.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "recon_net.tokens": "tokens",
         "recon_net.wsi_net.0.": "see.0.",
         "recon_net.cross_attention0.to_q.0.": "cross.to_q.",

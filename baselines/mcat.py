@@ -6,6 +6,7 @@ Gene families ask the slide: each is a query over all patches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class MCAT(SurvivalModel):
     groups : `families` (the paper's six) or `pathways` of the cohort.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "wsi_net.0.": "project.0.",
         "coattn.in_proj_": "coattention.in_proj_",
         "coattn.out_proj.": "coattention.out_proj.",

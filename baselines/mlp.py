@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import nn
 from torch_geometric.data import Batch
 
@@ -19,7 +22,11 @@ class MLP(EncoderModel):
     width : of both layers: 256 is the official class's default, 32 what its published figures were run with.
     """
 
-    official_names = {"net.0.": "net.0.", "net.3.": "net.3.", "to_logits.0.": "head."}  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {
+        "net.0.": "net.0.",
+        "net.3.": "net.3.",
+        "to_logits.0.": "head.",
+    }  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, width: int = 256, dropout: float = 0.25) -> None:
         super().__init__(width, outputs)

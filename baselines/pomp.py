@@ -60,7 +60,7 @@ class POMP(SurvivalModel):
         self.pretrain, self.weights, self.hidden = pretrain, (contrast, match, rebuild), hidden
         self.settings = {"patches": pretrain_patches, "learning_rate": pretrain_learning_rate}
         self.encoder = _Encoder(inputs.feature_width, sets, width, heads, layers, dropout)
-        self.pretext = _Pretext(sets, width) if pretrain else nn.Module()
+        self.pretext = _Pretext(sets, width)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -97,9 +97,8 @@ class POMP(SurvivalModel):
         genes = self.encoder.genes(batch.expression)
         gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device)
         partly = self.encoder.genes(batch.expression, gone, self.pretext.blank)
-        return Prediction(
-            genes.new_zeros(len(genes), 0), aux={"slide": slide, "genes": genes, "partly": partly, "gone": gone}
-        )
+        known = {"slide": slide, "genes": genes, "partly": partly, "gone": gone}
+        return Prediction(genes.new_zeros(len(genes), 0), aux=known)
 
     def pretext_loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
         """Which slide belongs to which expression (contrast, match), and what the hidden sets were (rebuild)."""
@@ -112,7 +111,8 @@ class POMP(SurvivalModel):
             "match": self._matching(slide, genes, similarity.detach()),
             "rebuild": self.pretext.rebuilding(self.encoder.fuse(slide, partly)[0], batch.expression, gone),
         }
-        total = sum(weight * term for weight, term in zip(self.weights, terms.values(), strict=True))
+        weighted = [weight * term for weight, term in zip(self.weights, terms.values(), strict=True)]
+        total = torch.stack(weighted).sum()
         return {"total": total, **terms}
 
     def _matching(self, slide: _Slides, genes: Tensor, similarity: Tensor) -> Tensor:

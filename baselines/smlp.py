@@ -7,6 +7,7 @@ layers; the published code puts none, so that they compose into one linear map: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +23,6 @@ __all__ = ["SMLP", "SparseOmics"]
 class _Masked(EncoderModel):
     """What the two have in common: the pathway-masked layers, and their official weights."""
 
-    official_names: Mapping[str, str]
     pathways: PathwayEncoder
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -43,7 +43,10 @@ class SMLP(_Masked):
     hidden, width : units of each pathway in its two layers. activated : ReLU after both (the published code: none).
     """
 
-    official_names = {"to_logits.0.": "squeeze.0.", "to_logits.3.": "head."}  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {
+        "to_logits.0.": "squeeze.0.",
+        "to_logits.3.": "head.",
+    }  # SurvPath repository
 
     def __init__(
         self,
@@ -71,7 +74,10 @@ class SMLP(_Masked):
 class SparseOmics(_Masked):
     """The expression branch of SurvPath's concatenation models: masked, ReLU, masked, up to 64 and to `up`."""
 
-    official_names = {"upscale.0.": "upscale.0.", "upscale.2.": "upscale.2."}  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {
+        "upscale.0.": "upscale.0.",
+        "upscale.2.": "upscale.2.",
+    }  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, hidden: int = 8, width: int = 16, up: int = 256) -> None:
         needs_pathways(self, inputs)

@@ -6,7 +6,9 @@ numbers come from it; the self-normalizing fixed point does not hold for ELU.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import nn
 from torch_geometric.data import Batch
@@ -25,7 +27,7 @@ class SNN(EncoderModel):
     width, layers : of the blocks; (256, 2) in SurvPath, (256, 4) in MCAT's small form.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "fc_omic.0.0.": "blocks.0.0.",
         "fc_omic.1.0.": "blocks.1.0.",
         "classifier.": "head.",

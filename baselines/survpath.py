@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class SurvPath(SurvivalModel):
     width : of the tokens; attention has one head of half of it. network_dropout : of the pathway networks.
     """
 
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "wsi_projection_net.0.": "project.",
         "cross_attender.norm.": "norm.",
         "cross_attender.attn.to_qkv.": "to_qkv.",

@@ -7,6 +7,8 @@ the official code. What the SurvPath repository calls TransMIL is another networ
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class TransMIL(EncoderModel):
     order_matters = (
         "the position block lays patches out as a square image, and landmarks are means of neighbouring rows"
     )
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "_fc1.0.": "project.0.",
         "cls_token": "token",
         "layer1.norm.": "first.norm.",

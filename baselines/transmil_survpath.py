@@ -5,6 +5,9 @@ One Nystrom attention without residual, norm, class token or position block: a v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch_geometric.data import Batch
@@ -21,7 +24,7 @@ class TransMILSurvPath(EncoderModel):
     """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs)."""
 
     order_matters = "landmarks are means of neighbouring rows"
-    official_names = {
+    official_names: ClassVar[Mapping[str, str]] = {
         "fc.0.": "project.0.",
         "nystrom.to_qkv.": "attention.to_qkv.",
         "nystrom.to_out.0.": "attention.to_out.0.",

@@ -131,10 +131,10 @@ class SurvivalModel(nn.Module):
     """Base of all models. A model defines `__init__(inputs, outputs, **settings)` and `forward`; the rest has defaults.
 
     The settings of a model are the keyword-only parameters of its `__init__`; their defaults are its configuration.
-    `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `pos` (patches, 2) in
-    tile units, `slide` (patches,) number of the slide, `sizes` patches of each patient, `expression` (B, genes) standardized on the training split, `clinical` (B, columns) with NaN for
-    unknown; while training also `time` (B) in months and `event` (B). Asking for anything that was not granted raises
-    `ModalityDenied`.
+    `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `sizes` patches of
+    each patient as numbers, `pos` (patches, 2) in tile units, `slide` (patches) number of the slide, `expression` (B,
+    genes) standardized on the training split, `clinical` (B, columns) with NaN for unknown; while training also `time`
+    (B) in months and `event` (B). Asking for anything that was not granted raises `ModalityDenied`.
     """
 
     card: ClassVar[ModelCard]

@@ -38,7 +38,7 @@ class _Penalized(EstimatedModel):
         self.keep(weights=path[:, int(np.argmin(losses))])
 
     def risk(self, values: Tensor) -> Tensor:
-        return values @ self.weights
+        return (values @ self.weights.unsqueeze(1)).squeeze(1)
 
 
 class ClinicalCox(_Penalized):
@@ -86,7 +86,8 @@ class MeanPoolCox(_Penalized):
         count = min(self.components, int((size > 1e-6 * max(size.max(initial=0.0), 1e-12)).sum()))
         directions = right[:count].T * np.sqrt(len(train.values)) / size[:count]  # components of unit variance
         self.keep(directions=directions)
-        super().fit(*(Sample(s.values @ directions, s.time, s.event) for s in (train, val)), seed)
+        projected = [Sample(s.values @ directions, s.time, s.event) for s in (train, val)]
+        super().fit(projected[0], projected[1], seed)
 
     def risk(self, values: Tensor) -> Tensor:
         return super().risk(values @ self.directions)

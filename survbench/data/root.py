@@ -53,7 +53,8 @@ class CohortContent:
     Attributes
     ----------
     patients : columns patient, site, age, sex, stage, grade, `<endpoint>_months`, `<endpoint>_event`.
-    slides : columns patient, slide, file. pathways, families : name -> genes. folds : scheme -> table (fold, patient, split).
+    slides : columns patient, slide, file. pathways, families : name -> genes.
+    folds : scheme -> table (fold, patient, split).
     """
 
     info: CohortInfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def patient(x: Tensor | None = None, expression: Tensor | None = None) -> Batch:
 
 def consecutive(sizes: list[int] | tuple[int, ...], width: int, kind: str) -> Inputs:
     """Gene sets that follow each other, as the fixtures give each set its own input."""
-    ends = np.cumsum([0, *sizes])
-    sets = {f"set {i}": tuple(range(a, b)) for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True))}
+    ends = np.cumsum([0, *sizes]).tolist()
+    sets = {f"set {i}": tuple(range(a, b)) for i, (a, b) in enumerate(pairwise(ends))}
     return Inputs(width, tuple(map(str, range(ends[-1]))), **{kind: sets})
 
 

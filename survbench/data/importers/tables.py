@@ -1,4 +1,4 @@
-"""Plain tables: a folder per cohort with labels.csv, expression.csv, pathways.gmt, and families.gmt, slides.csv and folds.csv if any.
+"""Plain tables: a folder per cohort with labels.csv, expression.csv, pathways.gmt; families.gmt, slides.csv, folds.csv.
 
 Column names decide what a column means, never a guess at its values.
 """
