@@ -140,7 +140,7 @@ class GHANet(SurvivalModel):
 
     def _gather(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""
-        patches = self.patch_norm(self.see(batch.x))
+        patches = self.cross.project(self.patch_norm(self.see(batch.x)))
         tokens = self.tokens.expand(len(batch.sizes), -1, -1)
         rebuilt, _ = self.cross(self.token_norm(tokens), patches, batch.sizes)
         rebuilt = rebuilt + self.feed_forwards[0](self.norms[0](rebuilt))
@@ -185,11 +185,17 @@ class _Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (rows, heads, width per head), which may serve several rounds of queries."""
+        key, value = (project(rows).unflatten(-1, (self.heads, -1)) for project in (self.to_k, self.to_v))
+        return key, value
+
+    def forward(
+        self, tokens: Tensor, projected: tuple[Tensor, Tensor], sizes: tuple[int, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows)."""
         query = self.to_q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = (project(rows).unflatten(-1, (self.heads, -1)) for project in (self.to_k, self.to_v))
-        mixed, similarities = attend_bags(query, key, value, sizes)
+        mixed, similarities = attend_bags(query, *projected, sizes)
         return self.to_out(mixed.transpose(1, 2).flatten(2)), similarities
 
     def among(self, tokens: Tensor) -> Tensor:

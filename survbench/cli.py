@@ -233,6 +233,37 @@ def models(registries: tuple[Path, ...], as_json: bool) -> None:
         listings.show_models(registry)
 
 
+@cli.command(
+    epilog=examples(
+        "survbench complexity",
+        "survbench complexity --model survpath,amkd --patches 10000 --device cuda",
+        "survbench complexity --json > costs.json",
+    )
+)
+@click.option("--model", "-m", "models", callback=names, default="all", show_default=True, help="Names or wildcards.")
+@click.option("--patches", type=click.IntRange(1), default=4096, show_default=True, help="Patches of the one patient.")
+@click.option(
+    "--pathways", type=click.IntRange(1), default=331, show_default=True, help="Pathways, 29 genes on average."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
+@json_option
+@click.pass_obj
+def complexity(
+    registries: tuple[Path, ...], models: tuple[str, ...], patches: int, pathways: int, device: str, as_json: bool
+) -> None:
+    """Parameters, operations, memory and time of each model for one patient; the paper's Table 7 stands beside."""
+    from survbench import listings
+    from survbench.leaderboard.published import published_cost
+    from survbench.training.device import resolve_device
+
+    cards = _registry(registries).select_models(models)
+    costs = listings.measured_costs(cards, patches, pathways, str(resolve_device(device)))
+    if as_json:
+        _print_json([cost.to_json(published_cost(cost.model)) for cost in costs])
+    else:
+        listings.show_costs(costs, patches, pathways)
+
+
 @cli.command(epilog=examples("survbench cohorts", "survbench cohorts --data DATA --json"))
 @data_option
 @json_option

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -66,19 +67,17 @@ def _fvcore_flops(model: SurvivalModel, batch: Any) -> int | None:
     was_training = model.training
     model.eval()
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # whose one fused operation would be counted as nothing
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with _without_fast_path(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer's remarks on shapes used as numbers: the bag is fixed here
             counter = FlopCountAnalysis(_OnTensors(model, batch), (torch.zeros(1),))
             counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             counter.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+            counter.set_op_handle("aten::baddbmm", _baddbmm_flops)
             return int(counter.total())
     except Exception:  # a model that cannot be traced still has a result
         return None
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         model.train(was_training)
 
 
@@ -88,15 +87,37 @@ def _attention_flops(inputs: list[Any], _: list[Any]) -> int:
     return int(2 * np.prod(query) * key[-2])
 
 
+def _baddbmm_flops(inputs: list[Any], _: list[Any]) -> int:
+    """batch x rows x inner x columns."""
+    left, right = (value.type().sizes() for value in inputs[1:3])
+    return int(np.prod(left) * right[-1])
+
+
 def count_macs(model: SurvivalModel, batch: Any) -> int:
     """Multiply-accumulates of every matrix product of a forward pass."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     model.eval()
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with (
+        _without_fast_path(),
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
         model(batch)
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """torch's fused transformer layers, whose one operation counters take for nothing, are left out."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def paper_inputs(pathways: int = PATHWAYS) -> Inputs:

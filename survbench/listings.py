@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +10,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from survbench.cards import ModelGroup
-from survbench.console import note, stdout, warn
+from survbench.console import note, progress_bars, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
+    from survbench.profiling import Cost
     from survbench.registry import Registry
 
-__all__ = ["cohort_rows", "show_cohorts", "show_folds", "show_import", "show_models", "show_simulation"]
+__all__ = [
+    "cohort_rows",
+    "measured_costs",
+    "show_cohorts",
+    "show_costs",
+    "show_folds",
+    "show_import",
+    "show_models",
+    "show_simulation",
+]
 
 
 def show_models(registry: Registry) -> None:
@@ -42,6 +53,60 @@ def show_models(registry: Registry) -> None:
     for card in registry.models.values():
         if card.reconstruction:
             note(f"{card.name} is a reconstruction: {card.reconstruction}")
+
+
+def measured_costs(cards: Sequence[ModelCard], patches: int, pathways: int, device: str) -> list[Cost]:
+    """Costs of the models, under a progress bar; models that fail are named and left out."""
+    from survbench.profiling import Cost, measure_all
+
+    costs = []
+    with progress_bars() as bars:
+        task = bars.add_task("measuring", total=len(cards))
+        for card, cost in zip(cards, measure_all(cards, patches, pathways, device), strict=True):
+            if isinstance(cost, Cost):
+                costs.append(cost)
+            else:
+                warn(f"{card.name} could not be measured: {cost}")
+            bars.advance(task)
+    return costs
+
+
+def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
+    """One row per model; published figures in columns of their own."""
+    from survbench.leaderboard.published import published_cost
+
+    table = Table(
+        *("model", "parameters", "trained", "fvcore G", "GMAC", "forward ms", "step ms", "peak MB", "published"),
+        title=f"One patient, {patches} patches, {pathways} pathways, one output",
+    )
+    for cost in costs:
+        known = published_cost(cost.model)
+        table.add_row(
+            *_cells(
+                cost.model,
+                f"{cost.parameters:,}",
+                f"{cost.training_parameters:,}",
+                "not traced" if cost.fvcore_flops is None else f"{cost.fvcore_flops / 1e9:.4f}",
+                "" if cost.macs is None else f"{cost.macs / 1e9:.4f}",
+                f"{1e3 * cost.forward_seconds:.1f}",
+                "" if cost.step_seconds is None else f"{1e3 * cost.step_seconds:.1f}",
+                f"{cost.peak_bytes / 2**20:.0f}",
+                "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G",
+            )
+        )
+    stdout().print(table)
+    for line in ABOUT_COSTS:
+        note(line)
+
+
+ABOUT_COSTS = (
+    "parameters: of what predicts; trained: of everything that training moves, heads for training only included.",
+    "fvcore G: one multiply-accumulate counts 1, normalization 5 per element, fused attention included. GMAC: every "
+    "matrix product, attention written out.",
+    "published (AMKD's Table 7, parameters / GFLOPs): MCAT's pair is what a counter of module hooks (thop) gives at "
+    "1,281 genes; it misses 1.3 M attention parameters and 0.56 GMAC. SurvPath's 24.8 M is its true size, its 3.48 G "
+    "was reproduced by no counter tried; under the hooks' count SurvPath has 1.69 G, the figure printed for AMKD.",
+)
 
 
 def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class EstimatedModel(SurvivalModel):
     def keep(self, **state: np.ndarray) -> None:
         """Keep arrays as float64 buffers."""
         for name, values in state.items():
-            self.register_buffer(name, torch.from_numpy(np.array(values, np.float64)))
+            self.register_buffer(name, torch.from_numpy(np.array(values, np.float64, order="C")))
 
     def describe(self, batch: Batch) -> Tensor:
         """(B, columns) of numbers; NaN where unknown."""

@@ -17,6 +17,7 @@ __all__ = [
     "published",
     "published_cindex",
     "published_cohorts",
+    "published_cost",
     "published_counts",
     "published_logrank",
     "published_models",
@@ -61,6 +62,12 @@ def published_parameters(model: str) -> int | None:
     """Number of parameters (Table 7); None where the paper has none."""
     value = _single(_figures(model=model, quantity="parameters"))
     return None if value is None else int(value)
+
+
+def published_cost(model: str) -> dict[str, float] | None:
+    """`parameters` and `flops` as Table 7 prints them; None for a model that it does not have."""
+    found = _figures(table="Table 7", model=model)
+    return dict(zip(found["quantity"].astype(str), found["value"].astype(float), strict=True)) or None
 
 
 def published_models() -> tuple[str, ...]:
