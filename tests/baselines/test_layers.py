@@ -1,0 +1,127 @@
+"""Layers that several models share, against the plain definition of what they compute."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from baselines.layers import PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags
+from baselines.nystrom import NystromAttention
+from baselines.patchgcn import neighbours
+from survbench.errors import BadFeatures
+
+SETS = {"a": (3, 1), "b": (0, 2, 4), "c": (5,), "d": (1, 4), "e": (0, 1, 2, 3, 4, 5)}
+
+
+def test_a_network_for_each_set_without_a_loop() -> None:
+    torch.manual_seed(0)
+    networks = PathwayNetworks(SETS, 8, 0.5).double().eval()
+    expression = torch.randn(3, 6, dtype=torch.float64)
+    tokens = networks(expression)
+    ends = np.cumsum([0, *(len(SETS[name]) for name in (list(SETS)[i] for i in networks.order))])
+    for place, index in enumerate(networks.order):
+        genes = list(SETS.values())[index]
+        hidden = expression[:, genes] @ networks.first[ends[place] : ends[place + 1]] + networks.first_bias[place]
+        expected = F.elu(F.elu(hidden) @ networks.second[place] + networks.second_bias[place])
+        torch.testing.assert_close(tokens[:, index], expected, atol=1e-12, rtol=0)
+
+
+def test_every_weight_of_the_networks_is_alive() -> None:
+    networks = PathwayNetworks(SETS, 8, 0.0)
+    networks(torch.randn(3, 6)).square().sum().backward()
+    assert sum(p.numel() for p in networks.parameters()) == 8 * (2 + 3 + 1 + 2 + 6) + 5 * (8 + 64 + 8)
+    for parameter in networks.parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad != 0).float().mean() > 0.9
+
+
+def test_masked_layers_equal_the_dense_ones() -> None:
+    torch.manual_seed(0)
+    dense = torch.randn(6, 5 * 2), torch.randn(10), torch.randn(10, 5 * 3), torch.randn(15)
+    mask = torch.zeros(6, 5)
+    for i, genes in enumerate(SETS.values()):
+        mask[list(genes), i] = 1
+    first = mask.repeat_interleave(2, 1)
+    second = torch.kron(torch.eye(5), torch.ones(2, 3))
+    expression = torch.randn(4, 6)
+    for activated in (True, False):
+        encoder = PathwayEncoder(SETS, 2, 3, activated=activated)
+        encoder.load_state_dict(encoder.from_dense(*dense))
+        hidden = expression @ (dense[0] * first) + dense[1]
+        expected = (F.relu(hidden) if activated else hidden) @ (dense[2] * second) + dense[3]
+        torch.testing.assert_close(encoder(expression).flatten(1), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 99))
+def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(len(sizes), 2, 3, 4, generator=generator)
+    key, value = torch.randn(2, sum(sizes), 2, 4, generator=generator)
+    mixed, similarities = attend_bags(query, key, value, sizes)
+    bag = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    for i in range(len(sizes)):
+        inside = bag == i
+        expected = (query[i] @ key[inside].permute(1, 2, 0) / 2).softmax(-1) @ value[inside].transpose(0, 1)
+        torch.testing.assert_close(mixed[i], expected, atol=1e-5, rtol=1e-5)
+        assert similarities[i].shape == (2, 3, sizes[i])
+    rows = torch.randn(sum(sizes), 2, 4, generator=generator)
+    within = attend_within_bags(rows, key, value, sizes, sizes)
+    for i in range(len(sizes)):
+        part = (t[bag == i].transpose(0, 1) for t in (rows, key, value))
+        expected = F.scaled_dot_product_attention(*part).transpose(0, 1)
+        torch.testing.assert_close(within[bag == i], expected, atol=1e-5, rtol=1e-5)
+
+
+def padded_nystrom(attention: NystromAttention, rows: Tensor) -> Tensor:
+    """The published form, written out: zero rows in front up to a multiple of the landmarks."""
+    heads, marks = attention.heads, attention.landmarks
+    group = math.ceil(len(rows) / marks)
+    padded = F.pad(rows, (0, 0, group * marks - len(rows), 0))
+    query, key, value = attention.to_qkv(padded).view(len(padded), 3, heads, -1).permute(1, 2, 0, 3)
+    query = query * query.shape[-1] ** -0.5
+    near_query, near_key = (t.reshape(heads, marks, group, -1).mean(2) for t in (query, key))
+    one, two = (query @ near_key.mT).softmax(-1), (near_query @ near_key.mT).softmax(-1)
+    three = (near_query @ key.mT).softmax(-1)
+    inverse = two.mT / (two.abs().sum(-1).max() * two.abs().sum(-2).max())
+    identity = torch.eye(marks, dtype=rows.dtype)
+    for _ in range(attention.iterations):
+        product = two @ inverse
+        inner = 15 * identity - product @ (7 * identity - product)
+        inverse = inverse @ (13 * identity - product @ inner) / 4
+    mixed = one @ inverse @ (three @ value)
+    if attention.value_conv is not None:
+        mixed = mixed + attention.value_conv(value.unsqueeze(0)).squeeze(0)
+    return attention.to_out(mixed.transpose(0, 1).flatten(1))[-len(rows) :]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 15, 16, 17, 40])
+@pytest.mark.parametrize("kernel", [0, 5])
+def test_equal_rows_of_padding_are_counted_and_not_computed(count: int, kernel: int) -> None:
+    torch.manual_seed(count)
+    attention = NystromAttention(12, 2, 6, landmarks=16, kernel=kernel).double().eval()
+    rows = torch.randn(count, 12, dtype=torch.float64)
+    torch.testing.assert_close(attention(rows), padded_nystrom(attention, rows), atol=1e-9, rtol=0)
+
+
+def test_neighbours_are_the_nearest_of_the_same_slide() -> None:
+    grid = torch.cartesian_prod(torch.arange(4), torch.arange(4)).float()
+    edges = neighbours(torch.cat([grid, grid]), torch.arange(2).repeat_interleave(16), nearest=4)
+    source, target = edges
+    assert (source // 16 == target // 16).all()  # the two slides lie on top of each other
+    inner = 5  # has exactly four neighbours at distance 1
+    assert sorted(source[target == inner].tolist()) == [1, 4, 6, 9]
+    assert (source != target).all()
+    assert neighbours(grid[:1], torch.zeros(1), nearest=4).shape == (2, 0)
+
+
+def test_a_graph_needs_coordinates() -> None:
+    with pytest.raises(BadFeatures, match="no coordinates"):
+        neighbours(torch.full((3, 2), torch.nan), torch.zeros(3), nearest=2)
