@@ -256,8 +256,8 @@ def encode_clinical(patients: pd.DataFrame) -> pd.DataFrame | None:
     `Stage IIIA`, `IIIA` and `III` are 3, `G2` and `2` are 2. Nothing is fitted. A column that is known of nobody is
     left out; None if that leaves nothing.
     """
-    text = patients.reindex(columns=["age", "sex", "stage", "grade"]).fillna("").astype(str)
-    text = text.apply(lambda column: column.str.strip().str.upper())
+    given = patients.reindex(columns=["age", "sex", "stage", "grade"]).astype(object)
+    text = given.where(given.notna(), "").astype(str).apply(lambda column: column.str.strip().str.upper())
     stage = text["stage"].str.extract(r"^(?:STAGE\s*)?(IV|III|II|I)(?:[ABC]\d?)?$")[0]
     numbers = pd.DataFrame(
         {
