@@ -230,9 +230,9 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
 
 
 def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """Genes of the pathways in alphabetical order; without pathways, all genes."""
+    """Genes and pathways, both in alphabetical order; all genes where there are no pathways."""
     measured = set(expression.columns)
-    pathways = {name: tuple(sorted(measured & set(genes))) for name, genes in folder.pathways().items()}
+    pathways = {name: tuple(sorted(measured & set(genes))) for name, genes in sorted(folder.pathways().items())}
     empty = [name for name, genes in pathways.items() if not genes]
     if empty:
         raise BadExpression(
@@ -246,7 +246,7 @@ def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.D
 def _families(expression: pd.DataFrame, folder: CohortFolder) -> dict[str, tuple[str, ...]]:
     """Members among the genes in use; a family that loses all of them is left out."""
     known = set(expression.columns)
-    members = {name: tuple(sorted(known & set(genes))) for name, genes in folder.families().items()}
+    members = {name: tuple(sorted(known & set(genes))) for name, genes in sorted(folder.families().items())}
     return {name: genes for name, genes in members.items() if genes}
 
 

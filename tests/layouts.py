@@ -12,10 +12,14 @@ import torch
 
 GENES = ["TP53", "EGFR", "NA", "MYC", "KRAS", "AKT1"]
 PATHWAYS = {"One (with, odd/name)": ["TP53", "EGFR", "ABSENT"], "Two": ["NA", "MYC", "KRAS"]}
+FAMILIES = {"Oncogenes": ["MYC", "KRAS", "EGFR"], "Tumor Suppressor Genes": ["TP53", "ABSENT"]}
 
 
 def survpath(folder: Path, cohort: str = "luad", patients: int = 30, seed: int = 0, shuffle: bool = False) -> Path:
-    """The data folders of the SurvPath repository; every third patient has two slides."""
+    """The data folders of the SurvPath repository; every third patient has two slides.
+
+    shuffle : rows and columns of every file in another order.
+    """
     rng = np.random.default_rng(seed)
     names = [f"TCGA-{'ABCD'[i % 4]}0-{i:04d}" for i in range(patients)]
     rows = []
@@ -42,28 +46,31 @@ def survpath(folder: Path, cohort: str = "luad", patients: int = 30, seed: int =
     labels = pd.DataFrame(rows)
     expression = pd.DataFrame(rng.normal(size=(patients, len(GENES))).round(4), index=names, columns=GENES)
     wide = pd.DataFrame({k: pd.Series(v) for k, v in PATHWAYS.items()})
-    if shuffle:
-        order = np.random.default_rng(seed + 1)
-        labels = labels.sample(frac=1, random_state=1)
-        expression = expression.iloc[order.permutation(patients), order.permutation(len(GENES))]
-        wide = wide.sample(frac=1, random_state=2)
+    families = pd.DataFrame({k: pd.Series(v) for k, v in FAMILIES.items()})
+    stages = pd.DataFrame({"case_id": names, "stage": "II", "grade": "N/A", "subtype": "XYZ"})
+
+    def mixed(table: pd.DataFrame, state: int) -> pd.DataFrame:
+        return table.sample(frac=1, random_state=state).sample(frac=1, axis=1, random_state=state) if shuffle else table
+
+    labels, wide, families, stages = (mixed(t, i) for i, t in enumerate((labels, wide, families, stages)))
     meta = folder / "datasets_csv" / "metadata"
     meta.mkdir(parents=True)
     labels.reset_index(drop=True).to_csv(meta / f"tcga_{cohort}.csv")
     wide.to_csv(meta / "combine_signatures.csv", index=False)
+    families.to_csv(meta / "signatures.csv", index=False)
     clinical = folder / "datasets_csv" / "clinical_data"
     clinical.mkdir()
-    stages = pd.DataFrame({"case_id": names, "stage": "II", "grade": "N/A", "subtype": "XYZ"})
     stages.to_csv(clinical / f"tcga_{cohort}_clinical.csv")
     rna = folder / "datasets_csv" / "raw_rna_data" / "xena" / cohort
     rna.mkdir(parents=True)
-    expression.drop(index=names[-1]).to_csv(rna / "rna_clean.csv")
+    mixed(expression.drop(index=names[-1]), 9).to_csv(rna / "rna_clean.csv")
     splits = folder / "splits" / "5foldcv" / f"tcga_{cohort}"
     splits.mkdir(parents=True)
     for k in range(5):
         held_out = [n for i, n in enumerate(names) if i % 5 == k] + (["TCGA-ZZ-9999"] if k == 0 else [])
         train = [n for i, n in enumerate(names) if i % 5 != k]
-        pd.DataFrame({"train": pd.Series(train), "val": pd.Series(held_out)}).to_csv(splits / f"splits_{k}.csv")
+        split = pd.DataFrame({"train": pd.Series(train), "val": pd.Series(held_out)})
+        mixed(split, k).reset_index(drop=True).to_csv(splits / f"splits_{k}.csv")
         (splits / f"splits_{k}_descriptor.csv").write_text(",train,val\nclass,1,2\n")
     return folder
 
