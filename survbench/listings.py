@@ -223,7 +223,8 @@ def _cells(*values: Any) -> list[str]:
 def show_import(report: Any, out: Path) -> None:
     """What was read per cohort, and everything that was left out or looks wrong, named."""
     table = Table(
-        "cohort", "patients", "events", "slides", "with features", "genes", "pathways", "folds", title="Imported"
+        *("cohort", "patients", "events", "slides", "with features", "genes", "pathways", "families", "folds"),
+        title="Imported",
     )
     for cohort in report.cohorts:
         events = ", ".join(f"{endpoint} {n}" for endpoint, n in cohort.events.items())
@@ -237,6 +238,7 @@ def show_import(report: Any, out: Path) -> None:
                 cohort.slides_with_features,
                 cohort.genes,
                 cohort.pathways,
+                cohort.families,
                 schemes,
             )
         )
