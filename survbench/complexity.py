@@ -126,7 +126,7 @@ def paper_inputs(pathways: int = PATHWAYS) -> Inputs:
     The sizes of pathways follow a log-normal curve with theirs: median 8, mean 29 and at most 199 genes.
     """
     places = (np.arange(pathways) + 0.5) / pathways
-    sizes = np.clip(np.exp(np.log(8) + 1.6 * ndtri(places)).round(), 1, 199).astype(int)
+    sizes = np.clip(np.exp(np.log(8) + 1.9 * ndtri(places)).round(), 1, 199).astype(int)
     missing = round(_MEMBERSHIPS * pathways / PATHWAYS) - int(sizes.sum())
     while missing:  # spread over those that are neither smallest nor largest
         movable = np.flatnonzero((sizes > 1) & (sizes < 199) if missing < 0 else sizes < 199)[: abs(missing)]
