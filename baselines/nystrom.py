@@ -7,6 +7,7 @@ take part in landmarks and softmaxes. That is kept, because published weights an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ __all__ = ["NystromAttention"]
 
 
 class NystromAttention(nn.Module):
-    """Self-attention over the rows of one bag, (rows, width) -> the same shape, linear in the rows.
+    """Self-attention within each bag, (rows, width) -> the same shape, linear in the rows.
 
     Parameters
     ----------
@@ -45,17 +46,25 @@ class NystromAttention(nn.Module):
             nn.Conv2d(heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False) if kernel else None
         )
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Rows of one bag; several bags in one call would be coupled through the pseudo-inverse."""
-        count = len(rows)
-        query, key, value = self.to_qkv(rows).view(count, 3, self.heads, -1).permute(1, 2, 0, 3)
-        attend = self._short if count < self.landmarks else self._long
-        with torch.autocast(rows.device.type, enabled=False):  # the iterated inverse does not survive half precision
+    def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Rows of several bags, each attending within itself.
+
+        Projections are one product for all bags; what follows is done bag by bag, because the scale of the
+        pseudo-inverse would couple them.
+        """
+        qkv = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1))
+        mixed = torch.cat([self._attend(*bag.permute(1, 2, 0, 3)) for bag in qkv.split(list(sizes))])
+        return self.to_out(mixed)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(heads, rows, head width) each -> (rows, heads x head width)."""
+        attend = self._short if query.shape[1] < self.landmarks else self._long
+        with torch.autocast(value.device.type, enabled=False):  # the iterated inverse does not survive half precision
             query, key, wide = (full_precision(t) for t in (query, key, value))
             mixed = attend(query * query.shape[-1] ** -0.5, key, wide)
         if self.value_conv is not None:  # the zero rows in front are the convolution's own padding
             mixed = mixed + self.value_conv(value.unsqueeze(0)).squeeze(0)
-        return self.to_out(mixed.transpose(0, 1).flatten(1))
+        return mixed.transpose(0, 1).flatten(1)
 
     def _long(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(heads, rows, head width) each; landmarks are means of groups of rows."""

@@ -7,7 +7,7 @@ the official code. What the SurvPath repository calls TransMIL is another networ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -71,15 +71,13 @@ class TransMIL(EncoderModel):
         self.norm = nn.LayerNorm(width)
 
     def encode(self, batch: Batch) -> Encoded:
-        """Slides only: `x`, `sizes`. Bags one by one, because the pseudo-inverse would couple them."""
-        tokens = [self._token(rows) for rows in self.project(batch.x).split(list(batch.sizes))]
-        return Encoded(self.norm(torch.stack(tokens)))
-
-    def _token(self, rows: Tensor) -> Tensor:
-        """(patches, width) -> (width,) class token."""
-        side = math.ceil(math.sqrt(len(rows)))
-        rows = torch.cat([self.token[0], rows, rows[: side * side - len(rows)]])
-        return self.second(self.position(self.first(rows), side))[0]
+        """Slides only: `x`, `sizes`."""
+        sides = [math.ceil(math.sqrt(size)) for size in batch.sizes]
+        bags = zip(self.project(batch.x).split(list(batch.sizes)), sides, strict=True)
+        rows = torch.cat([part for bag, side in bags for part in (self.token[0], bag, bag[: side * side - len(bag)])])
+        sizes = [1 + side * side for side in sides]
+        rows = self.second(self.position(self.first(rows, sizes), sides), sizes)
+        return Encoded(self.norm(torch.stack([bag[0] for bag in rows.split(sizes)])))
 
 
 class _Layer(nn.Module):
@@ -92,8 +90,8 @@ class _Layer(nn.Module):
             width, heads, width // heads, landmarks=landmarks, kernel=kernel, dropout=dropout
         )
 
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows + self.attention(self.norm(rows))
+    def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        return rows + self.attention(self.norm(rows), sizes)
 
 
 class _PositionBlock(nn.Module):
@@ -105,7 +103,13 @@ class _PositionBlock(nn.Module):
             nn.Conv2d(width, width, size, padding=size // 2, groups=width) for size in (7, 5, 3)
         )
 
-    def forward(self, rows: Tensor, side: int) -> Tensor:
-        image = rows[1:].T.reshape(1, -1, side, side)
-        image = image + sum(convolution(image) for convolution in self.convolutions)
-        return torch.cat([rows[:1], image.flatten(2)[0].T])
+    def forward(self, rows: Tensor, sides: Sequence[int]) -> Tensor:
+        """Rows of several bags; squares of the same side are one stack of images."""
+        bags = list(rows.split([1 + side * side for side in sides]))
+        for side in set(sides):
+            same = [i for i, other in enumerate(sides) if other == side]
+            images = torch.stack([bags[i][1:] for i in same]).unflatten(1, (side, side)).permute(0, 3, 1, 2)
+            images = images + sum(convolution(images) for convolution in self.convolutions)
+            for i, image in zip(same, images.flatten(2).transpose(1, 2), strict=True):
+                bags[i] = torch.cat([bags[i][:1], image])
+        return torch.cat(bags)

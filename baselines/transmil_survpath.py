@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
@@ -48,6 +47,5 @@ class TransMILSurvPath(EncoderModel):
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `sizes`, `ptr`."""
-        bags = self.project(batch.x).split(list(batch.sizes))
-        rows = torch.cat([self.attention(bag) for bag in bags])
+        rows = self.attention(self.project(batch.x), batch.sizes)
         return Encoded(segment(rows, batch.ptr, reduce="mean"))

@@ -108,7 +108,10 @@ def test_equal_rows_of_padding_are_counted_and_not_computed(count: int, kernel: 
     torch.manual_seed(count)
     attention = NystromAttention(12, 2, 6, landmarks=16, kernel=kernel).double().eval()
     rows = torch.randn(count, 12, dtype=torch.float64)
-    torch.testing.assert_close(attention(rows), padded_nystrom(attention, rows), atol=1e-9, rtol=0)
+    other = torch.randn(5, 12, dtype=torch.float64)
+    both = attention(torch.cat([rows, other]), (count, 5))
+    torch.testing.assert_close(both[:count], padded_nystrom(attention, rows), atol=1e-9, rtol=0)
+    torch.testing.assert_close(both[count:], padded_nystrom(attention, other), atol=1e-9, rtol=0)
 
 
 def test_neighbours_are_the_nearest_of_the_same_slide() -> None:
