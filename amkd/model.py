@@ -17,6 +17,7 @@ from amkd import losses
 from amkd.attention import AttentionForm, PoolingForm
 from amkd.student import Student
 from amkd.teacher import Teacher
+from baselines.layers import needs_pathways
 from survbench.errors import BadConfig
 from survbench.model import Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
@@ -75,11 +76,7 @@ class AMKD(SurvivalModel):
             )
         if len(head) != 2:
             raise BadConfig(f"amkd: head is {list(head)}", "give the widths of two hidden layers")
-        if not inputs.pathways:
-            raise BadConfig(
-                "amkd: the cohort has no pathways, which its teacher needs",
-                "import it with pathways (`survbench data import --pathways FILE.gmt`)",
-            )
+        needs_pathways(self, inputs)
         self.weights = losses.Weights(alpha, tau, enhancement_tau)
         pool = _form(PoolingForm, pooling, "pooling")
         self.teacher = Teacher(

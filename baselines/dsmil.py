@@ -16,7 +16,7 @@ from torch_geometric.utils import scatter, segment, softmax
 
 from baselines.encoders import Encoded, EncoderModel
 from baselines.layers import full_precision
-from survbench.model import Inputs, Losses, rename_state
+from survbench.model import Inputs, Losses, Prediction, rename_state
 
 if TYPE_CHECKING:
     from survbench.training.objectives import Objective
@@ -34,6 +34,7 @@ class DSMIL(EncoderModel):
     query : width of the queries. deep_query : two layers and tanh instead of one linear layer.
     projected_values : ReLU layer on what is averaged, instead of the raw patches.
     instance : share of the critical patch's loss. literal : a critical patch for every output, as in the official code.
+    averaged : predict the mean of the bag's and the critical patch's logits, as the official evaluation may.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -53,11 +54,12 @@ class DSMIL(EncoderModel):
         projected_values: bool = False,
         instance: float = 0.5,
         literal: bool = False,
+        averaged: bool = False,
         dropout: float = 0.0,
     ) -> None:
         width = inputs.feature_width
         super().__init__(width * (outputs if literal else 1), outputs)
-        self.instance, self.literal = instance, literal
+        self.instance, self.literal, self.averaged = instance, literal, averaged
         self.instances = nn.Linear(width, outputs)
         self.query: nn.Module = nn.Linear(width, query)
         if deep_query:
@@ -83,18 +85,36 @@ class DSMIL(EncoderModel):
         weights = softmax(full_precision(similarity), ptr=batch.ptr)
         values = self.value(batch.x)
         pooled = torch.cat([segment(w.unsqueeze(1) * values, batch.ptr, reduce="sum") for w in weights.T], dim=1)
-        return Encoded(pooled, weights.mean(1), {"critical": logits[critical[:, 0]]})
+        attention = weights.mean(1)
+        return Encoded(pooled, attention, {"critical": logits[critical[:, 0]], "attention": attention})
+
+    def forward(self, batch: Batch) -> Prediction:
+        """The bag's logits (B, outputs)."""
+        prediction = super().forward(batch)
+        if self.averaged and not self.training:
+            prediction.logits = (prediction.logits + prediction.aux["critical"]) / 2
+        return prediction
 
     def with_own_terms(self, survival: Tensor, aux: Mapping[str, Any], batch: Batch, objective: Objective) -> Losses:
-        """The objective of the bag and that of its critical patch."""
+        """The objective of the bag and that of its critical patch.
+
+        `entropy` is on record only: 1 says that attention is uniform, a failure that DSMIL is known for.
+        """
         critical = objective.loss(aux["critical"], batch.time, batch.event)
         total = (1 - self.instance) * survival + self.instance * critical
-        return {"total": total, "bag": survival, "critical": critical}
+        entropy = _relative_entropy(aux["attention"].detach(), batch.ptr)
+        return {"total": total, "bag": survival, "critical": critical, "entropy": entropy}
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official bag classifier is a convolution whose kernel is as wide as the features: a linear layer."""
         flat = {k: v.flatten(1) if k.endswith("fcc.weight") else v for k, v in weights.items()}
         return rename_state(flat, self.official_names)
+
+
+def _relative_entropy(weights: Tensor, ptr: Tensor) -> Tensor:
+    """Mean over bags of attention's entropy, relative to that of uniform attention."""
+    entropy = segment(-torch.xlogy(weights, weights), ptr, reduce="sum")
+    return (entropy / ptr.diff().clamp(min=2).log()).mean()
 
 
 def _first_maximum(scores: Tensor, ptr: Tensor, bag: Tensor) -> Tensor:

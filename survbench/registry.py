@@ -27,6 +27,8 @@ from survbench.shipped import shipped
 
 __all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "pick", "source_files"]
 
+SHIPPED = ("baselines", "amkd")  # packages of models in this distribution
+
 ENTRY_POINTS = "survbench.models"
 REGISTRY_VARIABLE = "SURVBENCH_REGISTRY"
 SECTIONS = ("models", "cohorts", "objectives", "presets")
@@ -205,11 +207,19 @@ def _module_from_file(path: Path) -> ModuleType:
 
 
 def source_files(target: str) -> list[Path]:
-    """Python files whose content decides what a model does: its own file, or its whole top-level package."""
+    """Python files whose content decides what a model does: its own file, or its whole top-level package.
+
+    The packages that come with the suite share layers, so they count as one.
+    """
     name = target.partition(":")[0]
     if name.endswith(".py"):
         return [Path(name)]
-    top = importlib.import_module(name.partition(".")[0])
-    if getattr(top, "__path__", None) is None:
-        return [Path(str(top.__file__))]
-    return sorted(file for folder in top.__path__ for file in Path(folder).rglob("*.py"))
+    own = name.partition(".")[0]
+    tops = [importlib.import_module(top) for top in (SHIPPED if own in SHIPPED else (own,))]
+    files: list[Path] = []
+    for top in tops:
+        if getattr(top, "__path__", None) is None:
+            files.append(Path(str(top.__file__)))
+        else:
+            files += sorted(file for folder in top.__path__ for file in Path(folder).rglob("*.py"))
+    return files

@@ -123,6 +123,23 @@ def test_of_equal_patches_the_first_is_critical() -> None:
     assert torch.equal(model(full).aux["critical"], model.instances(full.x[:1]))
 
 
+def test_dsmil_may_average_both_streams() -> None:
+    torch.manual_seed(0)
+    plain, averaged = (DSMIL(inputs(), 1, averaged=flag).eval() for flag in (False, True))
+    averaged.load_state_dict(plain.state_dict())
+    bag = plain(batch())
+    torch.testing.assert_close(averaged(batch()).logits, (bag.logits + bag.aux["critical"]) / 2)
+
+
+def test_uniform_attention_has_entropy_one() -> None:
+    model, full = DSMIL(inputs(), 1), batch(sizes=(3, 5))
+    full.x = torch.cat([full.x[:1].repeat(3, 1), full.x[3:4].repeat(5, 1)])
+    full.event = torch.tensor([True, True])
+    terms = model.loss(model(full), full, Cox())
+    assert terms["entropy"].item() == pytest.approx(1)
+    assert not terms["entropy"].requires_grad
+
+
 @pytest.mark.parametrize("name", ["mcat", "pomp", "ghanet"])
 def test_gene_families_are_needed_and_pathways_can_stand_in(name: str) -> None:
     card = load_registry().models[name]
