@@ -7,6 +7,7 @@ what is reconstructed is said where it stands.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -26,14 +27,27 @@ if TYPE_CHECKING:
 
 __all__ = ["AMKD"]
 
-Form = TypeVar("Form", AttentionForm, PoolingForm)
+
+class Part(StrEnum):
+    """What is trained: the whole method, or one of the two rows that must stand beside it (protocol rule 18)."""
+
+    DISTILLED = "distilled"
+    TEACHER = "teacher"  # alone; it predicts with expression
+    STUDENT = "student"  # the same student, and nobody to learn from
+
+
+Form = TypeVar("Form", AttentionForm, PoolingForm, Part)
 
 
 class AMKD(SurvivalModel):
     """Adaptive multi-modality knowledge distillation.
 
+    With the same seed the teacher alone is the teacher that AMKD distils, and the student alone starts from the weights
+    that AMKD's student starts from.
+
     Parameters
     ----------
+    part : `distilled` (the paper's method), or for comparison its `teacher` or its `student` alone.
     alpha : weight of imitation against adaptive risk regulation, in [0, 1] (paper: 0.75).
     tau, enhancement_tau : temperatures of L_KD and L_GE (reconstructions).
     width : of all rows in teacher and student (256 is ours; 1024 runs too).
@@ -49,6 +63,7 @@ class AMKD(SurvivalModel):
         inputs: Inputs,
         outputs: int,
         *,
+        part: str = "distilled",
         alpha: float = 0.75,
         tau: float = 2.0,
         enhancement_tau: float = 1.0,
@@ -76,9 +91,27 @@ class AMKD(SurvivalModel):
             )
         if len(head) != 2:
             raise BadConfig(f"amkd: head is {list(head)}", "give the widths of two hidden layers")
-        needs_pathways(self, inputs)
         self.weights = losses.Weights(alpha, tau, enhancement_tau)
-        pool = _form(PoolingForm, pooling, "pooling")
+        self.part, pool = _form(Part, part, "part"), _form(PoolingForm, pooling, "pooling")
+        state = torch.random.get_rng_state()
+        if self.part is not Part.TEACHER:
+            self.student = Student(
+                inputs.feature_width,
+                outputs,
+                width=width,
+                heads=heads,
+                head_width=head_width,
+                enhancement=enhancement,
+                gate=gate,
+                head=head,
+                dropout=dropout,
+                attention=_form(AttentionForm, attention, "attention"),
+                pooling=pool,
+            )
+        if self.part is Part.STUDENT:
+            return
+        needs_pathways(self, inputs)
+        torch.random.set_rng_state(state)  # neither's first weights depend on whether there is the other
         self.teacher = Teacher(
             inputs.feature_width,
             inputs.pathways,
@@ -92,22 +125,11 @@ class AMKD(SurvivalModel):
             dropout=dropout,
             pooling=pool,
         )
-        self.student = Student(
-            inputs.feature_width,
-            outputs,
-            width=width,
-            heads=heads,
-            head_width=head_width,
-            enhancement=enhancement,
-            gate=gate,
-            head=head,
-            dropout=dropout,
-            attention=_form(AttentionForm, attention, "attention"),
-            pooling=pool,
-        )
 
     def forward(self, batch: Batch) -> Prediction:
-        """The student on slides alone: `x`, `ptr`, `sizes`."""
+        """The student on slides alone: `x`, `ptr`, `sizes`; the teacher where it is alone."""
+        if self.part is Part.TEACHER:
+            return self.teach(batch)
         seen = self.student(batch.x, batch.ptr, batch.sizes)
         return Prediction(seen.logits, attention=seen.weights, aux={"imitated": seen.imitated})
 
@@ -135,14 +157,16 @@ class AMKD(SurvivalModel):
 
     def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
         """Teacher first, on the Cox loss; then the student (paper)."""
-        return [
-            Stage("teacher", self.teacher, train_inputs, self.teach, self.loss),
-            Stage("student", self.student, train_inputs, self, self.distill, inference_inputs),
-        ]
+        if self.part is Part.STUDENT:
+            return [Stage("student", self.student, train_inputs, self, self.loss, inference_inputs)]
+        teacher = Stage("teacher", self.teacher, train_inputs, self.teach, self.loss)
+        if self.part is Part.TEACHER:
+            return [teacher]
+        return [teacher, Stage("student", self.student, train_inputs, self, self.distill, inference_inputs)]
 
     def deployed(self) -> nn.Module:
-        """The student; the teacher is not needed for prediction."""
-        return self.student
+        """The student; the teacher is not needed for prediction unless it is alone."""
+        return self.teacher if self.part is Part.TEACHER else self.student
 
 
 def _form(kind: type[Form], value: str, key: str) -> Form:

@@ -37,7 +37,15 @@ def test_every_reconstruction_has_its_alternative(settings: dict[str, object]) -
 
 @pytest.mark.parametrize(
     "settings",
-    [{"alpha": 1.2}, {"alpha": -0.1}, {"tau": 0.0}, {"attention": "sparse"}, {"pooling": "max"}, {"head": [3]}],
+    [
+        {"alpha": 1.2},
+        {"alpha": -0.1},
+        {"tau": 0.0},
+        {"attention": "sparse"},
+        {"pooling": "max"},
+        {"head": [3]},
+        {"part": "pupil"},
+    ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(BadConfig, match="amkd"):
@@ -118,3 +126,32 @@ def test_linear_attention_equals_its_quadratic_form() -> None:
     scores = [q[:, h] @ k[:, h].T for h in range(2)]
     heads = [s / s.sum(1, keepdim=True) @ v[:, h] for h, s in enumerate(scores)]
     torch.testing.assert_close(layer(rows, rows, (6,), (6,)), layer.output(torch.cat(heads, 1)))
+
+
+def test_the_teacher_alone_is_the_teacher_that_is_distilled(tmp_path: Path) -> None:
+    train, val = split(patients=24, seed=1), split(patients=12, seed=2)
+    settings = Settings(epochs=2, patience=2, batch_size=8, learning_rate=1e-3, weight_decay=0.0, patches=8)
+    weights = []
+    for part, inference in (("distilled", SLIDES), ("teacher", BOTH)):
+        torch.manual_seed(3)
+        model = AMKD(inputs(), 1, part=part)
+        stages, scratch = model.stages(BOTH, inference), tmp_path / part
+        fit(model, stages, Cox(), train, val, settings, seed=(0, 0), device=torch.device("cpu"), scratch=scratch)
+        weights.append(model.teacher.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_student_alone_starts_where_the_distilled_one_starts() -> None:
+    first = []
+    for part in ("distilled", "student"):
+        torch.manual_seed(3)
+        first.append(AMKD(inputs(), 1, part=part).student.state_dict())
+    assert all(torch.equal(first[0][name], first[1][name]) for name in first[0])
+
+
+def test_the_student_alone_needs_no_pathways() -> None:
+    model = AMKD(Inputs(16), 1, part="student")
+    (stage,) = model.stages(SLIDES, SLIDES)
+    full = batch()
+    del full.expression
+    assert set(stage.loss(stage.predict(full), full, Cox())) == {"total"}
