@@ -34,7 +34,7 @@ from survbench.errors import BadFile
 
 __all__ = ["VERSION", "build_demo", "demo_root"]
 
-VERSION = 2
+VERSION = 3
 _KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
 _STALE_SECONDS = 24 * 3600
 
@@ -298,7 +298,7 @@ def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFra
     for name, site, programmes, lacks in track(patients, f"Simulating {recipe.name}"):
         if lacks:
             continue
-        shift = domain + site_shift(0.15, tissue.width, _KEY, recipe.name, site, "slides")
+        shift = domain + site_shift(0.2, tissue.width, _KEY, recipe.name, site, "slides")
         slides = stream(_KEY, recipe.name, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
         for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
             rng = stream(_KEY, recipe.name, slide)

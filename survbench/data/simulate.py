@@ -26,7 +26,7 @@ from survbench.errors import BadConfig, BadFile
 
 __all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
 
-VERSION = 1
+VERSION = 2
 PROGRAMMES = 6
 MARK = "simulated.json"
 NOTE = "slide features are simulated"
@@ -217,7 +217,7 @@ def _carry_out(plan: _Plan, tissue: Tissue, layout: str, patches: int, seed: int
         if (cohort.path / file).is_file():
             continue
         programmes = plan.programmes.loc[patient].to_numpy() if patient in known else None
-        shift = site_shift(0.15, tissue.width, VERSION, seed, cohort.name, plan.sites[patient])
+        shift = site_shift(0.2, tissue.width, VERSION, seed, cohort.name, plan.sites[patient])
         rng = stream("simulated slide", VERSION, seed, cohort.name, patient, slide)
         features, coords = draw_slide(rng, tissue, programmes, patches=patches, shift=shift)
         write_features(plan.folder, slide_stem(slide), features, coords, layout)

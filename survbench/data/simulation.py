@@ -192,8 +192,8 @@ def make_tissue(traced: int, *, width: int = WIDTH, key: str) -> Tissue:
     return Tissue(
         types=directions(6, 0.5),
         texture=(directions(24, 0.35) * decay[:, None]).astype(np.float32),
-        markers=directions(traced, 0.35),
-        traces=directions(traced, 0.25),
+        markers=directions(traced, 0.5),
+        traces=directions(traced, 0.5),
     )
 
 
