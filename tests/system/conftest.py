@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def executable() -> str:
-    beside = Path(sys.executable).with_name("survbench")
-    found = str(beside) if beside.exists() else shutil.which("survbench")
-    assert found, "install the project first: pip install -e ."
-    return found
+from system.commands import Command, executable
 
 
 @pytest.fixture(scope="session")

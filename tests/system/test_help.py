@@ -7,8 +7,8 @@ import sys
 
 import click
 import pytest
+from system.commands import Command
 
-from conftest import Command  # type: ignore[import-not-found]
 from survbench.cli import cli
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from conftest import Command, executable  # type: ignore[import-not-found]
+from system.commands import Command, executable
 
 FAST = ("--set", "epochs=3", "--set", "patience=3", "--no-mlflow")
 
