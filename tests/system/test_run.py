@@ -156,7 +156,12 @@ def test_ctrl_c_loses_nothing_and_says_so(survbench: Command, tmp_path: Path, en
         "out",
     ]
     process = subprocess.Popen(
-        [executable(), *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        [executable(), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start background jobs deaf to it
     )
     deadline = time.time() + 120
     while not list(tmp_path.glob("out/scratch/*/checkpoint.pt")) and time.time() < deadline:
