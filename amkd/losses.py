@@ -5,20 +5,53 @@ The paper gives them in words; the forms below are reconstructions where the doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Weights", "adaptive_risk_regulation", "combine", "gene_guided_enhancement", "knowledge_distillation"]
+__all__ = [
+    "Mixture",
+    "RegulationForm",
+    "SimilarityForm",
+    "Term",
+    "adaptive_risk_regulation",
+    "combine",
+    "gene_guided_enhancement",
+    "knowledge_distillation",
+]
 
 EPS = 1e-6
 
 
+class Term(StrEnum):
+    """The parts of the total that an ablation can leave out."""
+
+    ENHANCEMENT = "enhancement"  # L_GE
+    DISTILLATION = "distillation"  # L_KD
+    REGULATION = "regulation"  # L_ARR
+
+
+class SimilarityForm(StrEnum):
+    """How far the student's logits are from the teacher's; the paper says sigmoid and temperature, no more."""
+
+    TEACHER = "teacher"  # KL(teacher || student)
+    STUDENT = "student"  # KL(student || teacher)
+    SYMMETRIC = "symmetric"  # mean of both
+
+
+class RegulationForm(StrEnum):
+    """How L_ARR weighs imitation against departure; the paper says by who is better."""
+
+    SOFT = "soft"  # q = sigmoid(L_S - L_T)
+    HARD = "hard"  # q = 1 while L_S > L_T, else 0
+
+
 @dataclass(frozen=True)
-class Weights:
+class Mixture:
     """How the four losses are mixed.
 
     Attributes
@@ -26,11 +59,16 @@ class Weights:
     alpha : in [0, 1]; 1 leaves out L_ARR, 0 leaves nothing else (paper; its best value is 0.75).
     tau : temperature of L_KD (the value 2.0 is a reconstruction).
     enhancement_tau : temperature of L_GE's two softmaxes (1.0 is a reconstruction).
+    similarity, regulation : forms of L_KD and L_ARR (reconstructions).
+    without : terms that are left out.
     """
 
     alpha: float = 0.75
     tau: float = 2.0
     enhancement_tau: float = 1.0
+    similarity: SimilarityForm = SimilarityForm.TEACHER
+    regulation: RegulationForm = RegulationForm.SOFT
+    without: frozenset[Term] = frozenset()
 
 
 def gene_guided_enhancement(guided: Tensor, imitated: Tensor, tau: float = 1.0) -> Tensor:
@@ -45,20 +83,40 @@ def gene_guided_enhancement(guided: Tensor, imitated: Tensor, tau: float = 1.0) 
     return (target.exp() * (target - given)).sum(-1).mean()
 
 
-def knowledge_distillation(teacher_logits: Tensor, student_logits: Tensor, tau: float = 2.0) -> Tensor:
+def knowledge_distillation(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    tau: float = 2.0,
+    form: SimilarityForm = SimilarityForm.TEACHER,
+) -> Tensor:
     """L_KD: tau^2 times the mean KL between Bernoulli(sigmoid(teacher / tau)) and that of the student.
 
     Sigmoid and temperature are the paper's, the KL form is a reconstruction. With several outputs (discrete time) each
     hazard is a Bernoulli of its own, and the mean runs over all of them.
     """
     teacher, student = teacher_logits / tau, student_logits / tau
-    divergence = torch.sigmoid(teacher) * (F.logsigmoid(teacher) - F.logsigmoid(student)) + torch.sigmoid(-teacher) * (
-        F.logsigmoid(-teacher) - F.logsigmoid(-student)
-    )
+    if form is SimilarityForm.TEACHER:
+        divergence = _bernoulli_kl(teacher, student)
+    elif form is SimilarityForm.STUDENT:
+        divergence = _bernoulli_kl(student, teacher)
+    else:
+        divergence = (_bernoulli_kl(teacher, student) + _bernoulli_kl(student, teacher)) / 2
     return tau**2 * divergence.mean()
 
 
-def adaptive_risk_regulation(distillation: Tensor, student_loss: Tensor, teacher_loss: Tensor) -> Tensor:
+def _bernoulli_kl(one: Tensor, other: Tensor) -> Tensor:
+    """KL(Bernoulli(sigmoid(one)) || Bernoulli(sigmoid(other))), element by element."""
+    return torch.sigmoid(one) * (F.logsigmoid(one) - F.logsigmoid(other)) + torch.sigmoid(-one) * (
+        F.logsigmoid(-one) - F.logsigmoid(-other)
+    )
+
+
+def adaptive_risk_regulation(
+    distillation: Tensor,
+    student_loss: Tensor,
+    teacher_loss: Tensor,
+    form: RegulationForm = RegulationForm.SOFT,
+) -> Tensor:
     """L_ARR: a binary cross-entropy that imitates the teacher while it is better and pushes away once it is not.
 
     - q log(sigmoid(-L_KD) + eps) - (1 - q) log(sigmoid(L_KD) + eps),  q = sigmoid(stopgrad(L_S - L_T))
@@ -70,21 +128,25 @@ def adaptive_risk_regulation(distillation: Tensor, student_loss: Tensor, teacher
     ----------
     distillation : L_KD. student_loss, teacher_loss : Cox losses of both on the same batch. All scalars.
     """
-    q = torch.sigmoid((student_loss - teacher_loss).detach())
+    behind = (student_loss - teacher_loss).detach()
+    q = torch.sigmoid(behind) if form is RegulationForm.SOFT else (behind > 0).to(behind.dtype)
     imitate = torch.log(torch.sigmoid(-distillation) + EPS)
     depart = torch.log(torch.sigmoid(distillation) + EPS)
     return -q * imitate - (1 - q) * depart
 
 
-def combine(terms: Mapping[str, Tensor], alpha: float) -> Tensor:
-    """alpha (L_GE + L_KD + L_S) + (1 - alpha) L_ARR (paper); a side with weight 0 is left out exactly.
+def combine(terms: Mapping[str, Tensor], alpha: float, without: Collection[Term] = ()) -> Tensor:
+    """alpha (L_GE + L_KD + L_S) + (1 - alpha) L_ARR (paper); what has weight 0 or is left out, is left out exactly.
+
+    Without L_ARR there is nothing to weigh, and the total is that of alpha = 1.
 
     Parameters
     ----------
-    terms : scalars `enhancement`, `distillation`, `survival`, `regulation`.
+    terms : scalars `survival`, `regulation` and, where the teacher has them, `enhancement` and `distillation`.
     """
-    distilled = terms["enhancement"] + terms["distillation"] + terms["survival"]
-    if alpha == 1:  # 0 * inf would be NaN, and the identity must be exact
+    imitated = [t for t in (Term.ENHANCEMENT, Term.DISTILLATION) if t in terms and t not in without]
+    distilled = sum((terms[t] for t in imitated), start=torch.zeros_like(terms["survival"])) + terms["survival"]
+    if alpha == 1 or Term.REGULATION in without:  # 0 * inf would be NaN, and the identity must be exact
         return distilled
     if alpha == 0:
         return terms["regulation"]

@@ -6,9 +6,11 @@ what is reconstructed is said where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,11 +18,13 @@ from torch_geometric.data import Batch
 
 from amkd import losses
 from amkd.attention import AttentionForm, PoolingForm
+from amkd.forms import member
+from amkd.losses import Mixture, RegulationForm, SimilarityForm, Term
 from amkd.student import Student
 from amkd.teacher import Teacher
-from baselines.layers import needs_pathways
+from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadConfig
-from survbench.model import Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
+from survbench.model import Estimation, Inputs, Losses, Modality, Prediction, Reference, Stage, SurvivalModel
 
 if TYPE_CHECKING:
     from survbench.training.objectives import Objective
@@ -28,45 +32,59 @@ if TYPE_CHECKING:
 __all__ = ["AMKD"]
 
 
-class Part(StrEnum):
-    """What is trained: the whole method, or one of the two rows that must stand beside it (protocol rule 18)."""
+class Targets(StrEnum):
+    """What the student is shown of its own training patients (protocol rule 18)."""
 
-    DISTILLED = "distilled"
-    TEACHER = "teacher"  # alone; it predicts with expression
-    STUDENT = "student"  # the same student, and nobody to learn from
+    IN_FOLD = "in-fold"  # the word of a teacher that learned from them too (paper)
+    OUT_OF_FOLD = "out-of-fold"  # that of a teacher that never saw them
 
 
-Form = TypeVar("Form", AttentionForm, PoolingForm, Part)
+OWN, NONE = "own", "none"
 
 
 class AMKD(SurvivalModel):
     """Adaptive multi-modality knowledge distillation.
 
-    With the same seed the teacher alone is the teacher that AMKD distils, and the student alone starts from the weights
-    that AMKD's student starts from.
+    With the same seed its teacher is the one that learns alone as `amkd_teacher`, and its student starts from the
+    weights that the undistilled one starts from, whoever the teacher is.
 
     Parameters
     ----------
-    part : `distilled` (the paper's method), or for comparison its `teacher` or its `student` alone.
+    teacher : `own` (paper), another registered model, or `none`: the same student with nobody to learn from. A model
+        without patch features informed by expression teaches its logits alone; one whose features have another width
+        than the student's rows gives the student's imitation that width.
+    teacher_settings : of the own teacher, where they differ from its defaults; `width`, `pooling` and `dropout` are
+        those given here.
+    targets : `in-fold` (paper), or `out-of-fold`: `crossfit` teachers that start from the same weights, each trained
+        without one part of the training patients and asked about that part alone (ours). Their patch features agree
+        only as far as training from one start keeps them alike.
     alpha : weight of imitation against adaptive risk regulation, in [0, 1] (paper: 0.75).
     tau, enhancement_tau : temperatures of L_KD and L_GE (reconstructions).
+    similarity : form of L_KD, `teacher` (ours), `student` or `symmetric`. regulation : of L_ARR, `soft` (ours) or
+        `hard`. without : terms to leave out: `enhancement`, `distillation`, `regulation`.
     width : of all rows in teacher and student (256 is ours; 1024 runs too).
     attention : of the student, `softmax` (paper) or `linear` in the number of patches.
-    pooling : `gated` (ours; its weights are the heatmap) or `mean`, in teacher and student.
+    pooling : `gated` (ours; its weights are the heatmap) or `mean`.
     heads, head_width, enhancement, gate, head : of the student, set so that it has the published 803 K parameters.
-    pathway_width : of the gene encoder's output (paper: 1024). pathway_hidden : of its first layer (ours).
-    teacher_heads, teacher_head_width, teacher_gate : of the teacher (ours).
     """
+
+    model_settings: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __init__(
         self,
         inputs: Inputs,
         outputs: int,
         *,
-        part: str = "distilled",
+        teacher: str | Mapping[str, Any] = OWN,
+        teacher_settings: Mapping[str, Any] = {},
+        targets: str = "in-fold",
+        crossfit: int = 5,
         alpha: float = 0.75,
         tau: float = 2.0,
         enhancement_tau: float = 1.0,
+        similarity: str = "teacher",
+        regulation: str = "soft",
+        without: Sequence[str] = (),
         width: int = 256,
         attention: str = "softmax",
         pooling: str = "gated",
@@ -76,101 +94,145 @@ class AMKD(SurvivalModel):
         enhancement: int = 128,
         gate: int = 16,
         head: Sequence[int] = (508, 256),
-        pathway_width: int = 1024,
-        pathway_hidden: int = 8,
-        teacher_heads: int = 4,
-        teacher_head_width: int = 64,
-        teacher_gate: int = 128,
     ) -> None:
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise BadConfig(f"amkd: alpha is {alpha}", "it must lie in [0, 1]")
-        if min(tau, enhancement_tau) <= 0:
-            raise BadConfig(
-                f"amkd: tau is {tau} and enhancement_tau {enhancement_tau}", "temperatures must be positive"
-            )
-        if len(head) != 2:
-            raise BadConfig(f"amkd: head is {list(head)}", "give the widths of two hidden layers")
-        self.weights = losses.Weights(alpha, tau, enhancement_tau)
-        self.part, pool = _form(Part, part, "part"), _form(PoolingForm, pooling, "pooling")
+        _refuse_impossible(alpha, tau, enhancement_tau, crossfit, head)
+        self.mixture = Mixture(
+            alpha,
+            tau,
+            enhancement_tau,
+            member(SimilarityForm, similarity, "similarity"),
+            member(RegulationForm, regulation, "regulation"),
+            frozenset(member(Term, term, "without") for term in without),
+        )
+        self.targets = member(Targets, targets, "targets")
+        shared = {"width": width, "pooling": pooling, "dropout": dropout}
         state = torch.random.get_rng_state()
-        if self.part is not Part.TEACHER:
-            self.student = Student(
-                inputs.feature_width,
-                outputs,
-                width=width,
-                heads=heads,
-                head_width=head_width,
-                enhancement=enhancement,
-                gate=gate,
-                head=head,
-                dropout=dropout,
-                attention=_form(AttentionForm, attention, "attention"),
-                pooling=pool,
-            )
-        if self.part is Part.STUDENT:
-            return
-        needs_pathways(self, inputs)
+        self.reference = None if isinstance(teacher, str) else Reference.read(teacher, "amkd: teacher")
+        found = _teacher(teacher, self.reference, {**shared, **teacher_settings}, inputs, outputs)
         torch.random.set_rng_state(state)  # neither's first weights depend on whether there is the other
-        self.teacher = Teacher(
+        self.student = Student(
             inputs.feature_width,
-            inputs.pathways,
             outputs,
             width=width,
-            pathway_width=pathway_width,
-            pathway_hidden=pathway_hidden,
-            heads=teacher_heads,
-            head_width=teacher_head_width,
-            gate=teacher_gate,
+            guided_width=(found.guided_width if found is not None else 0) or width,
+            heads=heads,
+            head_width=head_width,
+            enhancement=enhancement,
+            gate=gate,
+            head=head,
             dropout=dropout,
-            pooling=pool,
+            attention=member(AttentionForm, attention, "attention"),
+            pooling=member(PoolingForm, pooling, "pooling"),
         )
+        count = crossfit if self.targets is Targets.OUT_OF_FOLD else 1
+        self.teachers = nn.ModuleList([] if found is None else [deepcopy(found) for _ in range(count)])
 
     def forward(self, batch: Batch) -> Prediction:
-        """The student on slides alone: `x`, `ptr`, `sizes`; the teacher where it is alone."""
-        if self.part is Part.TEACHER:
-            return self.teach(batch)
+        """The student on slides alone: `x`, `ptr`, `sizes`."""
         seen = self.student(batch.x, batch.ptr, batch.sizes)
         return Prediction(seen.logits, attention=seen.weights, aux={"imitated": seen.imitated})
 
     def teach(self, batch: Batch) -> Prediction:
-        """The teacher on slides and expression."""
-        known = self.teacher(batch.x, batch.ptr, batch.sizes, batch.expression)
-        return Prediction(known.logits, attention=known.weights, aux={"guided": known.guided})
+        """What the teacher says of the patients; with several teachers, for each patient the one that never saw it."""
+        if self.targets is Targets.IN_FOLD:
+            only: Prediction = self.teachers[0](batch)
+            return only
+        known: list[tuple[list[int], Prediction]] = []
+        for part in sorted(set(batch.part)):
+            rows = [row for row, own in enumerate(batch.part) if own == part]
+            known.append((rows, self.teachers[part](take_patients(batch, rows))))
+        order = torch.tensor([row for rows, _ in known for row in rows]).argsort().tolist()
+        aux = {}
+        if "guided" in known[0][1].aux:
+            patches = torch.cat([patches_of(batch, rows) for rows, _ in known]).argsort()
+            aux["guided"] = torch.cat([said.aux["guided"] for _, said in known])[patches]
+        return Prediction(torch.cat([said.logits for _, said in known])[order], aux=aux)
 
     def distill(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
-        """The student's four losses against the frozen teacher on the same batch."""
+        """The student's losses against the frozen teacher on the same batch."""
         with torch.no_grad():
             teacher = self.teach(batch)
             teacher_loss = objective.loss(teacher.logits, batch.time, batch.event)
-        kd = losses.knowledge_distillation(teacher.logits, prediction.logits, self.weights.tau)
+        mix = self.mixture
+        kd = losses.knowledge_distillation(teacher.logits, prediction.logits, mix.tau, mix.similarity)
         survival = objective.loss(prediction.logits, batch.time, batch.event)
         terms = {
-            "enhancement": losses.gene_guided_enhancement(
-                teacher.aux["guided"], prediction.aux["imitated"], self.weights.enhancement_tau
-            ),
             "distillation": kd,
             "survival": survival,
-            "regulation": losses.adaptive_risk_regulation(kd, survival, teacher_loss),
+            "regulation": losses.adaptive_risk_regulation(kd, survival, teacher_loss, mix.regulation),
         }
-        return {"total": losses.combine(terms, self.weights.alpha), **terms, "teacher_survival": teacher_loss}
+        if "guided" in teacher.aux:
+            terms["enhancement"] = losses.gene_guided_enhancement(
+                teacher.aux["guided"], prediction.aux["imitated"], mix.enhancement_tau
+            )
+        total = losses.combine(terms, mix.alpha, mix.without)
+        return {"total": total, **terms, "teacher_survival": teacher_loss}
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
-        """Teacher first, on the Cox loss; then the student (paper)."""
-        if self.part is Part.STUDENT:
+    def stages(
+        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
+    ) -> list[Stage | Estimation]:
+        """Teacher first, on its own loss; then the student (paper)."""
+        if not self.teachers:
             return [Stage("student", self.student, train_inputs, self, self.loss, inference_inputs)]
-        teacher = Stage("teacher", self.teacher, train_inputs, self.teach, self.loss)
-        if self.part is Part.TEACHER:
-            return [teacher]
-        return [teacher, Stage("student", self.student, train_inputs, self, self.distill, inference_inputs)]
+        parts = len(self.teachers) if self.targets is Targets.OUT_OF_FOLD else 0
+        stages = [stage for number in range(len(self.teachers)) for stage in self._taught(number, parts, train_inputs)]
+        student = Stage("student", self.student, train_inputs, self, self.distill, inference_inputs, parts=parts)
+        return [*stages, student]
+
+    def _taught(self, number: int, parts: int, granted: tuple[Modality, ...]) -> list[Stage | Estimation]:
+        """Stages of one teacher, in words that make other students find them."""
+        teacher = self.teachers[number]
+        assert isinstance(teacher, SurvivalModel)
+        of = self.reference
+        own = teacher.stages(*((granted, granted) if of is None else (of.train_inputs, of.inference_inputs)))
+        stages: list[Stage | Estimation] = []
+        for stage in own:
+            name = stage.name if of is None else f"teacher {of.model} {stage.name}"
+            changes: dict[str, Any] = {"name": f"{name} {number + 1} of {parts}" if parts else name}
+            changes["held_out"] = (number, parts) if parts else None
+            if of is not None:
+                changes["decided_by"] = {"model": of.plain(), "stage": stage.name}
+                if isinstance(stage, Stage):
+                    changes["training"] = {**of.training, **stage.training}
+            stages.append(replace(stage, **changes))
+        return stages
 
     def deployed(self) -> nn.Module:
-        """The student; the teacher is not needed for prediction unless it is alone."""
-        return self.teacher if self.part is Part.TEACHER else self.student
+        """The student; the teacher is not needed for prediction."""
+        return self.student
 
 
-def _form(kind: type[Form], value: str, key: str) -> Form:
-    try:
-        return kind(value)
-    except ValueError:
-        raise BadConfig(f"amkd: {key} is '{value}'", f"choose from {', '.join(kind)}") from None
+def _teacher(
+    choice: str | Mapping[str, Any],
+    reference: Reference | None,
+    settings: Mapping[str, Any],
+    inputs: Inputs,
+    outputs: int,
+) -> SurvivalModel | None:
+    if reference is not None:
+        if reference.inference_inputs != reference.train_inputs:
+            raise BadConfig(
+                f"amkd: teacher {reference.model} predicts from less than it learns from",
+                "a teacher must use expression when it is asked",
+            )
+        return reference.build(inputs, outputs)
+    if choice == OWN:
+        try:
+            return Teacher(inputs, outputs, **settings)
+        except TypeError as error:
+            raise BadConfig(f"amkd: teacher_settings are {dict(settings)} ({error})") from None
+    if choice == NONE:
+        return None
+    raise BadConfig(f"amkd: teacher is '{choice}'", f"it is `{OWN}`, `{NONE}` or a registered model")
+
+
+def _refuse_impossible(alpha: float, tau: float, enhancement_tau: float, crossfit: int, head: Sequence[int]) -> None:
+    if not 0 <= alpha <= 1:
+        raise BadConfig(f"amkd: alpha is {alpha}", "it must lie in [0, 1]")
+    if min(tau, enhancement_tau) <= 0:
+        raise BadConfig(f"amkd: tau is {tau} and enhancement_tau {enhancement_tau}", "temperatures must be positive")
+    if crossfit < 2:
+        raise BadConfig(f"amkd: crossfit is {crossfit}", "out-of-fold targets need two teachers or more")
+    if len(head) != 2:
+        raise BadConfig(f"amkd: head is {list(head)}", "give the widths of two hidden layers")

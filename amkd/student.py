@@ -15,7 +15,7 @@ __all__ = ["Student", "StudentOutput"]
 
 @dataclass
 class StudentOutput:
-    """logits (B, outputs); imitated (patches, width), g_s of the paper; weights (patches,) of the pooling."""
+    """logits (B, outputs); imitated (patches, guided_width), g_s of the paper; weights (patches,) of the pooling."""
 
     logits: Tensor
     imitated: Tensor
@@ -31,7 +31,8 @@ class Student(nn.Module):
     Parameters
     ----------
     width : of the rows (paper's d = 1024 leaves no room for attention; 256 is ours).
-    enhancement : hidden width of the MLP that imitates the teacher's genomics-informed patch features.
+    guided_width : of the teacher's genomics-informed patch features. enhancement : hidden width of the MLP that
+    imitates them.
     gate : hidden width of the gated pooling. head : widths of the two hidden layers.
     """
 
@@ -41,6 +42,7 @@ class Student(nn.Module):
         outputs: int,
         *,
         width: int,
+        guided_width: int,
         heads: int,
         head_width: int,
         enhancement: int,
@@ -55,12 +57,12 @@ class Student(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads, head_width, attention)
         self.enhance = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, enhancement), nn.GELU(), nn.Linear(enhancement, width)
+            nn.LayerNorm(width), nn.Linear(width, enhancement), nn.GELU(), nn.Linear(enhancement, guided_width)
         )
-        self.pooling = Pooling(2 * width, gate, pooling)
+        self.pooling = Pooling(width + guided_width, gate, pooling)
         first, second = head
         self.head = nn.Sequential(
-            nn.Linear(2 * width, first),
+            nn.Linear(width + guided_width, first),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(first, second),

@@ -1,29 +1,20 @@
-"""AMKD's teacher: slides and expression, trained first and then frozen."""
+"""AMKD's teacher: slides and expression, trained first and then frozen. Alone it is a multimodal model like others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch_geometric.data import Batch
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
-from baselines.layers import PathwayEncoder
+from amkd.forms import member
+from baselines.layers import PathwayEncoder, needs_pathways
+from survbench.model import Inputs, Modality, Prediction, Stage, SurvivalModel
 
-__all__ = ["Teacher", "TeacherOutput"]
-
-
-@dataclass
-class TeacherOutput:
-    """logits (B, outputs); guided (patches, width), h_g2p of the paper; weights (patches,) of the patch pooling."""
-
-    logits: Tensor
-    guided: Tensor
-    weights: Tensor
+__all__ = ["Teacher"]
 
 
-class Teacher(nn.Module):
+class Teacher(SurvivalModel):
     """S-MLP of the pathways, self-attention in each modality, cross-attention both ways, pooling, head.
 
     The parts and their order are the paper's. Reconstructions: the projections to `width`, heads, residual connections
@@ -31,48 +22,52 @@ class Teacher(nn.Module):
 
     Parameters
     ----------
-    pathways : name -> positions of its genes. pathway_width : of a pathway's embedding (paper: 1024).
-    pathway_hidden : units of each pathway's first layer.
+    width : of all rows. pathway_width : of a pathway's embedding (paper: 1024).
+    pathway_hidden : units of each pathway's first layer. gate : hidden width of the gated pooling.
+    pooling : `gated` or `mean`.
     """
 
     def __init__(
         self,
-        features: int,
-        pathways: Mapping[str, Sequence[int]],
+        inputs: Inputs,
         outputs: int,
         *,
-        width: int,
-        pathway_width: int,
-        pathway_hidden: int,
-        heads: int,
-        head_width: int,
-        gate: int,
-        dropout: float,
-        pooling: PoolingForm,
+        width: int = 256,
+        pooling: str = "gated",
+        dropout: float = 0.25,
+        pathway_width: int = 1024,
+        pathway_hidden: int = 8,
+        heads: int = 4,
+        head_width: int = 64,
+        gate: int = 128,
     ) -> None:
         super().__init__()
+        self.settings = {k: v for k, v in locals().items() if k not in ("self", "inputs", "outputs", "__class__")}
+        needs_pathways(self, inputs)
+        self.guided_width = width
+        pool = member(PoolingForm, pooling, "pooling")
 
         def attention() -> Attention:
             return Attention(width, heads, head_width, AttentionForm.SOFTMAX)
 
-        self.encode_pathways = PathwayEncoder(pathways, pathway_hidden, pathway_width)
+        self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
         self.project_pathways = nn.Sequential(nn.Linear(pathway_width, width), nn.ReLU(), nn.Dropout(dropout))
-        self.project_patches = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
         self.pathway_norm, self.patch_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.pathway_self, self.patch_self = attention(), attention()
         self.pathway_cross_norm, self.patch_cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.gene_by_path, self.path_by_gene = attention(), attention()
-        self.pool_pathways, self.pool_patches = Pooling(2 * width, gate, pooling), Pooling(2 * width, gate, pooling)
+        self.pool_pathways, self.pool_patches = Pooling(2 * width, gate, pool), Pooling(2 * width, gate, pool)
         self.head = nn.Sequential(
             nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, outputs)
         )
 
-    def forward(self, x: Tensor, ptr: Tensor, sizes: Sequence[int], expression: Tensor) -> TeacherOutput:
-        """x (patches, features), offsets, patches per patient, expression (B, genes)."""
-        patients, genes = len(expression), self.encode_pathways.pathways
+    def forward(self, batch: Batch) -> Prediction:
+        """Slides and expression; `aux["guided"]` is h_g2p of the paper, attention that of the patch pooling."""
+        sizes, patients, genes = batch.sizes, len(batch.expression), self.encode_pathways.pathways
         gene_sizes = [genes] * patients
-        pathways = self.project_pathways(self.encode_pathways(expression)).flatten(0, 1)
-        patches = self.project_patches(x)
+        pathways = self.project_pathways(self.encode_pathways(batch.expression)).flatten(0, 1)
+        patches = self.project_patches(batch.x)
         normed = self.pathway_norm(pathways)
         pathways = pathways + self.pathway_self(normed, normed, gene_sizes, gene_sizes)
         normed = self.patch_norm(patches)
@@ -80,7 +75,13 @@ class Teacher(nn.Module):
         to_meet, patches_to_meet = self.pathway_cross_norm(pathways), self.patch_cross_norm(patches)
         informed = self.gene_by_path(to_meet, patches_to_meet, gene_sizes, sizes)
         guided = self.path_by_gene(patches_to_meet, to_meet, sizes, gene_sizes)
-        gene_ptr = torch.arange(0, (patients + 1) * genes, genes, device=x.device)
+        gene_ptr = torch.arange(0, (patients + 1) * genes, genes, device=batch.x.device)
         from_genes, _ = self.pool_pathways(torch.cat([pathways, informed], dim=-1), gene_ptr)
-        from_patches, weights = self.pool_patches(torch.cat([patches, guided], dim=-1), ptr)
-        return TeacherOutput(self.head(torch.cat([from_genes, from_patches], dim=-1)), guided, weights)
+        from_patches, weights = self.pool_patches(torch.cat([patches, guided], dim=-1), batch.ptr)
+        logits = self.head(torch.cat([from_genes, from_patches], dim=-1))
+        return Prediction(logits, attention=weights, aux={"guided": guided})
+
+    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+        """One, on the Cox loss (paper), shared with every student that learns from this teacher."""
+        decided_by = {"model": "amkd.teacher", **self.settings}
+        return [Stage("teacher", self, train_inputs, self, self.loss, inference_inputs, decided_by=decided_by)]

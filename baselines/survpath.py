@@ -50,7 +50,7 @@ class SurvPath(SurvivalModel):
     ) -> None:
         super().__init__()
         needs_pathways(self, inputs)
-        inner = width // 2
+        inner = self.guided_width = width // 2
         self.pathways = PathwayNetworks(inputs.pathways, width, network_dropout)
         self.project = nn.Linear(inputs.feature_width, width)
         self.norm = nn.LayerNorm(width)
@@ -63,13 +63,16 @@ class SurvPath(SurvivalModel):
         self.head = nn.Linear(width // 4, outputs)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Slides and expression; attention is that of the pathways over patches, scaled to 1 per bag."""
+        """Slides and expression; attention is that of the pathways over patches, scaled to 1 per bag.
+
+        Patches attend to pathways here, so what becomes of them are patch features informed by expression.
+        """
         tokens = self.to_qkv(self.norm(self.pathways(batch.expression)))
         patches = self.to_qkv(self.norm(self.project(batch.x)))
         of_pathways, of_patches, weights = self._attend(tokens, patches, batch.sizes)
         of_pathways, of_patches = (self.last_norm(self.feed_forward(rows)) for rows in (of_pathways, of_patches))
         means = [of_pathways.mean(1), segment(of_patches, batch.ptr, reduce="mean")]
-        return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights)
+        return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, {"guided": of_patches})
 
     def _attend(self, tokens: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Pathways over pathways and patches together, patches over pathways.

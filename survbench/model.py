@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from survbench.cards import Modality, ModelCard, ModelGroup
+from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -27,6 +28,7 @@ __all__ = [
     "ModelCard",
     "ModelGroup",
     "Prediction",
+    "Reference",
     "Sample",
     "Stage",
     "SurvivalModel",
@@ -65,7 +67,8 @@ class Prediction:
     ----------
     logits : (B, outputs); the objective decides how many outputs there are and what they mean.
     attention : (patches of the batch,), non-negative, summing to 1 over each patient's bag; None without attention.
-    aux : whatever else the model's own loss needs.
+    aux : whatever else the model's own loss needs. `guided` (patches, `guided_width`), where a model has it, are patch
+        features informed by expression, which a student without expression can learn to imitate.
     """
 
     logits: Tensor
@@ -87,6 +90,10 @@ class Stage:
     training : trainer settings of this stage that differ from the run's.
     selected_by : what must be lowest on the validation split: the objective, or the stage's own loss where a stage
         learns something else than survival.
+    decided_by : the settings that alone decide what this stage learns, so that jobs which agree in them train it once;
+        None where that is the whole configuration.
+    held_out : (k, K) leaves part k out of K parts of the training patients, so that the stage can speak of them as of
+        patients it never saw. parts : K gives the batches `part`, the number of each patient's part; 0 gives none.
     """
 
     name: str
@@ -97,6 +104,9 @@ class Stage:
     validation_inputs: tuple[Modality, ...] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     selected_by: Literal["objective", "loss"] = "objective"
+    decided_by: Mapping[str, Any] | None = None
+    held_out: tuple[int, int] | None = None
+    parts: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,7 @@ class Estimation:
     trained : the part whose buffers `estimate` fills.
     summarize : batch without labels -> (B, columns), so that slides stream through and only these numbers are kept.
     estimate : (training sample, validation sample, seed); the validation sample is for choosing, never for fitting.
+    decided_by, held_out : as of a `Stage`.
     """
 
     name: str
@@ -125,6 +136,46 @@ class Estimation:
     predict: Callable[[Batch], Prediction]
     summarize: Callable[[Batch], Tensor]
     estimate: Callable[[Sample, Sample, int], None]
+    decided_by: Mapping[str, Any] | None = None
+    held_out: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Another registered model, named in a model's settings, with all that decides what it learns.
+
+    Attributes
+    ----------
+    config : every setting of it. training : trainer settings in which its card differs from the run's.
+    """
+
+    model: str
+    target: str
+    config: Mapping[str, Any]
+    train_inputs: tuple[Modality, ...]
+    inference_inputs: tuple[Modality, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], key: str) -> Reference:
+        """From plain values, as a job's identity holds them."""
+        try:
+            inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
+            return cls(entry["model"], entry["target"], entry["config"], training=entry["training"], **inputs)
+        except (KeyError, TypeError, ValueError):
+            raise BadConfig(f"{key} is {entry!r}", "give the name of a registered model") from None
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        inputs = {k: [str(m) for m in getattr(self, k)] for k in ("train_inputs", "inference_inputs")}
+        return {**vars(self), "config": dict(self.config), "training": dict(self.training), **inputs}
+
+    def build(self, inputs: Inputs, outputs: int) -> SurvivalModel:
+        """The model, with new weights."""
+        from survbench.registry import import_target
+
+        model: SurvivalModel = import_target(self.target)(inputs, outputs, **self.config)
+        return model
 
 
 class SurvivalModel(nn.Module):
@@ -134,13 +185,18 @@ class SurvivalModel(nn.Module):
     `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `sizes` patches of
     each patient as numbers, `pos` (patches, 2) in tile units, `slide` (patches) number of the slide, `expression` (B,
     genes) standardized on the training split, `clinical` (B, columns) with NaN for unknown; while training also `time`
-    (B) in months and `event` (B). Asking for anything that was not granted raises `ModalityDenied`.
+    (B) in months and `event` (B), and where the stage has `parts` also `part`, the number of each patient's
+    part, on the host. Asking for anything that was not granted raises `ModalityDenied`.
     """
 
     card: ClassVar[ModelCard]
     """Needed only by models outside registry.yaml: in single files and in other packages."""
     official_names: ClassVar[Mapping[str, str]] = {}
     """Prefix of a weight's name in the official implementation -> ours; see `rename_state`."""
+    model_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that may name another registered model; the name is replaced by a `Reference`."""
+    guided_width: int = 0
+    """Width of `aux["guided"]` of its predictions; 0 where it gives none."""
     order_matters: str = ""
     """Why the stored order of a bag's patches changes the prediction; empty where it does not."""
 

@@ -6,11 +6,12 @@ A split knows its own patients only; a batch carries the granted modalities only
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from survbench.cards import Modality
@@ -19,7 +20,7 @@ from survbench.errors import BadFolds, ModalityDenied
 if TYPE_CHECKING:
     from survbench.data.store import BagStore
 
-__all__ = ["PatientData", "Split", "device_batch"]
+__all__ = ["PatientData", "Split", "device_batch", "patches_of", "take_patients"]
 
 _GRANTED_BY = {
     "x": Modality.SLIDES,
@@ -67,6 +68,7 @@ class Split:
     clinical : (patients, columns) float32, NaN = unknown; None where the cohort has none.
     bags : packed store of the cohort, read only at this split's patients; None where the cohort has no slides.
     time : (patients,) months. event : (patients,), True = died.
+    part : (patients,) number of the part that each patient is in; None where the split is not divided.
     """
 
     patients: tuple[str, ...]
@@ -75,9 +77,47 @@ class Split:
     expression: np.ndarray | None
     bags: BagStore | None
     clinical: np.ndarray | None = None
+    part: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
+
+    def divided(self, parts: int) -> Split:
+        """The same patients, each in one of `parts` parts that have equal shares of events; always the same ones.
+
+        Raises
+        ------
+        BadFolds : fewer deaths or fewer censored patients than parts.
+        """
+        from sklearn.model_selection import StratifiedKFold
+
+        fewest = min(int(self.event.sum()), int((~self.event).sum()))
+        if fewest < parts:
+            raise BadFolds(
+                f"{int(self.event.sum())} deaths among {len(self)} training patients cannot be divided by {parts}",
+                "cross-fit with fewer parts (--set crossfit=2)",
+            )
+        part = np.empty(len(self), np.int64)
+        folds = StratifiedKFold(parts, shuffle=True, random_state=0).split(part, self.event)
+        for number, (_, members) in enumerate(folds):
+            part[members] = number
+        return replace(self, part=part)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The split with the patients at `rows` alone."""
+
+        def of(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            patients=tuple(self.patients[row] for row in rows),
+            time=self.time[rows],
+            event=self.event[rows],
+            expression=of(self.expression),
+            clinical=of(self.clinical),
+            part=of(self.part),
+        )
 
     def rows(self, patients: Sequence[str]) -> np.ndarray:
         """Positions of patients; asking for somebody of another split is refused."""
@@ -106,6 +146,8 @@ class Split:
         if labels:
             content["time"] = torch.from_numpy(self.time[rows].astype(np.float32))
             content["event"] = torch.from_numpy(self.event[rows])
+            if self.part is not None:
+                content["part"] = tuple(self.part[rows].tolist())
         if Modality.EXPRESSION in granted and self.expression is not None:
             content["expression"] = torch.from_numpy(self.expression[rows])
         if Modality.CLINICAL in granted and self.clinical is not None:
@@ -152,6 +194,37 @@ def device_batch(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
+def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
+    """The patients at `rows` of a batch, in that order, with everything that the batch carries.
+
+    Returns
+    -------
+    A batch of len(rows) patients. `batch.x[patches_of(batch, rows)]` are its patches.
+    """
+    chosen: dict[str, Any] = {"num_graphs": len(rows)}
+    for key, value in batch._store.items():
+        if key in ("time", "event", "expression", "clinical"):
+            chosen[key] = value[list(rows)]
+        elif key == "part":
+            chosen[key] = tuple(value[row] for row in rows)
+    if "x" in batch._store:
+        patches = patches_of(batch, rows)
+        sizes = tuple(batch.sizes[row] for row in rows)
+        counts = torch.tensor(sizes, device=batch.x.device)
+        chosen |= {key: batch._store[key][patches] for key in ("x", "pos", "slide") if key in batch._store}
+        chosen["sizes"] = sizes
+        chosen["ptr"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        chosen["batch"] = torch.repeat_interleave(torch.arange(len(rows), device=batch.x.device), counts)
+    return _wrap(chosen)
+
+
+def patches_of(batch: Batch, rows: Sequence[int]) -> Tensor:
+    """Positions in the batch of the patches of the patients at `rows`, patient after patient."""
+    starts = np.concatenate([[0], np.cumsum(batch.sizes)])
+    spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
+    return torch.from_numpy(np.concatenate(spans)).to(batch.x.device)
 
 
 def _wrap(content: dict[str, Any]) -> Batch:

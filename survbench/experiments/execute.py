@@ -39,6 +39,7 @@ from survbench.training.device import hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit, predict_logits, seed_everything
 from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
+from survbench.training.shared import SharedStages
 
 __all__ = ["Summary", "run_jobs"]
 
@@ -105,10 +106,10 @@ def _attempt(job: Job, out: Path, device: torch.device, report: Any, summary: Su
 
 def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     started = time.perf_counter()
-    scratch, result = job.scratch(out), job.scratch(out) / "result"
+    result = job.scratch(out) / "result"
     shutil.rmtree(result, ignore_errors=True)
     result.mkdir(parents=True)
-    fitted = _train(job, device, scratch, result, report)
+    fitted = _train(job, device, out, result, report)
     trained = time.perf_counter()
     record = _score(job, device, result)
     seconds = {"fit": trained - started, "evaluate": time.perf_counter() - trained}
@@ -127,6 +128,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
                 "split": "val",
                 "epochs": fitted.selected,
                 "weights": fitted.weights,
+                "reused": fitted.reused,
             },
             "policy": POLICY,
             "excluded": {reason: list(patients) for reason, patients in job.cohort.excluded.items()},
@@ -143,7 +145,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     os.rename(result, target)
 
 
-def _train(job: Job, device: torch.device, scratch: Path, result: Path, report: Any) -> FitResult:
+def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any) -> FitResult:
     """Fit on train and validation; leave weights and fitted state in the result folder. No test patient in reach."""
     scaler = job.cohort.scaler(job.fold)
     train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
@@ -160,8 +162,9 @@ def _train(job: Job, device: torch.device, scratch: Path, result: Path, report: 
         job.settings,
         seed=(job.seed, job.fold.index),
         device=device,
-        scratch=scratch,
+        scratch=job.scratch(out),
         report=report,
+        shared=SharedStages(out / "stages", job.task),
     )
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, result / "model.safetensors")
     horizon = prediction_horizon(train.time, train.event)

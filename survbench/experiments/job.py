@@ -67,8 +67,14 @@ class Job:
             "n_folds": self.folds,
             "fold": self.fold.index,
             "seed": self.seed,
-            "code": code_version(self.card.target),
+            "code": code_version(self.card.target, *_targets(self.config)),
         }
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What every model that is trained here has in common; with a stage's own settings it decides the stage."""
+        own = ("model", "config", "train_inputs", "inference_inputs", "training")
+        return {key: value for key, value in self.identity.items() if key not in own}
 
     @cached_property
     def id(self) -> str:
@@ -96,13 +102,18 @@ class Job:
         return out / "scratch" / self.id[:16]
 
 
+def _targets(config: Mapping[str, Any]) -> list[str]:
+    """Other models that the settings name."""
+    return [v["target"] for v in config.values() if isinstance(v, Mapping) and "target" in v]
+
+
 @cache
-def code_version(target: str) -> str:
-    """Version of the suite plus a digest of the code that decides results: the suite's and the model's own."""
+def code_version(*targets: str) -> str:
+    """Version of the suite plus a digest of the code that decides results: the suite's and the models' own."""
     home = Path(survbench.__file__).parent
     suite = [file for part in _DECISIVE for file in _python_files(home / part)]
     digest = hashlib.sha256()
-    for file in [*suite, *source_files(target)]:
+    for file in dict.fromkeys([*suite, *(file for target in targets for file in source_files(target))]):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return f"{survbench.__version__}+{digest.hexdigest()[:12]}"
 

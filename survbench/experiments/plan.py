@@ -17,7 +17,7 @@ from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadModel, SurvbenchError, UnknownName
 from survbench.experiments.job import Job
-from survbench.model import SurvivalModel
+from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
@@ -126,7 +126,7 @@ def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
 
 def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dict[str, Any], Settings]:
     """Full configuration: class defaults, card, preset, command line; later ones win."""
-    known = _model_settings(card)
+    known = model_settings(card)
     config, training = dict(known) | dict(card.config), [registry.presets["default"], card.training]
     if request.preset is not None:
         preset = card.presets.get(request.preset)
@@ -146,10 +146,29 @@ def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dic
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise BadConfig(f"model {card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
+    for key in import_target(card.target).model_settings:
+        config[key] = _referenced(card, key, config[key], registry)
     return config, Settings.build(*training)
 
 
-def _model_settings(card: ModelCard) -> dict[str, Any]:
+def _referenced(card: ModelCard, key: str, value: Any, registry: Registry) -> Any:
+    """A registered model's name becomes all that decides what that model learns; other values stay."""
+    if not isinstance(value, str) or value not in registry.models:
+        return value
+    named = registry.models[value]
+    if value == card.name:
+        raise BadConfig(f"model {card.name}: {key} is the model itself", "name another one")
+    if set(named.train_inputs) - set(card.train_inputs):
+        raise BadConfig(
+            f"model {card.name}: {key} {value} learns from {', '.join(named.train_inputs)}",
+            f"{card.name} is granted {', '.join(card.train_inputs)}",
+        )
+    own = model_settings(named) | dict(named.config)
+    reference = Reference(value, named.target, own, named.train_inputs, named.inference_inputs, named.training)
+    return reference.plain()
+
+
+def model_settings(card: ModelCard) -> dict[str, Any]:
     """Keyword-only parameters of the model's constructor with their defaults."""
     model = import_target(card.target)
     if not (isinstance(model, type) and issubclass(model, SurvivalModel)):

@@ -195,6 +195,8 @@ def _settings(row: Row) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "model" in value:  # another model that a setting names
+        return str(value["model"])
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -24,7 +24,7 @@ class Progress:
 
     Attributes
     ----------
-    stage, epoch : the next epoch to train. selected, weights : of finished stages, as in `FitResult`.
+    stage, epoch : the next epoch to train. selected, weights, reused : of finished stages, as in `FitResult`.
     began : digest of the model when the stage began.
     current, optimizer : state after the last epoch. best_epoch : the one of the stage's lowest validation loss so far.
     """
@@ -39,6 +39,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     began: str | None = None
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(folder: Path, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from survbench.training.checkpoint import Progress, load_checkpoint, load_stage,
 from survbench.training.device import autocast
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
+from survbench.training.shared import Learned, SharedStages, Shelf
 
 __all__ = ["EpochReport", "FitResult", "fit", "predict_logits", "seed_everything"]
 
@@ -46,11 +48,13 @@ class FitResult:
     ----------
     history : one row per stage and epoch. selected : stage -> epoch whose weights were kept (counted from 1).
     weights : stage -> digests of the whole model when the stage began and after its best weights were restored.
+    reused : stages that another job had trained before.
     """
 
     history: list[dict[str, Any]]
     selected: dict[str, int]
     weights: dict[str, dict[str, str]]
+    reused: tuple[str, ...] = ()
 
 
 def fit(
@@ -65,6 +69,7 @@ def fit(
     device: torch.device,
     scratch: Path,
     report: Callable[[EpochReport], None] = lambda _: None,
+    shared: SharedStages | None = None,
 ) -> FitResult:
     """Train a model in place, stage after stage, each left at its epoch of lowest validation loss.
 
@@ -72,6 +77,7 @@ def fit(
     ----------
     seed : numbers from which every epoch derives its own random numbers.
     scratch : folder of the checkpoints; training goes on from what is there.
+    shared : where stages that say what they are `decided_by` are kept for other jobs, and found.
 
     Raises
     ------
@@ -88,11 +94,22 @@ def fit(
         stage = stages[index]
         if progress.began is None:
             progress.began = digest(model)
-        if isinstance(stage, Estimation):
-            _estimate(stage, objective, train, val, seed, device, scratch, progress)
-        else:
-            chosen = replace(settings, **stage.training)
-            _fit_stage(model, stage, index, objective, train, val, chosen, seed, device, scratch, progress, report)
+        own = replace(settings, **stage.training) if isinstance(stage, Stage) else None
+        with _shelf(shared, stage, index, own) as shelf:
+            if shelf is not None and shelf.content is not None:
+                _restore(stage, shelf.content, scratch, progress)
+            else:
+                learners = _learners(train, stage)
+                if isinstance(stage, Estimation):
+                    _estimate(stage, objective, learners, val, seed, device, scratch, progress)
+                else:
+                    assert own is not None
+                    _fit_stage(
+                        model, stage, index, objective, learners, val, own, seed, device, scratch, progress, report
+                    )
+                if shelf is not None:
+                    rows = [row for row in progress.history if row["stage"] == stage.name]
+                    shelf.put(Learned(load_stage(scratch, stage.name), rows, progress.best_epoch + 1))
         stage.trained.load_state_dict(load_stage(scratch, stage.name))
         weights = {stage.name: {"began": progress.began, "selected": digest(model)}}
         progress = Progress(
@@ -100,9 +117,43 @@ def fit(
             history=progress.history,
             selected={**progress.selected, stage.name: progress.best_epoch + 1},
             weights={**progress.weights, **weights},
+            reused=progress.reused,
         )
         save_checkpoint(scratch, progress)
-    return FitResult(progress.history, progress.selected, progress.weights)
+    return FitResult(progress.history, progress.selected, progress.weights, tuple(progress.reused))
+
+
+def _shelf(
+    shared: SharedStages | None, stage: Stage | Estimation, index: int, settings: Settings | None
+) -> AbstractContextManager[Shelf | None]:
+    if shared is None or stage.decided_by is None:
+        return nullcontext()
+    return shared.claim(
+        stage=index,
+        decided_by=stage.decided_by,
+        held_out=stage.held_out,
+        inputs=stage.inputs,
+        training=None if settings is None else vars(settings),
+    )
+
+
+def _restore(stage: Stage | Estimation, learned: Learned, scratch: Path, progress: Progress) -> None:
+    """As if the stage had just been trained."""
+    save_stage(scratch, stage.name, learned.weights)
+    progress.history = [row for row in progress.history if row["stage"] != stage.name]
+    progress.history += [{**row, "stage": stage.name} for row in learned.history]
+    progress.best_epoch = learned.selected - 1
+    progress.reused.append(stage.name)
+
+
+def _learners(train: Split, stage: Stage | Estimation) -> Split:
+    """The training patients of a stage: all of them, unless it holds a part out."""
+    if stage.held_out is not None:
+        part, parts = stage.held_out
+        divided = train.divided(parts)
+        assert divided.part is not None
+        return replace(train.take(np.flatnonzero(divided.part != part)), part=None)
+    return train.divided(stage.parts) if isinstance(stage, Stage) and stage.parts else train
 
 
 def digest(model: torch.nn.Module) -> str:

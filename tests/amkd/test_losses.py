@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from amkd.losses import EPS, adaptive_risk_regulation, combine, gene_guided_enhancement, knowledge_distillation
+from amkd.losses import (
+    EPS,
+    RegulationForm,
+    SimilarityForm,
+    Term,
+    adaptive_risk_regulation,
+    combine,
+    gene_guided_enhancement,
+    knowledge_distillation,
+)
 
 finite = st.floats(-20, 20)
 
@@ -128,3 +138,50 @@ def test_gradients_are_right() -> None:
     terms = [torch.randn((), dtype=torch.float64, requires_grad=True) for _ in range(4)]
     names = ("enhancement", "distillation", "survival", "regulation")
     assert torch.autograd.gradcheck(lambda *t: combine(dict(zip(names, t, strict=True)), 0.6), terms)
+
+
+def test_a_worse_teacher_pushes_the_student_away_over_twenty_steps() -> None:
+    """And a better one pulls it: the same start, the same teacher's logits, only who is better differs."""
+    teacher = torch.tensor([1.5, -0.5, 0.3, -1.0], dtype=torch.float64)
+    distances = {}
+    for who, teacher_loss in (("worse", 9.0), ("better", -9.0)):
+        student = torch.tensor([1.0, 0.5, -0.4, -0.2], dtype=torch.float64, requires_grad=True)
+        steps = [knowledge_distillation(teacher, student).item()]
+        for _ in range(20):
+            kd = knowledge_distillation(teacher, student)
+            (gradient,) = torch.autograd.grad(adaptive_risk_regulation(kd, scalar(0.0), scalar(teacher_loss)), student)
+            student = (student - 0.5 * gradient).detach().requires_grad_()
+            steps.append(knowledge_distillation(teacher, student).item())
+        distances[who] = steps
+    assert all(later > earlier for earlier, later in pairwise(distances["worse"]))
+    assert all(later < earlier for earlier, later in pairwise(distances["better"]))
+
+
+def test_leaving_terms_out_leaves_exactly_the_others() -> None:
+    terms = {"enhancement": scalar(1), "distillation": scalar(2), "survival": scalar(4), "regulation": scalar(10)}
+    assert combine(terms, 0.75, {Term.REGULATION}).item() == combine(terms, 1.0).item() == 7
+    assert combine(terms, 0.75, {Term.REGULATION, Term.ENHANCEMENT}).item() == 6
+    assert combine(terms, 0.5, {Term.ENHANCEMENT}).item() == pytest.approx(0.5 * 6 + 0.5 * 10)
+
+
+@given(st.lists(finite, min_size=2, max_size=2), st.sampled_from(SimilarityForm))
+def test_every_form_of_kd_is_a_divergence(logits: list[float], form: SimilarityForm) -> None:
+    one, other = map(scalar, logits)
+    assert knowledge_distillation(one, other, form=form).item() >= -1e-12
+    assert knowledge_distillation(one, one, form=form).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_symmetric_form_is_the_mean_of_the_other_two() -> None:
+    one, other = scalar(1.3), scalar(-0.4)
+    forms = {form: knowledge_distillation(one, other, form=form).item() for form in SimilarityForm}
+    mean = (forms[SimilarityForm.TEACHER] + forms[SimilarityForm.STUDENT]) / 2
+    assert forms[SimilarityForm.SYMMETRIC] == pytest.approx(mean)
+    assert forms[SimilarityForm.TEACHER] != pytest.approx(forms[SimilarityForm.STUDENT])
+
+
+@pytest.mark.parametrize(("behind", "q"), [(0.01, 1.0), (-0.01, 0.0)])
+def test_the_hard_form_decides_at_once(behind: float, q: float) -> None:
+    kd = scalar(0.5, grad=True)
+    loss = adaptive_risk_regulation(kd, scalar(behind), scalar(0.0), RegulationForm.HARD)
+    (gradient,) = torch.autograd.grad(loss, kd)
+    assert gradient.item() == pytest.approx(q - 1 / (1 + math.exp(0.5)), abs=1e-4)

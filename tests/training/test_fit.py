@@ -97,6 +97,7 @@ def test_the_fit_is_not_given_test_patients() -> None:
         "device",
         "scratch",
         "report",
+        "shared",
     }
 
 

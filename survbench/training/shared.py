@@ -1,0 +1,89 @@
+"""Stages that several jobs have in common, trained once: a sweep over what the student does needs each teacher once.
+
+What a stage learned is kept under a digest of everything that decides it. The folder may be deleted at any time; the
+next job that needs a stage trains it again, to the same weights.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from survbench.console import note, warn
+
+__all__ = ["Learned", "SharedStages", "Shelf"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a stage left behind: its best weights, its rows of the history, and the epoch that was kept."""
+
+    weights: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    selected: int
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Place of one stage. `content` is what is already there."""
+
+    file: Path
+    content: Learned | None
+
+    def put(self, learned: Learned) -> None:
+        """Keep it, by one rename."""
+        temporary = self.file.with_suffix(".tmp")
+        about = {"history": json.dumps(learned.history), "selected": str(learned.selected)}
+        save_file({name: value.contiguous() for name, value in learned.weights.items()}, temporary, metadata=about)
+        os.replace(temporary, self.file)
+
+
+@dataclass(frozen=True)
+class SharedStages:
+    """Stages in a folder.
+
+    Attributes
+    ----------
+    task : what all stages of a job depend on: data, fold, seed, objective, code.
+    """
+
+    folder: Path
+    task: Mapping[str, Any]
+
+    @contextmanager
+    def claim(self, **stage: Any) -> Iterator[Shelf]:
+        """The shelf of one stage, which no other process uses meanwhile; who comes second waits and then finds it."""
+        identity = json.dumps({**self.task, **stage}, sort_keys=True, default=str)
+        file = self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.safetensors"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with file.with_name(f".{file.stem}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note("another process is training a stage that this job shares; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Shelf(file, _read(file))
+
+
+def _read(file: Path) -> Learned | None:
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as content:
+            about = content.metadata()
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118, it is no mapping
+        return Learned(weights, json.loads(about["history"]), int(about["selected"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        warn(f"{file} cannot be read ({type(error).__name__}); this stage is trained again")
+        return None
