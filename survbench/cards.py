@@ -53,6 +53,10 @@ class ModelCard:
     config : settings of the model that differ from its class's defaults.
     training : settings of the trainer that differ from the suite's defaults.
     presets : named sets of `config` and `training` overrides.
+    beside : models without which this one's figures say little; their paired differences are shown with it.
+    studies : name -> {title, arms: name -> {set: settings, published: setting in the published figures}}; the first arm
+    is the one that the others are compared with.
+    search : setting -> {low, high, log} or {choices}; what `survbench tune` searches where nothing else is asked.
     """
 
     name: str
@@ -68,6 +72,9 @@ class ModelCard:
     config: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    studies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         owner = f"the card of model '{self.name}'"
@@ -75,6 +82,7 @@ class ModelCard:
         for key in ("train_inputs", "inference_inputs"):
             inputs = tuple(_member(Modality, value, owner, key) for value in getattr(self, key))
             object.__setattr__(self, key, inputs)
+        object.__setattr__(self, "beside", tuple(self.beside))
         if not set(self.inference_inputs) <= set(self.train_inputs):
             raise BadConfig(
                 f"{owner} predicts from {list(self.inference_inputs)} and learns from {list(self.train_inputs)}",

@@ -11,22 +11,30 @@ import click
 
 from survbench import __version__
 from survbench.cli_data import data
+from survbench.cli_experiments import ablate
 from survbench.cli_options import (
     chosen_endpoint,
     cohort_option,
     data_option,
+    device_option,
     endpoint_option,
     examples,
+    fold_option,
     folds_option,
     json_option,
+    mlflow_option,
     names,
-    numbers,
+    objective_option,
     open_registry,
     open_root,
     out_option,
+    preset_option,
     print_json,
+    run_all,
+    seeds_option,
+    set_option,
 )
-from survbench.errors import BadConfig, SurvbenchError
+from survbench.errors import SurvbenchError
 
 __all__ = ["main"]
 
@@ -76,19 +84,13 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
 @out_option
 @folds_option
 @endpoint_option
-@click.option(
-    "--objective", default="cox", show_default=True, help="cox (Efron ties), cox-breslow or nll (discrete time)."
-)
-@click.option("--seeds", callback=numbers, default="0", show_default=True, help="One run per seed; claims need three.")
-@click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds, for example 0,1.")
-@click.option("--preset", help="Named settings of the registry, for example `rehearsal`.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model or of the trainer."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option(
-    "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
-)
+@objective_option
+@seeds_option
+@fold_option
+@preset_option
+@set_option
+@device_option
+@mlflow_option
 @click.pass_obj
 def run(
     registries: tuple[Path, ...],
@@ -110,10 +112,7 @@ def run(
 
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
     """
-    from survbench.console import note
-    from survbench.experiments.execute import run_jobs
     from survbench.experiments.plan import Request, parse_overrides, plan
-    from survbench.experiments.tracking import Mirror
     from survbench.training.device import resolve_device
 
     registry, root = open_registry(registries), open_root(data)
@@ -130,15 +129,8 @@ def run(
         parse_overrides(overrides),
     )
     jobs = plan(request, registry, root)
-    _make_out(out)
-    experiment = f"survbench {','.join(models)} | {','.join(cohorts)} | {request.endpoint} | {scheme} | {root.name}"
-    note(f"{len(jobs)} jobs on {where}; results go to {out}")
-    try:
-        summary = run_jobs(jobs, out, where, Mirror(out, experiment, enabled=mlflow))
-    except KeyboardInterrupt:
-        note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
-        sys.exit(130)
-    note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
+    experiment = f"{','.join(models)} | {','.join(cohorts)} | {request.endpoint} | {scheme} | {root.name}"
+    summary = run_all(jobs, out, where, experiment, mlflow)
     _print_leaderboard(
         out,
         "rich",
@@ -280,6 +272,7 @@ def folds(
 
 
 cli.add_command(data)
+cli.add_command(ablate)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -297,12 +290,6 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str) -> None:
     click.echo(f"error: {message}", err=True)
     sys.exit(2)
-
-
-def _make_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BadConfig(f"--out {out} is a file", "name a folder")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _print_leaderboard(

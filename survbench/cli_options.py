@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from survbench.errors import BadConfig
+
 if TYPE_CHECKING:
+    import torch
+
     from survbench.data.root import DataRoot
+    from survbench.experiments.execute import Summary
+    from survbench.experiments.job import Job
     from survbench.registry import Registry
 
 __all__ = [
     "chosen_endpoint",
     "cohort_option",
     "data_option",
+    "device_option",
     "endpoint_option",
     "examples",
+    "fold_option",
     "folds_option",
     "json_option",
+    "make_out",
+    "mlflow_option",
     "names",
     "numbers",
+    "objective_option",
     "open_registry",
     "open_root",
     "out_option",
+    "preset_option",
     "print_json",
+    "run_all",
+    "seeds_option",
+    "set_option",
 ]
 
 OUT = Path("survbench-runs")
@@ -83,6 +100,25 @@ folds_option = click.option(
 )
 
 
+objective_option = click.option(
+    "--objective", default="cox", show_default=True, help="cox (Efron ties), cox-breslow or nll (discrete time)."
+)
+seeds_option = click.option(
+    "--seeds", callback=numbers, default="0", show_default=True, help="One run per seed; claims need three."
+)
+fold_option = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
+preset_option = click.option(
+    "--preset", help="Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model or of the trainer."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+mlflow_option = click.option(
+    "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
+)
+
+
 def open_registry(files: tuple[Path, ...]) -> Registry:
     """Everything registered; what could not be read is a warning."""
     from survbench.console import warn
@@ -110,6 +146,30 @@ def chosen_endpoint(endpoint: str | None) -> str:
         note("endpoint: os, overall survival (choose with --endpoint)")
         return "os"
     return endpoint.lower()
+
+
+def make_out(out: Path) -> None:
+    """The folder of results, or a clear refusal."""
+    if out.exists() and not out.is_dir():
+        raise BadConfig(f"--out {out} is a file", "name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def run_all(jobs: Sequence[Job], out: Path, device: torch.device, experiment: str, mlflow: bool) -> Summary:
+    """Run jobs with their progress; an interruption says how to go on."""
+    from survbench.console import note
+    from survbench.experiments.execute import run_jobs
+    from survbench.experiments.tracking import Mirror
+
+    make_out(out)
+    note(f"{len(jobs)} jobs on {device}; results go to {out}")
+    try:
+        summary = run_jobs(jobs, out, device, Mirror(out, f"survbench {experiment}", enabled=mlflow))
+    except KeyboardInterrupt:
+        note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
+        sys.exit(130)
+    note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
+    return summary
 
 
 def print_json(document: Any) -> None:

@@ -120,7 +120,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "format": 1,
             "id": job.id,
             "identity": job.identity,
-            "card": job.card.public(),
+            "card": {**job.card.public(), "beside": list(job.card.beside)},
             "selected": job.origin,
             "simulated": job.cohort.simulated,
             "selection": {

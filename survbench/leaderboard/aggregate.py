@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from survbench.cards import ModelGroup
 from survbench.console import track
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.leaderboard.board import Column, Leaderboard, Line, Refusal, Row, Table
+from survbench.leaderboard.contrasts import beside
 from survbench.leaderboard.published import published_cohorts, published_models
 from survbench.leaderboard.records import JobRecord, Unreadable, read_jobs
 from survbench.leaderboard.rows import PLACE, digest, grouped, make_rows, place_of, refuse_other_patients, score
@@ -35,15 +36,16 @@ def build(
     models: Sequence[str] | None = None,
     endpoint: str | None = None,
     folds: str | None = None,
+    only: Collection[Path] | None = None,
 ) -> Leaderboard:
     """Leaderboard of a results folder.
 
     Parameters
     ----------
     out : folder that `survbench run --out` wrote to; a missing or empty one gives an empty leaderboard.
-    cohorts, models : names, wildcards or `all`. endpoint, folds : only these.
+    cohorts, models : names, wildcards or `all`. endpoint, folds : only these. only : folders of these jobs.
     """
-    found = list(read_jobs(out))
+    found = [job for job in read_jobs(out) if only is None or job.path in only]
     refused = [Refusal({"path": str(f.path)}, f.reason) for f in found if isinstance(f, Unreadable)]
     records, repeated = _unique(_with_known_data([f for f in found if isinstance(f, JobRecord)]))
     chosen, notes = _choose(
@@ -52,13 +54,13 @@ def build(
     scored = [score(record) for record in track(chosen, "Scoring predictions")]
     rows, incomplete = make_rows(scored)
     rows, strangers = refuse_other_patients(rows)
-    tables = _tables(rows)
+    tables, lacking = _tables(rows)
     return Leaderboard(
         str(out),
         tables,
         tuple(row for table in tables for line in table.lines for row in line.rows.values()),
         (*incomplete, *strangers, *repeated, *refused),
-        (*notes, *_why_separate(tables)),
+        (*notes, *lacking, *_why_separate(tables)),
     )
 
 
@@ -99,15 +101,18 @@ def _matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
-def _tables(rows: Sequence[Row]) -> tuple[Table, ...]:
-    tables = []
+def _tables(rows: Sequence[Row]) -> tuple[tuple[Table, ...], list[str]]:
+    tables: list[Table] = []
+    notes: list[str] = []
     for same in grouped(rows, lambda r: _task(r)):
         endpoint, folds, version, _ = _task(same[0])
         columns = _columns(same)
-        tables.append(
-            Table(endpoint, folds, version, same[0].simulated, tuple(columns.values()), _lines(same, columns))
-        )
-    return tuple(sorted(tables, key=lambda t: (_ORDER[t.simulated], t.endpoint, t.folds, -t.task_version)))
+        lines, shown = _lines(same, columns), tuple(columns.values())
+        contrasts, lacking = beside(lines, shown)
+        notes += lacking
+        tables.append(Table(endpoint, folds, version, same[0].simulated, shown, lines, contrasts))
+    ordered = sorted(tables, key=lambda t: (_ORDER[t.simulated], t.endpoint, t.folds, -t.task_version))
+    return tuple(ordered), list(dict.fromkeys(notes))
 
 
 def _task(row: Row) -> tuple[str, str, int, int]:

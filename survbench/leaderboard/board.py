@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from survbench.cards import ModelGroup
+from survbench.evaluation.compare import Difference
 
-__all__ = ["KINDS", "Column", "Leaderboard", "Line", "Refusal", "Row", "Summary", "Table"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["KINDS", "Column", "Contrast", "Leaderboard", "Line", "Refusal", "Row", "Summary", "Table"]
 
 KINDS: Mapping[str | None, str] = {
     "": "real patients",
@@ -50,7 +54,9 @@ class Row:
     identity : of its jobs, without fold and seed. metrics : by the names of `survbench.evaluation.metrics.METRICS`.
     logrank_p, logrank_p_stratified : of the test patients of all folds, cut at each fold's training median, pooled and
     stratified by fold; the median over seeds. logrank_reason : why they are NaN.
-    labels : (fold, patient, time, event) of everyone who was scored. errors : of failed jobs; the row then has no mean.
+    labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
+    `event`, `risk` and `high`. beside : models whose paired differences belong to this row. errors : of failed jobs;
+    the row then has no mean.
     """
 
     identity: Mapping[str, Any]
@@ -67,6 +73,8 @@ class Row:
     logrank_reason: str = ""
     parameters: int | None = None
     fvcore_flops: int | None = None
+    beside: tuple[str, ...] = ()
+    tests: Mapping[tuple[int, int], pd.DataFrame] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 
     @property
@@ -129,6 +137,21 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """One line minus another, paired by fold, seed and patient.
+
+    Attributes
+    ----------
+    cohorts : by column. mean : over cohorts; None with one.
+    """
+
+    first: Line
+    second: Line
+    cohorts: Mapping[Column, Difference]
+    mean: Difference | None
+
+
+@dataclass(frozen=True)
 class Table:
     """Lines that may be compared: same endpoint, folds, task version and kind of data (protocol rule 20)."""
 
@@ -138,6 +161,7 @@ class Table:
     simulated: str | None
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+    contrasts: tuple[Contrast, ...] = ()
 
     @property
     def kind(self) -> str:

@@ -13,11 +13,25 @@ from enum import Enum
 from survbench.cards import ModelGroup
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import UnknownName
+from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.board import Column, Line, Row, Table
 from survbench.leaderboard.published import published_cindex, published_logrank
 
-__all__ = ["GROUPS", "Block", "Figure", "Kind", "blocks", "check_metric", "footnotes", "headers", "title"]
+__all__ = [
+    "DIFFERENCES",
+    "GROUPS",
+    "Block",
+    "Figure",
+    "Kind",
+    "blocks",
+    "check_metric",
+    "contrast_rows",
+    "difference_text",
+    "footnotes",
+    "headers",
+    "title",
+]
 
 GROUPS = {
     ModelGroup.WSI: "slides (WSI)",
@@ -87,6 +101,33 @@ def blocks(table: Table, metric: str) -> list[Block]:
     return [_block(line, table, metric) for line in table.lines]
 
 
+DIFFERENCES = (
+    "paired by fold, seed and patient; in brackets 95 % of a corrected resampled t over folds (other training "
+    "patients) and of a patient bootstrap inside folds (other test patients); * where both leave out zero."
+)
+
+
+def contrast_rows(table: Table) -> list[tuple[str, ...]]:
+    """Label, one cell per column, and the mean over cohorts where the table has several columns."""
+    rows = []
+    for pair in table.contrasts:
+        found = [pair.cohorts.get(column) for column in table.columns]
+        cells = ["" if difference is None else difference_text(difference) for difference in found]
+        if len(table.columns) > 1:
+            cells.append("" if pair.mean is None else difference_text(pair.mean))
+        rows.append((f"{_name(pair.first)} − {_name(pair.second)}", *cells))
+    return rows
+
+
+def difference_text(found: Difference) -> str:
+    """`+0.012 [-0.03, 0.05] [-0.02, 0.04]`, with a star where both intervals leave out zero."""
+    if found.reason or math.isnan(found.mean):
+        return "undefined"
+    star = " *" if found.clear else ""
+    intervals = f"[{found.low:+.3f}, {found.high:+.3f}] [{found.patient_low:+.3f}, {found.patient_high:+.3f}]"
+    return f"{found.mean:+.3f} {intervals}{star}"
+
+
 def footnotes(table: Table, metric: str) -> list[str]:
     """What a reader must know to read the table right."""
     about = METRICS[metric]
@@ -114,6 +155,12 @@ def footnotes(table: Table, metric: str) -> list[str]:
         f"or {FEW_PAIRS} comparable pairs; its figure says little by itself."
         for c in table.columns
         if c.thin_folds
+    ]
+    notes += [
+        f"undefined: {_name(pair.first)} − {_name(pair.second)} on {column.label}: {found.reason}"
+        for pair in table.contrasts
+        for column, found in pair.cohorts.items()
+        if found.reason
     ]
     return [*notes, *_undefined(table, metric)]
 

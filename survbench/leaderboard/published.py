@@ -15,6 +15,7 @@ from survbench.shipped import shipped
 
 __all__ = [
     "published",
+    "published_change",
     "published_cindex",
     "published_cohorts",
     "published_cost",
@@ -45,6 +46,11 @@ def published_cindex(model: str, cohort: str, setting: str = "cross-validation")
     """
     found = _figures(model=model, cohort=cohort, quantity="cindex", setting=setting)
     return None if found.empty else (float(found["value"].iloc[0]), float(found["sd"].iloc[0]))
+
+
+def published_change(model: str, setting: str) -> float | None:
+    """Change of the mean C-index in percent against the full method (Table 5); None where the paper has none."""
+    return _single(_figures(model=model, quantity="cindex_change_percent", setting=setting))
 
 
 def published_counts(cohort: str) -> dict[str, int]:

@@ -56,6 +56,7 @@ class JobRecord:
     ----------
     identity : everything that decides the result; see `survbench.experiments.job`.
     simulated : "", "slides" or "all"; None where a failure did not get as far as recording it.
+    beside : models whose differences are shown with it.
     grid : months at which survival curves are stored. horizon : months. modified : seconds since 1970.
     """
 
@@ -72,6 +73,7 @@ class JobRecord:
     parameters: int | None = None
     fvcore_flops: int | None = None
     error: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -179,6 +181,7 @@ def _common(content: Mapping[str, Any]) -> dict[str, Any]:
         "title": _typed(card, "title", str),
         "group": ModelGroup(_typed(card, "modality", str)),
         "reconstruction": str(card.get("reconstruction") or ""),
+        "beside": tuple(map(str, card.get("beside") or ())),
     }
 
 

@@ -14,15 +14,27 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from survbench.evaluation.compare import Difference
 from survbench.leaderboard.board import Leaderboard, Row, Summary, Table
-from survbench.leaderboard.layout import Block, Figure, Kind, blocks, check_metric, footnotes, headers, title
+from survbench.leaderboard.layout import (
+    DIFFERENCES,
+    Block,
+    Figure,
+    Kind,
+    blocks,
+    check_metric,
+    contrast_rows,
+    footnotes,
+    headers,
+    title,
+)
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table as RichTable
 
-__all__ = ["to_csv", "to_json", "to_markdown", "to_rich"]
+__all__ = ["to_csv", "to_json", "to_markdown", "to_plain", "to_rich"]
 
 _REFUSED_SHOWN = 20
 _NAME_WIDTH = 20  # longer names wrap; four cohorts then fit into 100 columns
@@ -70,6 +82,7 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
         parts += [
             Text(title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
             _rich_table(table, metric),
+            *_rich_contrasts(table),
             *(Text(note, style="dim") for note in footnotes(table, metric)),
             Text(),
         ]
@@ -92,6 +105,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     for table in board.tables:
         parts.append(f"## {_escaped(title(table, metric))}")
         parts.append("\n".join(_markdown_table(table, metric)))
+        parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
         parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
     if not board.tables:
         parts.append(_escaped(_nothing(board)))
@@ -127,6 +141,7 @@ def to_json(board: Leaderboard, metric: str = "cindex") -> str:
     check_metric(metric)
     document = {
         "rows": [*(_json_row(row) for row in board.rows), *_published_rows(board)],
+        "differences": [found for table in board.tables for found in _json_contrasts(table)],
         "refused": [{"row": dict(refusal.row), "reason": refusal.reason} for refusal in board.refused],
         "notes": list(board.notes),
     }
@@ -158,6 +173,50 @@ def _rich_table(table: Table, metric: str) -> RichTable:
                 shown.add_row(*_rich_figure(figure, table, averaged=averaged))
         shown.add_section()
     return shown
+
+
+def _rich_contrasts(table: Table) -> Iterator[Any]:
+    """Below the table, one line per pair and cohort."""
+    from rich.text import Text
+
+    if not table.contrasts:
+        return
+    yield Text("Differences in C-index", style="bold")
+    names = [*(column.label for column in table.columns), "mean over cohorts"]
+    for label, *cells in contrast_rows(table):
+        yield Text(f"  {label}")
+        for name, cell in zip(names, cells, strict=False):
+            if cell:
+                yield Text(f"    {name:<18}{cell}")
+    yield Text(f"  {DIFFERENCES}", style="dim")
+
+
+def _markdown_contrasts(table: Table) -> Iterator[str]:
+    header = ["difference in C-index", *headers(table), *(["mean"] if len(table.columns) > 1 else [])]
+    yield _markdown_row(map(_escaped, header))
+    yield _markdown_row(["---"] + ["---:"] * (len(header) - 1))
+    for row in contrast_rows(table):
+        yield _markdown_row(map(_escaped, row))
+    yield ""
+    yield _escaped(DIFFERENCES)
+
+
+def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
+    for pair in table.contrasts:
+        named = {column.label: found for column, found in pair.cohorts.items()}
+        for cohort, found in {**named, **({"mean over cohorts": pair.mean} if pair.mean else {})}.items():
+            yield {
+                "first": pair.first.model,
+                "first_variant": pair.first.variant,
+                "second": pair.second.model,
+                "second_variant": pair.second.variant,
+                "cohort": cohort,
+                "endpoint": table.endpoint,
+                "folds": table.folds,
+                "simulated": None if table.simulated is None else bool(table.simulated),
+                "metric": "cindex",
+                **to_plain(found),
+            }
 
 
 def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
@@ -298,6 +357,16 @@ def _refused(board: Leaderboard) -> tuple[str, list[str]]:
 
 def _nothing(board: Leaderboard) -> str:
     return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"
+
+
+def to_plain(found: Difference) -> dict[str, Any]:
+    """A difference as JSON values."""
+    numbers = ("mean", "low", "high", "p", "patient_low", "patient_high")
+    return {
+        **{name: _number(getattr(found, name)) for name in numbers},
+        "per_fold": [_number(value) for value in found.per_fold],
+        "reason": found.reason,
+    }
 
 
 def _number(value: float | None) -> float | None:

@@ -36,7 +36,7 @@ class Scored:
 
     Attributes
     ----------
-    values : every metric of the test split. test : patient, time, event, high (risk above the training median).
+    values : every metric of the test split. test : patient, time, event, risk, high (above the training median).
     everyone : patients of all three splits. unreadable : why the predictions cannot be used.
     """
 
@@ -48,7 +48,7 @@ class Scored:
 
 
 def score(record: JobRecord) -> Scored:
-    none = pd.DataFrame(columns=["patient", "time", "event", "high"])
+    none = pd.DataFrame(columns=["patient", "time", "event", "risk", "high"])
     if record.error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, f"failed: {record.error}")), none)
     try:
@@ -56,7 +56,7 @@ def score(record: JobRecord) -> Scored:
     except BadFile as error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
     cut = risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy())
-    test = predictions.loc[predictions["split"] == "test", ["patient", "time", "event"]]
+    test = predictions.loc[predictions["split"] == "test", ["patient", "time", "event", "risk"]]
     return Scored(
         record,
         score_fold(predictions, np.array(record.grid), record.horizon),
@@ -169,6 +169,8 @@ def _row(jobs: Sequence[Scored]) -> Row:
         logrank_reason=reason,
         parameters=max((r.parameters or 0 for r in costs), default=None),
         fvcore_flops=max(flops, default=None),
+        beside=record.beside,
+        tests={(s.record.seed, s.record.fold): s.test for s in jobs},
         errors=tuple(dict.fromkeys(s.record.error for s in jobs if s.record.error)),
     )
 

@@ -228,5 +228,5 @@ def test_an_empty_leaderboard_says_how_to_fill_it(tmp_path: Path) -> None:
     board = build(tmp_path)
     for text in (terminal(board), to_markdown(board)):
         assert "survbench run" in flat(text)
-    assert json.loads(to_json(board)) == {"rows": [], "refused": [], "notes": []}
+    assert json.loads(to_json(board)) == {"rows": [], "differences": [], "refused": [], "notes": []}
     assert len(to_csv(board).splitlines()) == 1
