@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -34,7 +36,13 @@ from survbench.cli_options import (
     seeds_option,
     set_option,
 )
-from survbench.errors import SurvbenchError
+from survbench.errors import BadConfig, SurvbenchError
+
+if TYPE_CHECKING:
+    from survbench.data.cohort import Cohort
+    from survbench.data.root import DataRoot
+    from survbench.experiments.job import Job
+    from survbench.registry import Registry
 
 __all__ = ["main"]
 
@@ -69,6 +77,7 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
         "survbench run --model amkd --cohort all",
         "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
         "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
+        "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
     )
 )
 @click.option(
@@ -80,6 +89,8 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     help="Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).",
 )
 @cohort_option
+@click.option("--train", "train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
+@click.option("--test", "test", help="Cohort for external validation; no one is trained or tuned on it.")
 @data_option
 @out_option
 @folds_option
@@ -96,6 +107,8 @@ def run(
     registries: tuple[Path, ...],
     models: tuple[str, ...],
     cohorts: tuple[str, ...],
+    train: str | None,
+    test: str | None,
     data: Path | None,
     out: Path,
     scheme: str,
@@ -110,13 +123,18 @@ def run(
 ) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
+    With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
+
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
     """
     from survbench.experiments.plan import Request, parse_overrides, plan
     from survbench.training.device import resolve_device
 
+    if (train is None) != (test is None):
+        raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
     registry, root = open_registry(registries), open_root(data)
     where = resolve_device(device)
+    cohorts = (train,) if train else cohorts
     request = Request(
         models,
         cohorts,
@@ -129,8 +147,13 @@ def run(
         parse_overrides(overrides),
     )
     jobs = plan(request, registry, root)
+    external = _external_cohort(jobs, test, registry, root) if test else None
     experiment = f"{','.join(models)} | {','.join(cohorts)} | {request.endpoint} | {scheme} | {root.name}"
     summary = run_all(jobs, out, where, experiment, mlflow)
+    if external is not None:
+        from survbench.experiments.external import apply_frozen
+
+        apply_frozen(jobs, external, out, where)
     _print_leaderboard(
         out,
         "rich",
@@ -140,6 +163,8 @@ def run(
         request.endpoint,
         scheme,
     )
+    if external is not None:
+        _print_external(out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
     if summary.failed:
         sys.exit(1)
 
@@ -174,6 +199,7 @@ def leaderboard(
     Rows on different data, endpoints, folds or simulated and real data are never ranked together.
     """
     _print_leaderboard(out, form, metric, list(cohorts) or None, list(models) or None, endpoint, scheme)
+    _print_external(out, form, list(models) or None)
 
 
 @cli.command(epilog=examples("survbench models", "survbench models --json"))
@@ -292,6 +318,32 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
+def _external_cohort(jobs: Sequence[Job], name: str, registry: Registry, root: DataRoot) -> Cohort:
+    """The cohort of --test, refused now if the models cannot be applied to it."""
+    from survbench.data.cohort import load_cohort
+    from survbench.experiments.external import check_external
+    from survbench.experiments.plan import select_cohorts
+
+    (chosen, *more) = select_cohorts([name], registry, root)
+    if more or len({job.cohort.name for job in jobs}) > 1:
+        raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
+    cohort = load_cohort(root, chosen, jobs[0].cohort.endpoint)
+    check_external(jobs, cohort)
+    return cohort
+
+
+def _print_external(out: Path, form: str, models: list[str] | None) -> None:
+    """External validation, in the form of the leaderboard that it stands below; nothing where there is none."""
+    from survbench.console import stdout
+    from survbench.leaderboard.external import external_markdown, external_rich, external_rows
+
+    rows = external_rows(out, models)
+    if rows and form == "rich":
+        stdout().print(external_rich(rows))
+    elif rows and form == "markdown":
+        click.echo(external_markdown(rows))
+
+
 def _print_leaderboard(
     out: Path,
     form: str,
@@ -304,9 +356,14 @@ def _print_leaderboard(
     from survbench.console import stdout
     from survbench.leaderboard import render
     from survbench.leaderboard.aggregate import build
+    from survbench.leaderboard.external import external_plain, external_rows
 
     board = build(out, cohorts=cohorts, models=models, endpoint=endpoint, folds=scheme)
     if form == "rich":
         stdout().print(render.to_rich(board, metric))
+    elif form == "json":
+        print_json(
+            {**json.loads(render.to_json(board, metric)), "external": external_plain(external_rows(out, models))}
+        )
     else:
-        click.echo({"markdown": render.to_markdown, "csv": render.to_csv, "json": render.to_json}[form](board, metric))
+        click.echo({"markdown": render.to_markdown, "csv": render.to_csv}[form](board, metric))

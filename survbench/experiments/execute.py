@@ -30,11 +30,10 @@ from survbench.errors import BadModel, SurvbenchError
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_objective
+from survbench.experiments.plan import build_model, build_objective
 from survbench.experiments.provenance import package_versions
 from survbench.experiments.tracking import Mirror
 from survbench.model import SurvivalModel
-from survbench.registry import import_target
 from survbench.training.device import hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit, predict_logits, seed_everything
 from survbench.training.objectives import Objective
@@ -151,7 +150,7 @@ def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any)
     train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
-    model = _build(job, objective).to(device)
+    model = build_model(job, objective).to(device)
     stages = model.stages(job.card.train_inputs, job.card.inference_inputs)
     fitted = fit(
         model,
@@ -186,7 +185,7 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
     """Load what training saved and predict every split; the only place where test patients are read."""
     state = json.loads((result / "fitted.json").read_text(encoding="utf-8"))
     objective = build_objective(job.objective).from_state(state["objective"])
-    model = _build(job, objective)
+    model = build_model(job, objective)
     model.load_state_dict(load_file(result / "model.safetensors"))
     model.to(device).eval()
     splits = {
@@ -239,10 +238,6 @@ def _cost(job: Job, model: SurvivalModel, objective: Objective) -> Complexity:
     if key not in _COSTS:
         _COSTS[key] = complexity(model, job.cohort.inputs, job.card.inference_inputs)
     return _COSTS[key]
-
-
-def _build(job: Job, objective: Objective) -> SurvivalModel:
-    return import_target(job.card.target)(job.cohort.inputs, objective.outputs, **job.config)
 
 
 def _checked(job: Job, logits: Tensor, patients: int) -> Tensor:

@@ -22,7 +22,7 @@ from survbench.registry import Registry, import_target, pick
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
-__all__ = ["Request", "build_objective", "parse_overrides", "plan", "select_cohorts"]
+__all__ = ["Request", "build_model", "build_objective", "parse_overrides", "plan", "select_cohorts"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,12 @@ def build_objective(entry: Mapping[str, Any]) -> Objective:
     """Objective of a registry entry (`target` and the settings it is built with)."""
     settings = {key: value for key, value in entry.items() if key not in ("name", "target")}
     return import_target(entry["target"])(**settings)
+
+
+def build_model(job: Job, objective: Objective) -> SurvivalModel:
+    """A job's model, with new weights."""
+    model: SurvivalModel = import_target(job.card.target)(job.cohort.inputs, objective.outputs, **job.config)
+    return model
 
 
 def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:

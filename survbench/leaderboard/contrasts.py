@@ -40,20 +40,19 @@ def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:
 
 def beside(lines: Sequence[Line], columns: Sequence[Column]) -> tuple[tuple[Contrast, ...], tuple[str, ...]]:
     """Contrasts that the models' cards ask for, and a note where the other model has not been run."""
-    contrasts, lacking = [], []
+    contrasts, notes = [], []
     for line in lines:
         rows = list(line.rows.values())
-        for name in rows[0].beside:
-            others = [other for other in lines if other.model == name]
-            if others:
-                contrasts.append(contrast(line, _nearest(line, others), columns))
-            else:
-                cohorts = ",".join(dict.fromkeys(row.cohort for row in rows))
-                lacking.append(
-                    f"{line.title} should be read beside {name}, which has not been run: "
-                    f"survbench run --model {name} --cohort {cohorts}"
-                )
-    return tuple(contrasts), tuple(dict.fromkeys(lacking))
+        known = {name: [other for other in lines if other.model == name] for name in rows[0].beside}
+        contrasts += [contrast(line, _nearest(line, others), columns) for others in known.values() if others]
+        lacking = ",".join(name for name, others in known.items() if not others)
+        if lacking:
+            cohorts = ",".join(dict.fromkeys(row.cohort for row in rows))
+            notes.append(
+                f"{line.title} should be read beside {lacking.replace(',', ' and ')}, not run yet: "
+                f"survbench run --model {lacking} --cohort {cohorts}"
+            )
+    return tuple(contrasts), tuple(dict.fromkeys(notes))
 
 
 def _nearest(line: Line, others: Sequence[Line]) -> Line:

@@ -44,7 +44,7 @@ def test_the_corrected_t_equals_the_formula_by_hand() -> None:
 
 @pytest.mark.parametrize(("values", "p"), [([0.0, 0.0, 0.0], 1.0), ([0.1, 0.1, 0.1], 0.0)])
 def test_no_spread_is_no_uncertainty(values: list[float], p: float) -> None:
-    assert corrected_t(np.array(values))[1:] == (values[0], values[0], p)
+    assert corrected_t(np.array(values))[1:] == pytest.approx((values[0], values[0], p))
 
 
 def test_one_fold_has_no_interval() -> None:

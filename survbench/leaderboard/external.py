@@ -1,0 +1,242 @@
+"""Tables of external validation: each model alone, all of them as one ensemble, and the paper's Table 4 beside.
+
+Computed from the predictions that `survbench run --train ... --test ...` stored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.evaluation.compare import bootstrap_cindex
+from survbench.evaluation.groups import logrank
+from survbench.evaluation.metrics import harrell
+from survbench.leaderboard.board import KINDS
+from survbench.leaderboard.published import published_cindex
+from survbench.leaderboard.rows import digest, grouped
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+__all__ = ["ExternalRow", "external_markdown", "external_plain", "external_rich", "external_rows"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ExternalRow:
+    """One model with one configuration, trained on one cohort and applied to another.
+
+    Attributes
+    ----------
+    models : how many were applied (folds x seeds). mean, sd, low, high : of their C-indices, with a 95 % patient
+    bootstrap interval of the mean. ensemble... : of the mean of their risks, each standardized on its own training
+    patients. logrank_p : of the groups that most models' training medians make. problem : why there are no figures.
+    """
+
+    train: str
+    test: str
+    endpoint: str
+    folds: str
+    simulated: str
+    model: str
+    title: str
+    reconstruction: str
+    selected: str
+    patients: int = 0
+    events: int = 0
+    models: int = 0
+    seeds: int = 0
+    mean: float = math.nan
+    sd: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    ensemble: float = math.nan
+    ensemble_low: float = math.nan
+    ensemble_high: float = math.nan
+    logrank_p: float = math.nan
+    genes_absent: int = 0
+    config: str = ""
+    problem: str = ""
+
+    @property
+    def published(self) -> float | None:
+        """C-index of the paper's Table 4 for this pair of cohorts."""
+        found = published_cindex(self.model, self.test, "external")
+        return found[0] if found is not None and self.test.removeprefix("cptac-") == self.train else None
+
+
+def external_rows(out: Path, models: Sequence[str] | None = None) -> list[ExternalRow]:
+    """Rows of a results folder, newest code of each configuration; incomplete ones say what is missing."""
+    found = []
+    for file in sorted((out / "external").glob("*/*/*/external.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            table = pd.read_parquet(file.with_name("predictions.parquet"))
+        except (OSError, ValueError):
+            continue  # a folder that somebody else is writing, or damaged; its job is applied again when it is removed
+        if content.get("format") == FORMAT and (models is None or content["identity"]["model"] in models):
+            found.append((content, table, file.stat().st_mtime))
+    rows = []
+    for same in grouped(found, lambda item: _setup(item[0])):
+        codes = grouped(same, lambda item: item[0]["identity"]["code"])
+        rows.append(_row(max(codes, key=lambda jobs: max(modified for *_, modified in jobs))))
+    return sorted(rows, key=lambda r: (r.train, r.test, r.endpoint, r.folds, r.model, r.config))
+
+
+def external_plain(rows: Iterable[ExternalRow]) -> list[dict[str, Any]]:
+    """The same as JSON values, with `published`; NaN is None."""
+    content = [{**vars(row), "published": row.published} for row in rows]
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in content]
+
+
+def external_rich(rows: Sequence[ExternalRow]) -> Group:
+    """For the terminal, one table per pair of cohorts."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for same in grouped(rows, _pair):
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for i, header in enumerate(_HEADERS):
+            shown.add_column(header, justify="left" if i == 0 else "right")
+        for row in same:
+            shown.add_row(*map(Text, _cells(row)))
+        parts += [Text(_title(same[0]), style="bold"), shown, *(Text(n, style="dim") for n in _notes(same)), Text()]
+    return Group(*parts)
+
+
+def external_markdown(rows: Sequence[ExternalRow]) -> str:
+    """As Markdown."""
+    lines = []
+    for same in grouped(rows, _pair):
+        lines += [f"## {_title(same[0])}", "", f"| {' | '.join(_HEADERS)} |"]
+        lines += ["| --- |" + " ---: |" * (len(_HEADERS) - 1)]
+        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in _cells(row))} |" for row in same]
+        lines += ["", *(f"- {note}" for note in _notes(same)), ""]
+    return "\n".join(lines)
+
+
+_HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")
+
+
+def _row(jobs: Sequence[tuple[Mapping[str, Any], pd.DataFrame, float]]) -> ExternalRow:
+    content, first, _ = jobs[0]
+    identity = content["identity"]
+    about = ExternalRow(
+        train=identity["cohort"],
+        test=content["test_cohort"],
+        endpoint=content["endpoint"],
+        folds=identity["folds"],
+        simulated=content["simulated"],
+        model=identity["model"],
+        title=content["card"]["title"],
+        reconstruction=content["card"]["reconstruction"],
+        selected=content["selected"],
+        patients=len(first),
+        events=int(first["event"].sum()),
+        models=len(jobs),
+        seeds=len({c["identity"]["seed"] for c, *_ in jobs}),
+        genes_absent=len(content["genes_absent"]),
+        config=digest([identity["config"], identity["training"], identity["objective"]])[:6],
+    )
+    places = {(c["identity"]["seed"], c["identity"]["fold"]) for c, *_ in jobs}
+    missing = [f"fold {f} of seed {s}" for s in {s for s, _ in places} for f in range(identity["n_folds"])]
+    missing = [name for name in missing if name not in {f"fold {f} of seed {s}" for s, f in places}]
+    if missing:
+        return _with(about, problem=f"{', '.join(missing)} missing; give the same command again")
+    tables = [table.sort_values("patient") for _, table, _ in jobs]
+    if any(list(t["patient"]) != list(tables[0]["patient"]) for t in tables):
+        return _with(about, problem="its models were applied to different patients")
+    return _scored(about, tables)
+
+
+def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
+    time, event = tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool)
+    risks = np.stack([t["risk"].to_numpy(float) for t in tables])
+    together = np.mean([t["standardized"].to_numpy(float) for t in tables], axis=0)
+    each = [harrell(time, event, risk) for risk in risks]
+    if each[0].reason:
+        return _with(about, problem=each[0].reason)
+    drawn = bootstrap_cindex(time, event, np.vstack([risks, together]))
+    low, high = np.nanpercentile(drawn[:-1].mean(axis=0), [2.5, 97.5])
+    ensemble_low, ensemble_high = np.nanpercentile(drawn[-1], [2.5, 97.5])
+    votes = np.mean([t["high"].to_numpy(float) for t in tables], axis=0)
+    values = np.array([c.value for c in each])
+    return _with(
+        about,
+        mean=float(values.mean()),
+        sd=float(values.std()),
+        low=float(low),
+        high=float(high),
+        ensemble=harrell(time, event, together).value,
+        ensemble_low=float(ensemble_low),
+        ensemble_high=float(ensemble_high),
+        logrank_p=logrank(time, event, votes > 0.5).p,
+    )
+
+
+def _with(about: ExternalRow, **changes: Any) -> ExternalRow:
+    return ExternalRow(**{**vars(about), **changes})
+
+
+def _setup(content: Mapping[str, Any]) -> str:
+    identity = {k: v for k, v in content["identity"].items() if k not in ("fold", "seed", "code")}
+    return digest([identity, content["test_hash"], content["endpoint"], content["selected"]])
+
+
+def _pair(row: ExternalRow) -> tuple[str, ...]:
+    return row.train, row.test, row.endpoint, row.folds, row.simulated
+
+
+def _title(row: ExternalRow) -> str:
+    return f"External: trained on {row.train}, tested on {row.test} · {row.endpoint} · {row.folds} folds · " + str(
+        KINDS[row.simulated]
+    )
+
+
+def _cells(row: ExternalRow) -> tuple[str, ...]:
+    name = row.title + (" †" if row.reconstruction else "") + (f", {row.selected}" if row.selected != "default" else "")
+    count = f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})"
+    published = "" if row.published is None else f"{row.published:.3f}"
+    if row.problem:
+        return name, count, row.problem, "", "", published
+    return (
+        name,
+        count,
+        f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]",
+        f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]",
+        "undefined" if math.isnan(row.logrank_p) else f"{row.logrank_p:.3f}",
+        published,
+    )
+
+
+def _notes(rows: Sequence[ExternalRow]) -> list[str]:
+    first = rows[0]
+    notes = [
+        f"{first.patients} patients, {first.events} events; models of all folds and seeds, frozen, with the training "
+        "cohort's genes, scaler and risk cut.",
+        "C-index of each: mean ± SD (ddof 0) over the models; ensemble: mean of their risks, each standardized on its "
+        "own training patients. Intervals: patient bootstrap of the test cohort.",
+        "log-rank p: high risk where most models say so, each by its training median.",
+    ]
+    if any(row.published is not None for row in rows):
+        notes.append("published: Table 4 of AMKD's paper, on real patients; one figure, without a spread.")
+    if first.simulated:
+        notes.append(f"{KINDS[first.simulated]}: the figures say nothing about a cancer.")
+    notes += [
+        f"{row.title}: {row.genes_absent} training genes were not measured and stand at their training mean."
+        for row in rows
+        if row.genes_absent
+    ]
+    notes += [f"† {t} is a reconstruction: {w}." for t, w in {r.title: r.reconstruction for r in rows}.items() if w]
+    return notes
