@@ -13,7 +13,7 @@ import click
 
 from survbench import __version__
 from survbench.cli_data import data
-from survbench.cli_experiments import ablate
+from survbench.cli_experiments import ablate, tune
 from survbench.cli_options import (
     chosen_endpoint,
     cohort_option,
@@ -145,6 +145,7 @@ def run(
         only_folds,
         preset,
         parse_overrides(overrides),
+        out / "tune",
     )
     jobs = plan(request, registry, root)
     external = _external_cohort(jobs, test, registry, root) if test else None
@@ -299,6 +300,7 @@ def folds(
 
 cli.add_command(data)
 cli.add_command(ablate)
+cli.add_command(tune)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +19,9 @@ from survbench.cli_options import (
     examples,
     fold_option,
     folds_option,
+    make_out,
     mlflow_option,
+    names,
     objective_option,
     open_registry,
     open_root,
@@ -26,8 +31,13 @@ from survbench.cli_options import (
     seeds_option,
     set_option,
 )
+from survbench.console import warn
+from survbench.errors import BadConfig, SurvbenchError
 
-__all__ = ["ablate"]
+if TYPE_CHECKING:
+    from survbench.experiments.tune import Outcome
+
+__all__ = ["ablate", "tune"]
 
 
 @click.command(
@@ -104,3 +114,109 @@ def ablate(
     note(f"table, plot and settings are in {folder}")
     if summary.failed:
         sys.exit(1)
+
+
+@click.command(
+    epilog=examples(
+        "survbench tune --model amkd --cohort stad --trials 50",
+        "survbench tune --model amkd --cohort stad --trials 50 &     a second process shares the study",
+        "survbench tune --model abmil --cohort stad --search learning_rate=1e-5:1e-3:log --search width=128,256",
+        "survbench tune --model all --cohort stad --trials 20       the same budget for every model",
+        "survbench run --model amkd --cohort stad --preset tuned",
+    )
+)
+@click.option("--model", "-m", "models", callback=names, required=True, help="Names, wildcards or `all`.")
+@cohort_option
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
+@click.option(
+    "--search",
+    "searches",
+    multiple=True,
+    metavar="KEY=SPACE",
+    help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
+)
+@click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
+@data_option
+@out_option
+@folds_option
+@endpoint_option
+@objective_option
+@fold_option
+@preset_option
+@set_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampler and of the training.")
+@device_option
+@click.pass_obj
+def tune(
+    registries: tuple[Path, ...],
+    models: tuple[str, ...],
+    cohorts: tuple[str, ...],
+    trials: int,
+    searches: tuple[str, ...],
+    name: str | None,
+    data: Path | None,
+    out: Path,
+    scheme: str,
+    endpoint: str | None,
+    objective: str,
+    only_folds: tuple[int, ...],
+    preset: str | None,
+    overrides: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
+
+    Test patients are not read. Processes given the same command share the study, and one that was killed loses
+    nothing: its trial goes on in another. The winner becomes a preset; `run --preset tuned` uses it, and its row on the
+    leaderboard says `tuned (n trials)`.
+    """
+    from survbench.console import note
+    from survbench.experiments.plan import Request, parse_overrides, select_cohorts, tuned_name
+    from survbench.experiments.tune import Tuning, parse_space
+    from survbench.experiments.tune import tune as search
+    from survbench.training.device import resolve_device
+
+    registry, root, where = open_registry(registries), open_root(data), resolve_device(device)
+    outcome, space, chosen = chosen_endpoint(endpoint), parse_space(searches), parse_overrides(overrides)
+    cards, cohort_names = registry.select_models(models), select_cohorts(cohorts, registry, root)
+    several = len(cards) * len(cohort_names) > 1
+    if name is not None and several:
+        raise BadConfig(f"--name {name} for {len(cards) * len(cohort_names)} studies", "name one model and one cohort")
+    make_out(out)
+    found = []
+    try:
+        for cohort, card in product(cohort_names, cards):
+            request = Request(
+                [card.name], [cohort], outcome, scheme, objective, [seed], only_folds, preset, chosen, out / "tune"
+            )
+            place = name or tuned_name(card.name, cohort, outcome, scheme)
+            try:
+                found.append(search(Tuning(request, trials, space, place, seed), registry, root, out, where))
+            except SurvbenchError as refused:
+                if not several:
+                    raise
+                warn(f"{card.name} on {cohort}: {refused}; left out")
+    except KeyboardInterrupt:
+        note("\ninterrupted; nothing is lost: the same command goes on with the trial that was under way")
+        sys.exit(130)
+    _show_tuned(found, trials)
+
+
+def _show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from survbench.console import note, stdout
+
+    shown = Table(title=f"Tuned on validation patients, {trials} trials each")
+    for i, header in enumerate(("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")):
+        shown.add_column(header, justify="left" if i in (0, 1, 7) else "right", overflow="fold")
+    for o in outcomes:
+        settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in o.settings.items())
+        default = "" if o.default is None else f"{o.default:.4f}"
+        cells = (o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings)
+        shown.add_row(*(Text(str(cell)) for cell in cells))
+    stdout().print(shown)
+    for o in outcomes:
+        note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")

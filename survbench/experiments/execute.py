@@ -25,7 +25,8 @@ from torch import Tensor
 
 from survbench.complexity import Complexity, complexity
 from survbench.console import progress_bars, warn
-from survbench.data.cohort import POLICY
+from survbench.data.batches import Split
+from survbench.data.cohort import POLICY, ExpressionScaler
 from survbench.errors import BadModel, SurvbenchError
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
@@ -40,7 +41,7 @@ from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
 
-__all__ = ["Summary", "run_jobs"]
+__all__ = ["Summary", "Trained", "run_jobs", "train_model"]
 
 
 @dataclass
@@ -144,41 +145,63 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     os.rename(result, target)
 
 
-def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any) -> FitResult:
-    """Fit on train and validation; leave weights and fitted state in the result folder. No test patient in reach."""
+@dataclass(frozen=True)
+class Trained:
+    """A model after its stages, with what was fitted beside it on the training split."""
+
+    model: SurvivalModel
+    objective: Objective
+    scaler: ExpressionScaler | None
+    fitted: FitResult
+    train: Split
+
+
+def train_model(job: Job, device: torch.device, scratch: Path, out: Path, report: Any) -> Trained:
+    """Fit on train and validation. No test patient in reach.
+
+    Parameters
+    ----------
+    scratch : folder of the checkpoints. out : folder of results, where shared stages are kept.
+    """
     scaler = job.cohort.scaler(job.fold)
     train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
     model = build_model(job, objective).to(device)
-    stages = model.stages(job.card.train_inputs, job.card.inference_inputs)
     fitted = fit(
         model,
-        stages,
+        model.stages(job.card.train_inputs, job.card.inference_inputs),
         objective,
         train,
         val,
         job.settings,
         seed=(job.seed, job.fold.index),
         device=device,
-        scratch=job.scratch(out),
+        scratch=scratch,
         report=report,
         shared=SharedStages(out / "stages", job.task),
     )
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, result / "model.safetensors")
-    horizon = prediction_horizon(train.time, train.event)
+    return Trained(model, objective, scaler, fitted, train)
+
+
+def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any) -> FitResult:
+    """Leave weights and fitted state in the result folder."""
+    done = train_model(job, device, job.scratch(out), out, report)
+    weights = {name: value.contiguous() for name, value in done.model.state_dict().items()}
+    save_file(weights, result / "model.safetensors")
+    horizon = prediction_horizon(done.train.time, done.train.event)
     _write_json(
         result / "fitted.json",
         {
             "genes": list(job.cohort.inputs.genes),
-            "expression_mean": [] if scaler is None else scaler.mean.tolist(),
-            "expression_scale": [] if scaler is None else scaler.scale.tolist(),
-            "objective": objective.state(),
+            "expression_mean": [] if done.scaler is None else done.scaler.mean.tolist(),
+            "expression_scale": [] if done.scaler is None else done.scaler.scale.tolist(),
+            "objective": done.objective.state(),
             "horizon": horizon,
             "grid": prediction_grid(horizon).tolist(),
         },
     )
-    return fitted
+    return done.fitted
 
 
 def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:

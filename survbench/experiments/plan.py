@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,14 +16,25 @@ from survbench.console import warn
 from survbench.data.cohort import Cohort, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
-from survbench.errors import BadConfig, BadModel, SurvbenchError, UnknownName
+from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
 from survbench.experiments.job import Job
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
-__all__ = ["Request", "build_model", "build_objective", "parse_overrides", "plan", "select_cohorts"]
+__all__ = [
+    "Request",
+    "altered",
+    "build_model",
+    "build_objective",
+    "parse_overrides",
+    "plan",
+    "select_cohorts",
+    "tuned_name",
+]
+
+TUNED = "tuned"
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,8 @@ class Request:
     Attributes
     ----------
     models, cohorts : names, wildcards or `all`. folds : numbers of the outer folds to run; empty means all.
-    overrides : `key=value` texts for settings of the models or the trainer.
+    preset : of the registry or a card, a file that `survbench tune` wrote, or `tuned`: each model's own such file.
+    overrides : `key=value` texts for settings of the models or the trainer. tuned : folder where `tuned` looks.
     """
 
     models: Sequence[str]
@@ -44,6 +57,7 @@ class Request:
     folds: Sequence[int] = ()
     preset: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Path | None = None
 
 
 def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
@@ -51,8 +65,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     cards = registry.select_models(request.models)
     names = select_cohorts(request.cohorts, registry, root)
     objectives = {card.name: _objective_entry(card.objective or request.objective, registry) for card in cards}
-    builds = {card.name: _resolve(card, request, registry) for card in cards}
-    _refuse_unused(request.overrides, builds)
+    _refuse_unused(request.overrides, {card.name: model_settings(card) for card in cards})
     exactly_named = not any(set("*?[") & set(p) or p == "all" for p in (*request.models, *request.cohorts))
     jobs = []
     for name in names:
@@ -68,7 +81,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                     raise BadConfig(what, "`survbench data check` shows what is there")
                 warn(f"{what}; left out")
                 continue
-            config, settings = builds[model.name]
+            config, settings, origin = _resolve(model, cohort, request, registry)
             objective = objectives[model.name]
             if (refused := _try(model, config, objective, cohort)) is not None:
                 if exactly_named:
@@ -78,10 +91,20 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
             make = partial(
                 Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
             )
-            jobs += [make(fold, seed) for seed in request.seeds for fold in wanted]
+            jobs += [make(fold, seed, origin) for seed in request.seeds for fold in wanted]
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
     return jobs
+
+
+def altered(job: Job, changes: Mapping[str, Any], registry: Registry) -> Job:
+    """The same job with some settings of its model or of the trainer changed."""
+    trainer = {f.name for f in fields(Settings)}
+    config = dict(job.config) | {key: value for key, value in changes.items() if key not in trainer}
+    for key in import_target(job.card.target).model_settings:
+        config[key] = _referenced(job.card, key, config[key], registry)
+    training = {key: value for key, value in changes.items() if key in trainer}
+    return replace(job, config=config, settings=Settings.build(vars(job.settings), training))
 
 
 def _try(
@@ -130,22 +153,15 @@ def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
     return {"name": found, **registry.objectives[found]}
 
 
-def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dict[str, Any], Settings]:
-    """Full configuration: class defaults, card, preset, command line; later ones win."""
+def _resolve(
+    card: ModelCard, cohort: Cohort, request: Request, registry: Registry
+) -> tuple[dict[str, Any], Settings, str]:
+    """Full configuration: class defaults, card, preset, command line; later ones win. And where it is from."""
     known = model_settings(card)
     config, training = dict(known) | dict(card.config), [registry.presets["default"], card.training]
-    if request.preset is not None:
-        preset = card.presets.get(request.preset)
-        if preset is None and request.preset not in registry.presets:
-            raise UnknownName(
-                f"Unknown preset '{request.preset}' for model {card.name}",
-                f"Known: {', '.join([*registry.presets, *card.presets])}",
-            )
-        if preset is not None:
-            config |= dict(preset.get("config", {}))
-            training.append(preset.get("training", {}))
-        else:
-            training.append(registry.presets[request.preset])
+    preset, origin = _preset(card, cohort, request, registry)
+    config |= dict(preset.get("config", {}))
+    training.append(preset.get("training", {}))
     trainer = {f.name for f in fields(Settings)}
     config |= {key: value for key, value in request.overrides.items() if key in known}
     training.append({key: value for key, value in request.overrides.items() if key in trainer})
@@ -154,7 +170,48 @@ def _resolve(card: ModelCard, request: Request, registry: Registry) -> tuple[dic
         raise BadConfig(f"model {card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
     for key in import_target(card.target).model_settings:
         config[key] = _referenced(card, key, config[key], registry)
-    return config, Settings.build(*training)
+    return config, Settings.build(*training), origin
+
+
+def _preset(card: ModelCard, cohort: Cohort, request: Request, registry: Registry) -> tuple[Mapping[str, Any], str]:
+    """`config` and `training` of the preset, and the row's word for how its settings were chosen (protocol rule 2)."""
+    name = request.preset
+    if name is None:
+        return {}, "default"
+    if name in card.presets:
+        return card.presets[name], "default"
+    if name in registry.presets:
+        return {"training": registry.presets[name]}, "default"
+    if name != TUNED and not name.endswith((".yaml", ".yml")):
+        known = ", ".join([*registry.presets, *card.presets, TUNED])
+        raise UnknownName(f"Unknown preset '{name}' for model {card.name}", f"Known: {known}, or a file of `tune`")
+    if name == TUNED:
+        place = tuned_name(card.name, cohort.name, cohort.endpoint, request.scheme)
+        file = (request.tuned or Path()) / place / "preset.yaml"
+    else:
+        file = Path(name)
+    return _tuned(file, card, cohort)
+
+
+def tuned_name(model: str, cohort: str, endpoint: str, scheme: str) -> str:
+    """Folder below OUT/tune of a study that was given no other name."""
+    return f"{model}-{cohort}-{endpoint}-{scheme}"
+
+
+def _tuned(file: Path, card: ModelCard, cohort: Cohort) -> tuple[Mapping[str, Any], str]:
+    hint = f"survbench tune --model {card.name} --cohort {cohort.name} --endpoint {cohort.endpoint}"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        trials, made = int(content["trials"]), {key: content[key] for key in ("model", "cohort", "cohort_hash")}
+        preset = {key: dict(content[key]) for key in ("config", "training")}
+    except FileNotFoundError:
+        raise MissingFile(f"preset {file} does not exist", f"make it with: {hint}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BadFile(f"preset {file} cannot be used ({error})", f"make it again with: {hint}") from None
+    for key, found in (("model", card.name), ("cohort", cohort.name), ("cohort_hash", cohort.content_hash)):
+        if made[key] != found:
+            raise BadConfig(f"preset {file} was tuned for {key} {made[key]}, not {found}", f"tune it: {hint}")
+    return preset, f"tuned ({trials} trials)"
 
 
 def _referenced(card: ModelCard, key: str, value: Any, registry: Registry) -> Any:
@@ -189,12 +246,12 @@ def model_settings(card: ModelCard) -> dict[str, Any]:
     return settings
 
 
-def _refuse_unused(overrides: Mapping[str, Any], builds: Mapping[str, tuple[dict[str, Any], Settings]]) -> None:
-    known = {f.name for f in fields(Settings)} | {key for config, _ in builds.values() for key in config}
+def _refuse_unused(overrides: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> None:
+    known = {f.name for f in fields(Settings)} | {key for own in settings.values() for key in own}
     for key in overrides:
         if key not in known:
             raise BadConfig(
-                f"--set {key}: no setting of that name in {', '.join(builds)} or the trainer",
+                f"--set {key}: no setting of that name in {', '.join(settings)} or the trainer",
                 f"settings: {', '.join(sorted(known))}",
             )
 
