@@ -13,7 +13,7 @@ import click
 
 from survbench import __version__
 from survbench.cli_data import data
-from survbench.cli_experiments import ablate, tune
+from survbench.cli_experiments import ablate, study, tune
 from survbench.cli_options import (
     chosen_endpoint,
     cohort_option,
@@ -301,6 +301,7 @@ def folds(
 cli.add_command(data)
 cli.add_command(ablate)
 cli.add_command(tune)
+cli.add_command(study)
 
 
 def main(arguments: list[str] | None = None) -> None:

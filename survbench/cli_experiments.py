@@ -22,6 +22,7 @@ from survbench.cli_options import (
     make_out,
     mlflow_option,
     names,
+    numbers,
     objective_option,
     open_registry,
     open_root,
@@ -37,7 +38,7 @@ from survbench.errors import BadConfig, SurvbenchError
 if TYPE_CHECKING:
     from survbench.experiments.tune import Outcome
 
-__all__ = ["ablate", "tune"]
+__all__ = ["ablate", "study", "tune"]
 
 
 @click.command(
@@ -220,3 +221,74 @@ def _show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
     stdout().print(shown)
     for o in outcomes:
         note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")
+
+
+@click.group()
+def study() -> None:
+    """Questions whose answer is known beforehand, because the cohorts are simulated."""
+
+
+@study.command(
+    epilog=examples(
+        "survbench study transfer --preset brisk",
+        "survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal",
+    )
+)
+@click.option("--model", "-m", default="amkd", show_default=True, help="One whose card puts other models beside it.")
+@click.option("--traces", default="0,0.5,1,2", show_default=True, help="Strengths of the traces; 1 is the demo's.")
+@click.option("--patients", callback=numbers, default="120,300", show_default=True, help="Sizes of the cohorts.")
+@click.option("--event-rates", default="0.2,0.5", show_default=True, help="Shares of patients who die.")
+@click.option("--replicates", type=click.IntRange(1), default=3, show_default=True, help="Cohorts of each kind.")
+@out_option
+@seeds_option
+@preset_option
+@set_option
+@device_option
+@click.pass_obj
+def transfer(
+    registries: tuple[Path, ...],
+    model: str,
+    traces: str,
+    patients: tuple[int, ...],
+    event_rates: str,
+    replicates: int,
+    out: Path,
+    seeds: tuple[int, ...],
+    preset: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+) -> None:
+    """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
+
+    The model stands against its teacher, its undistilled student and the oracle, with intervals. Tables and plot go to
+    OUT/studies. What is done is skipped.
+    """
+    from survbench.console import note, stdout
+    from survbench.experiments.plan import Request, parse_overrides
+    from survbench.experiments.transfer import Grid, plan_transfer, simulated_root
+    from survbench.leaderboard.transfer import write_transfer
+    from survbench.training.device import resolve_device
+
+    registry, where = open_registry(registries), resolve_device(device)
+    grid = Grid(_fractions(traces, "--traces"), patients, _fractions(event_rates, "--event-rates"), replicates)
+    make_out(out)
+    root = simulated_root(grid, out)
+    request = Request(
+        [model], [], "os", "event-stratified", "cox", seeds, (), preset, parse_overrides(overrides), out / "tune"
+    )
+    jobs = plan_transfer(grid, request, registry, root)
+    summary = run_all([job for of in jobs.values() for job in of], out, where, f"{model} study transfer", mlflow=False)
+    folder = out / "studies" / f"{model}-transfer"
+    stdout().print(write_transfer(jobs, registry.models[model], root, out, folder))
+    note(f"tables and plot are in {folder}")
+    if summary.failed:
+        sys.exit(1)
+
+
+def _fractions(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadConfig(
+            f"{option} {text}: expected numbers separated by commas", f"for example {option} 0,0.5"
+        ) from None

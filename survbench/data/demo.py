@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from survbench.data.simulation import (
 from survbench.data.writers import write_features
 from survbench.errors import BadFile
 
-__all__ = ["VERSION", "build_demo", "demo_root"]
+__all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root"]
 
 VERSION = 3
 _KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
@@ -75,7 +76,8 @@ class Recipe:
     ----------
     site_letter : first letter of its sites' codes. effects : programme -> log hazard ratio per standard deviation.
     follow_up : median months under observation. gain, domain : scanner contrast and size of the shift that the whole
-    cohort shares, against the other cohorts.
+    cohort shares, against the other cohorts. trace : how strongly programmes show in slides, against the demo.
+    people : cohorts with equal `people` have the same patients, whatever else differs; by default those of the name.
     """
 
     name: str
@@ -89,12 +91,20 @@ class Recipe:
     follow_up: float
     gain: float = 1.0
     domain: float = 0.0
+    trace: float = 1.0
+    people: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names the streams of random numbers."""
+        return self.people or self.name
 
 
+STAD_EFFECTS = {0: 0.6, 3: 0.7, 4: 0.55, 7: 0.75}
 _HEAD_AND_NECK = {1: 0.7, 2: -0.6, 5: 0.5, 6: 0.75}
 RECIPES = (
     Recipe("brca", "TCGA-BRCA", 160, 0.13, 16, "B", {0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7}, 0.99, 30.0),
-    Recipe("stad", "TCGA-STAD", 120, 0.38, 10, "S", {0: 0.6, 3: 0.7, 4: 0.55, 7: 0.75}, 0.36, 24.0),
+    Recipe("stad", "TCGA-STAD", 120, 0.38, 10, "S", STAD_EFFECTS, 0.36, 24.0),
     Recipe("hnsc", "TCGA-HNSC", 130, 0.45, 12, "H", _HEAD_AND_NECK, 0.27, 28.0),
     Recipe("crad", "TCGA-CRAD", 110, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
     Recipe("cptac-hnsc", "CPTAC-HNSC", 60, 0.35, 8, "P", _HEAD_AND_NECK, 0.14, 25.0, gain=1.2, domain=0.25),
@@ -111,7 +121,7 @@ def demo_root() -> Path:
         note(f"building the demo (simulated) data in {root}")
         root.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
-        _build_atomically(root, 1.0)
+        _build_atomically(root, "demo", RECIPES)
     return root
 
 
@@ -131,7 +141,22 @@ def build_demo(path: Path, scale: float = 1.0) -> Path:
         raise BadFile(f"{path} exists already, the demo is written to a new folder", "name another folder or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     note(f"building the demo (simulated) data in {path}")
-    _build_atomically(path, scale)
+    recipes = [replace(recipe, patients=max(10, round(recipe.patients * scale))) for recipe in RECIPES]
+    _build_atomically(path, "demo", recipes)
+    return path
+
+
+def build_cohorts(path: Path, name: str, recipes: Sequence[Recipe]) -> Path:
+    """A data root of simulated cohorts with known truth, made as the demo's are; one that is there is kept.
+
+    Parameters
+    ----------
+    name : of the root. recipes : one per cohort.
+    """
+    if not (path / "root.json").is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note(f"simulating {len(recipes)} cohorts in {path}")
+        _build_atomically(path, name, recipes)
     return path
 
 
@@ -148,11 +173,11 @@ def _remove_stale(root: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _build_atomically(root: Path, scale: float) -> None:
+def _build_atomically(root: Path, name: str, recipes: Sequence[Recipe]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
     try:
-        _build(scratch, scale)
+        _build(scratch, name, recipes)
         try:
             os.replace(scratch, root)
         except OSError:
@@ -165,12 +190,12 @@ def _build_atomically(root: Path, scale: float) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _build(path: Path, scale: float) -> None:
+def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:
     genome = make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
     tissue = make_tissue(TRACED, key=_KEY)
-    root = DataRoot(path, "demo", simulated=True)
-    for recipe in RECIPES:
-        people = _People(recipe, max(10, round(recipe.patients * scale)))
+    root = DataRoot(path, name, simulated=True)
+    for recipe in recipes:
+        people = _People(recipe)
         folder = root.write(_content(people, genome))
         folder.write_slides(_write_features(folder.path, people, tissue))
         _write_truth(folder.path, people, genome)
@@ -180,11 +205,11 @@ def _build(path: Path, scale: float) -> None:
 class _People:
     """Patients of a cohort: identifiers, covariates, programmes, outcome."""
 
-    def __init__(self, recipe: Recipe, count: int) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, count = recipe, recipe.patients
         codes = [f"{recipe.site_letter}{i}" for i in "ABCDEFGHJKLMNPQRSTUVWXYZ"[: recipe.sites]]
         sizes = 1 / np.arange(1, recipe.sites + 1) ** 0.7
-        streams = [stream(_KEY, recipe.name, i) for i in range(count)]
+        streams = [stream(_KEY, recipe.key, i) for i in range(count)]
         self.programmes = np.round([rng.standard_normal(len(PROGRAMMES)) for rng in streams], 4)
         self.sites = [str(rng.choice(codes, p=sizes / sizes.sum())) for rng in streams]
         self.names = [f"DEMO-{site}-{i + 1:04d}" for i, site in enumerate(self.sites)]
@@ -278,32 +303,32 @@ def _harrell(people: _People, risk: np.ndarray) -> float:
 
 def _expression(people: _People, genome: Genome) -> pd.DataFrame:
     recipe, count = people.recipe, len(genome.genes)
-    domain = site_shift(2 * recipe.domain, count, _KEY, recipe.name, "expression")
+    domain = site_shift(2 * recipe.domain, count, _KEY, recipe.key, "expression")
     rows = {}
     for name, site, programmes, lacks in zip(
         people.names, people.sites, people.programmes, people.lacks_expression, strict=True
     ):
         if not lacks:
-            shift = domain + site_shift(0.25, count, _KEY, recipe.name, site, "expression")
-            rows[name] = draw_expression(stream(_KEY, recipe.name, name, "expression"), genome, programmes, shift)
+            shift = domain + site_shift(0.25, count, _KEY, recipe.key, site, "expression")
+            rows[name] = draw_expression(stream(_KEY, recipe.key, name, "expression"), genome, programmes, shift)
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes))
 
 
 def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFrame:
     """Write the feature files below a cohort's folder; returns the cohort's table of slides."""
     recipe = people.recipe
-    domain = site_shift(recipe.domain, tissue.width, _KEY, recipe.name, "slides")
+    domain = site_shift(recipe.domain, tissue.width, _KEY, recipe.key, "slides")
     rows = []
     patients = list(zip(people.names, people.sites, people.programmes, people.lacks_slides, strict=True))
     for name, site, programmes, lacks in track(patients, f"Simulating {recipe.name}"):
         if lacks:
             continue
-        shift = domain + site_shift(0.2, tissue.width, _KEY, recipe.name, site, "slides")
-        slides = stream(_KEY, recipe.name, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
+        shift = domain + site_shift(0.2, tissue.width, _KEY, recipe.key, site, "slides")
+        slides = stream(_KEY, recipe.key, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
         for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
-            rng = stream(_KEY, recipe.name, slide)
+            rng = stream(_KEY, recipe.key, slide)
             features, coords = draw_slide(
-                rng, tissue, programmes[:TRACED], patches=PATCHES, shift=shift, gain=recipe.gain
+                rng, tissue, recipe.trace * programmes[:TRACED], patches=PATCHES, shift=shift, gain=recipe.gain
             )
             file = write_features(folder / "features", slide, features, coords, "trident")
             rows.append((name, slide, file.relative_to(folder).as_posix()))

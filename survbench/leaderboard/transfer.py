@@ -1,0 +1,226 @@
+"""The map of when distillation pays: a model against its teacher, its undistilled student and the truth.
+
+Every cohort is simulated and says so. Intervals are over cohorts, folds and patients as in `evaluation/compare`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.evaluation.compare import Difference, mean_difference
+from survbench.evaluation.metrics import harrell
+from survbench.leaderboard.aggregate import build
+from survbench.leaderboard.board import Row
+from survbench.leaderboard.contrasts import row_difference
+from survbench.leaderboard.layout import DIFFERENCES, difference_text
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from survbench.cards import ModelCard
+    from survbench.data.root import DataRoot
+    from survbench.experiments.job import Job
+    from survbench.experiments.transfer import Cell
+
+__all__ = ["curves_frame", "gains_frame", "transfer_markdown", "transfer_plot", "transfer_rich", "write_transfer"]
+
+ORACLE, SLIDES_ORACLE = "oracle", "oracle on slides"
+_SETTING = ["patients", "event_rate", "trace"]
+
+
+def _rows(jobs: Mapping[Cell, Sequence[Job]], out: Path) -> dict[Cell, dict[str, Row]]:
+    folders = {job.folder(out) for of in jobs.values() for job in of}
+    board = build(out, only=folders)
+    by_cohort = {cell.cohort: cell for cell in jobs}
+    found: dict[Cell, dict[str, Row]] = {cell: {} for cell in jobs}
+    for row in board.rows:
+        found[by_cohort[row.cohort]][row.model] = row
+    return found
+
+
+def curves_frame(jobs: Mapping[Cell, Sequence[Job]], root: DataRoot, out: Path) -> pd.DataFrame:
+    """One row per cohort and model, oracles included.
+
+    Columns: patients, event_rate, trace, replicate, model, title, mean, sd (over folds).
+    """
+    table = []
+    order = list(dict.fromkeys(job.card.name for of in jobs.values() for job in of))
+    for cell, rows in _rows(jobs, out).items():
+        about = {**{key: getattr(cell, key) for key in _SETTING}, "replicate": cell.replicate}
+        for name, row in sorted(rows.items(), key=lambda item: order.index(item[0])):
+            summary = row.metrics["cindex"]
+            table.append({**about, "model": name, "title": row.title, "mean": summary.mean, "sd": summary.sd})
+        if rows:
+            for name, per_fold in _oracles(cell, next(iter(rows.values())), root).items():
+                values = np.array(per_fold)
+                table.append({**about, "model": name, "title": name, "mean": values.mean(), "sd": values.std()})
+    return pd.DataFrame(table)
+
+
+def _oracles(cell: Cell, row: Row, root: DataRoot) -> dict[str, list[float]]:
+    """C of the true log hazard, and of its part that slides can show, in each test fold."""
+    folder = root.cohort(cell.cohort).path
+    truth = pd.read_csv(folder / "truth.csv").set_index("patient")
+    about = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    seen = sum(truth[name] * about["programmes"][name]["log_hazard_ratio"] for name in about["traced"])
+    risks = {ORACLE: truth["true_log_hazard"], SLIDES_ORACLE: seen if cell.trace > 0 else 0 * truth["true_log_hazard"]}
+    tests = [row.tests[row.seeds[0], fold] for fold in sorted({fold for _, fold in row.tests})]
+    return {
+        name: [harrell(t["time"].to_numpy(), t["event"].to_numpy(), risk[t["patient"]].to_numpy()).value for t in tests]
+        for name, risk in risks.items()
+    }
+
+
+def gains_frame(jobs: Mapping[Cell, Sequence[Job]], model: str, against: Sequence[str], out: Path) -> pd.DataFrame:
+    """One row per setting and model compared with: the difference's mean over replicates, with both intervals."""
+    rows = _rows(jobs, out)
+    settings = dict.fromkeys(tuple(getattr(cell, key) for key in _SETTING) for cell in jobs)
+    table = []
+    for setting in settings:
+        cells = [cell for cell in jobs if tuple(getattr(cell, key) for key in _SETTING) == setting]
+        for other in against:
+            pairs = [(rows[cell].get(model), rows[cell].get(other)) for cell in cells]
+            found = [row_difference(a, b) for a, b in pairs if a is not None and b is not None]
+            gain = mean_difference(found)
+            bounds = {key: getattr(gain, key) for key in ("low", "high", "p", "patient_low", "patient_high")}
+            about = {"against": other, "replicates": len(found), "clear": gain.clear, "reason": gain.reason}
+            table.append({**dict(zip(_SETTING, setting, strict=True)), **about, "difference": gain.mean, **bounds})
+    return pd.DataFrame(table)
+
+
+def write_transfer(
+    jobs: Mapping[Cell, Sequence[Job]], card: ModelCard, root: DataRoot, out: Path, folder: Path
+) -> Group:
+    """curves.csv, gains.csv, table.md and plot.png; returns what the terminal shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
+    curves.to_csv(folder / "curves.csv", index=False)
+    gains.to_csv(folder / "gains.csv", index=False)
+    (folder / "table.md").write_text(transfer_markdown(curves, gains, card.title), encoding="utf-8")
+    transfer_plot(curves, gains, card.title, card.beside[-1], folder / "plot.png")
+    return transfer_rich(curves, gains, card.title)
+
+
+def transfer_rich(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Group:
+    """For the terminal."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    headers, lines = _table(curves, gains)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for header in headers:
+        shown.add_column(header, justify="right")
+    for line in lines:
+        shown.add_row(*map(Text, line))
+    title = Text(f"When does distillation pay? {model} on simulated cohorts", style="bold black on yellow")
+    return Group(title, shown, *(Text(note, style="dim") for note in _notes(gains)))
+
+
+def transfer_markdown(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> str:
+    """As Markdown."""
+    headers, lines = _table(curves, gains)
+    parts = [f"## When does distillation pay? {model} on simulated cohorts", "", f"| {' | '.join(headers)} |"]
+    parts += ["|" + " ---: |" * len(headers), *(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n".join([*parts, "", *(f"- {note}" for note in _notes(gains))]) + "\n"
+
+
+def _table(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:
+    titles = dict(zip(curves["model"], curves["title"], strict=True))
+    against = list(dict.fromkeys(gains["against"]))
+    means = curves.groupby([*_SETTING, "model"])["mean"].mean()
+    lines = []
+    for setting, of in gains.groupby(_SETTING, sort=False):
+        patients, rate, trace = (float(value) for value in np.atleast_1d(np.array(setting)))
+        values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
+        texts = [difference_text(_difference(of[of["against"] == other].iloc[0])) for other in against]
+        figures = ["" if math.isnan(v) else f"{v:.3f}" for v in values]
+        lines.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *figures, *texts))
+    gain_headers = [f"gain over {titles.get(other, other)}" for other in against]
+    return ["patients", "events", "trace", *titles.values(), *gain_headers], lines
+
+
+def _difference(row: Any) -> Difference:
+    return Difference(
+        row["difference"],
+        row["low"],
+        row["high"],
+        row["p"],
+        row["patient_low"],
+        row["patient_high"],
+        reason=row["reason"],
+    )
+
+
+def _notes(gains: pd.DataFrame) -> list[str]:
+    return [
+        "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
+        "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing, and every gain "
+        "is chance.",
+        "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
+        f"gain: C-index, mean over {int(gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
+    ]
+
+
+def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student: str, file: Path) -> None:
+    """C-index and the gain over the undistilled student against the strength of the traces.
+
+    One column of panels per size and event rate. Above with standard errors, below with both 95 % intervals.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = list(dict.fromkeys(zip(curves["patients"], curves["event_rate"], strict=True)))
+    figure, axes = plt.subplots(
+        2,
+        len(panels),
+        figsize=(1.2 + 2.7 * len(panels), 6.2),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (patients, rate) in enumerate(panels):
+        here = curves[(curves["patients"] == patients) & (curves["event_rate"] == rate)]
+        _curves(axes[0][column], here)
+        axes[0][column].set_title(f"{patients} patients, {100 * rate:.0f} % die", fontsize="medium")
+        gain = gains[(gains["patients"] == patients) & (gains["event_rate"] == rate) & (gains["against"] == student)]
+        gain = gain.sort_values("trace")
+        below = axes[1][column]
+        below.fill_between(gain["trace"], gain["low"], gain["high"], color="#1f4e79", alpha=0.15, label="95 %, folds")
+        bars = [gain["difference"] - gain["patient_low"], gain["patient_high"] - gain["difference"]]
+        below.errorbar(gain["trace"], gain["difference"], yerr=bars, fmt="o-", color="#1f4e79", label="95 %, patients")
+        below.axhline(0, color="0.5", linewidth=0.8)
+        below.set_xlabel("strength of the traces in slides")
+    axes[0][0].set_ylabel("C-index")
+    axes[1][0].set_ylabel("gain over the undistilled student")
+    axes[1][0].legend(fontsize="small")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.suptitle(f"When does distillation pay? {model} on simulated cohorts", fontsize="medium")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+_STYLES = (("#1b7837", "s-"), ("#b35900", "^-"), ("#1f4e79", "o-"), ("0.3", ":"), ("0.6", "--"))
+
+
+def _curves(axis: Any, here: pd.DataFrame) -> None:
+    """One line per model; its error bar is the standard error over replicates' means, or over folds with one."""
+    models = list(dict.fromkeys(here["model"]))
+    for model, (color, style) in zip(models, _STYLES, strict=False):
+        of = here[here["model"] == model].groupby("trace")
+        means, count = of["mean"].mean(), of["mean"].count()
+        spread = of["mean"].std(ddof=1) / np.sqrt(count) if (count > 1).all() else of["sd"].mean() / math.sqrt(5)
+        title = here.loc[here["model"] == model, "title"].iloc[0]
+        axis.errorbar(means.index, means, yerr=spread, fmt=style, color=color, label=title, markersize=4, capsize=2)
+    axis.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
