@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from amkd import losses
@@ -197,6 +197,12 @@ class AMKD(SurvivalModel):
                     changes["training"] = {**of.training, **stage.training}
             stages.append(replace(stage, **changes))
         return stages
+
+    def pathway_attention(self, batch: Batch) -> Tensor | None:
+        """That of the teacher; of several, the mean."""
+        each = [teacher.pathway_attention(batch) for teacher in self.teachers if isinstance(teacher, SurvivalModel)]
+        known = [weights for weights in each if weights is not None]
+        return torch.stack(known).mean(0) if known else None
 
     def deployed(self) -> nn.Module:
         """The student; the teacher is not needed for prediction."""

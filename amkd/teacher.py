@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
@@ -76,10 +76,17 @@ class Teacher(SurvivalModel):
         informed = self.gene_by_path(to_meet, patches_to_meet, gene_sizes, sizes)
         guided = self.path_by_gene(patches_to_meet, to_meet, sizes, gene_sizes)
         gene_ptr = torch.arange(0, (patients + 1) * genes, genes, device=batch.x.device)
-        from_genes, _ = self.pool_pathways(torch.cat([pathways, informed], dim=-1), gene_ptr)
+        from_genes, of_genes = self.pool_pathways(torch.cat([pathways, informed], dim=-1), gene_ptr)
         from_patches, weights = self.pool_patches(torch.cat([patches, guided], dim=-1), batch.ptr)
         logits = self.head(torch.cat([from_genes, from_patches], dim=-1))
-        return Prediction(logits, attention=weights, aux={"guided": guided})
+        return Prediction(
+            logits, attention=weights, aux={"guided": guided, "pathways": of_genes.unflatten(0, (patients, genes))}
+        )
+
+    def pathway_attention(self, batch: Batch) -> Tensor:
+        """Weights of the pooling over pathways."""
+        weights: Tensor = self(batch).aux["pathways"]
+        return weights
 
     def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
         """One, on the Cox loss (paper), shared with every student that learns from this teacher."""

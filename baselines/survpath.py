@@ -69,12 +69,18 @@ class SurvPath(SurvivalModel):
         """
         tokens = self.to_qkv(self.norm(self.pathways(batch.expression)))
         patches = self.to_qkv(self.norm(self.project(batch.x)))
-        of_pathways, of_patches, weights = self._attend(tokens, patches, batch.sizes)
+        of_pathways, of_patches, weights, shares = self._attend(tokens, patches, batch.sizes)
         of_pathways, of_patches = (self.last_norm(self.feed_forward(rows)) for rows in (of_pathways, of_patches))
         means = [of_pathways.mean(1), segment(of_patches, batch.ptr, reduce="mean")]
-        return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, {"guided": of_patches})
+        aux = {"guided": of_patches, "pathways": shares}
+        return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, aux)
 
-    def _attend(self, tokens: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def pathway_attention(self, batch: Batch) -> Tensor:
+        """What pathways give each other, mean over the asking ones, scaled to 1."""
+        weights: Tensor = self(batch).aux["pathways"]
+        return weights
+
+    def _attend(self, tokens: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pathways over pathways and patches together, patches over pathways.
 
         Parameters
@@ -83,7 +89,7 @@ class SurvPath(SurvivalModel):
 
         Returns
         -------
-        (B, pathways, inner), (patches, inner), attention (patches,).
+        (B, pathways, inner), (patches, inner), attention (patches,), attention (B, pathways).
         """
         count = tokens.shape[1]
         query, key, value = tokens.chunk(3, -1)
@@ -93,13 +99,14 @@ class SurvPath(SurvivalModel):
             for own, other in ((key, patch_key), (value, patch_value))
         )
         of_pathways, similarities = attend_bags(query.unsqueeze(1), keys, values, [count + size for size in sizes])
-        shares = [s[0].softmax(-1)[:, count:].mean(0) for s in similarities]
-        weights = torch.cat([share / share.sum() for share in shares])
+        shares = [s[0].softmax(-1).mean(0) for s in similarities]
+        weights = torch.cat([share[count:] / share[count:].sum() for share in shares])
+        among = torch.stack([share[:count] / share[:count].sum() for share in shares])
         of_patches = [
             (rows @ own.T * own.shape[1] ** -0.5).softmax(-1) @ ours
             for rows, own, ours in zip(patch_query, key, value, strict=True)
         ]
-        return of_pathways.squeeze(1), torch.cat(of_patches), weights
+        return of_pathways.squeeze(1), torch.cat(of_patches), weights, among
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of pathway networks becomes stacked weights."""

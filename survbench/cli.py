@@ -14,6 +14,7 @@ import click
 from survbench import __version__
 from survbench.cli_data import data
 from survbench.cli_experiments import ablate, study, tune
+from survbench.cli_figures import explain, km
 from survbench.cli_options import (
     chosen_endpoint,
     cohort_option,
@@ -302,6 +303,8 @@ cli.add_command(data)
 cli.add_command(ablate)
 cli.add_command(tune)
 cli.add_command(study)
+cli.add_command(km)
+cli.add_command(explain)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -214,6 +214,13 @@ class SurvivalModel(nn.Module):
         """Training stages in order; by default one that trains everything."""
         return [Stage("fit", self, train_inputs, self, self.loss, inference_inputs)]
 
+    def pathway_attention(self, batch: Batch) -> Tensor | None:
+        """(B, pathways), non-negative, summing to 1 over the pathways; None for a model that attends to none.
+
+        For explaining, so the batch carries what the model was trained with.
+        """
+        return None
+
     def deployed(self) -> nn.Module:
         """The part needed for prediction, whose size and cost are reported."""
         return self

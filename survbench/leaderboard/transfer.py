@@ -163,8 +163,7 @@ def _difference(row: Any) -> Difference:
 def _notes(gains: pd.DataFrame) -> list[str]:
     return [
         "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
-        "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing, and every gain "
-        "is chance.",
+        "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
         f"gain: C-index, mean over {int(gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
@@ -205,7 +204,12 @@ def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student
     axes[0][0].set_ylabel("C-index")
     axes[1][0].set_ylabel("gain over the undistilled student")
     axes[1][0].legend(fontsize="small")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(5, 1 + len(panels)),
+        fontsize="small",
+    )
     figure.suptitle(f"When does distillation pay? {model} on simulated cohorts", fontsize="medium")
     figure.savefig(file, dpi=150)
     plt.close(figure)

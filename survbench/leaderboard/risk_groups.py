@@ -1,0 +1,144 @@
+"""Kaplan-Meier curves of the risk groups, one figure per model and cohort as in the paper's Figure 2.
+
+High risk is a risk above the median of the fold's training patients; the curves are of the test patients of all folds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
+from survbench.leaderboard.aggregate import build
+from survbench.leaderboard.board import KINDS, Row
+from survbench.leaderboard.published import published_logrank
+
+__all__ = ["draw_risk_groups", "risk_groups"]
+
+_GROUPS = ((False, "low risk", "#1f4e79"), (True, "high risk", "#b3261e"))
+
+
+def risk_groups(row: Row, seed: int) -> tuple[pd.DataFrame, LogRank, LogRank]:
+    """Test patients of all folds (patient, fold, time, event, high); pooled and fold-stratified log-rank test."""
+    tests = [table.assign(fold=fold) for (of, fold), table in sorted(row.tests.items()) if of == seed]
+    patients = pd.concat(tests, ignore_index=True)
+    time, event, high, fold = (patients[c].to_numpy() for c in ("time", "event", "high", "fold"))
+    return patients, logrank(time, event, high), stratified_logrank(time, event, high, fold)
+
+
+def draw_risk_groups(
+    out: Path, models: Sequence[str] | None, cohorts: Sequence[str] | None, endpoint: str | None, folds: str | None
+) -> list[dict[str, Any]]:
+    """Draw every chosen row of a results folder into OUT/figures.
+
+    Returns
+    -------
+    One record per figure: model, cohort, seed, patients and events per group, p pooled, stratified, published, file.
+    """
+    board = build(out, models=models, cohorts=cohorts, endpoint=endpoint, folds=folds)
+    records = []
+    for table in board.tables:
+        for line in table.lines:
+            for row in (row for row in line.rows.values() if not row.failed):
+                name = "-".join(
+                    re.sub(r"[^\w.+]+", "_", part)
+                    for part in ("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
+                    if part
+                )
+                file = out / "figures" / f"{name}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                records.append(_draw(row, line.variant, file))
+    return records
+
+
+def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    seed = row.seeds[0]
+    patients, pooled, stratified = risk_groups(row, seed)
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True, layout="constrained"
+    )
+    marks = np.linspace(0, patients["time"].max(), 6)
+    for place, (high, label, color) in enumerate(_GROUPS):
+        group = patients[patients["high"] == high]
+        _curve(above, group, f"{label} ({len(group)}, {int(group['event'].sum())} events)", color)
+        for mark in marks:
+            below.text(mark, place, str(int((group["time"] >= mark).sum())), ha="center", va="center", color=color)
+    above.set_ylabel("survival")
+    above.set_ylim(0, 1.02)
+    above.legend(loc="lower left", fontsize="small")
+    title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
+    above.set_title(title, fontsize="medium")
+    published = published_logrank(row.model, row.cohort)
+    beside = "" if published is None else f"; published {_p(published)}"
+    above.text(
+        0.98,
+        0.97,
+        f"log-rank p: {_said(stratified)} stratified by fold\n{_said(pooled)} pooled{beside}",
+        transform=above.transAxes,
+        ha="right",
+        va="top",
+        fontsize="small",
+    )
+    below.set_yticks([0, 1], [label for _, label, _ in _GROUPS])
+    below.set_ylim(1.6, -0.6)
+    below.set_xlabel(
+        f"months · number at risk above; {row.identity['endpoint']}, seed {seed}, test patients of all folds"
+    )
+    below.spines[["top", "right", "left"]].set_visible(False)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+    counts = {
+        label.split()[0]: {
+            "patients": int((patients["high"] == high).sum()),
+            "events": int(patients.loc[patients["high"] == high, "event"].sum()),
+        }
+        for high, label, _ in _GROUPS
+    }
+    return {
+        "model": row.model,
+        "variant": variant,
+        "cohort": row.cohort,
+        "seed": seed,
+        "simulated": bool(row.simulated),
+        **counts,
+        "p_pooled": None if np.isnan(pooled.p) else pooled.p,
+        "p_stratified": None if np.isnan(stratified.p) else stratified.p,
+        "reason": pooled.reason or stratified.reason,
+        "p_published": published,
+        "file": str(file),
+    }
+
+
+def _curve(axis: Any, group: pd.DataFrame, label: str, color: str) -> None:
+    """Kaplan-Meier with a log-log 95 % band; ticks where patients were censored."""
+    from sksurv.nonparametric import kaplan_meier_estimator
+
+    if group.empty:
+        return
+    time, event = group["time"].to_numpy(float), group["event"].to_numpy(bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at, survival, band = kaplan_meier_estimator(event, time, conf_type="log-log")
+    steps = np.concatenate([[0.0], at]), np.concatenate([[1.0], survival])
+    axis.step(*steps, where="post", color=color, label=label)
+    low, high = (np.concatenate([[1.0], np.nan_to_num(edge, nan=1.0)]) for edge in band)
+    axis.fill_between(steps[0], low, high, step="post", color=color, alpha=0.15, linewidth=0)
+    censored = time[~event]
+    axis.plot(censored, survival[np.searchsorted(at, censored)], "|", color=color, markersize=5)
+
+
+def _said(test: LogRank) -> str:
+    return test.reason or _p(test.p)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
