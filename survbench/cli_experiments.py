@@ -223,7 +223,7 @@ def _show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
         note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")
 
 
-@click.group()
+@click.group(epilog=examples("survbench study transfer --preset brisk"))
 def study() -> None:
     """Questions whose answer is known beforehand, because the cohorts are simulated."""
 

@@ -92,7 +92,7 @@ def km(
     stdout().print(shown)
 
 
-@click.group()
+@click.group(epilog=examples("survbench explain pathways --model amkd"))
 def explain() -> None:
     """What a trained model looked at."""
 

@@ -355,3 +355,57 @@ def test_two_processes_tune_together_and_one_is_killed(tmp_path: Path, environme
     assert (folder / "history.png").stat().st_size > 10_000
     winner = yaml.safe_load((folder / "preset.yaml").read_text())
     assert winner["trials"] == 20
+
+
+def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbench: Command, tmp_path: Path) -> None:
+    asked = ("run", "--model", "snn,abmil", "--train", "hnsc", "--test", "cptac-hnsc", "--out", "out", *FAST)
+    done = survbench(*asked)
+    assert "trained on hnsc, tested on cptac-hnsc" in done.stdout
+    assert "demo (simulated)" in done.stdout
+    stamps = {f: f.stat().st_mtime_ns for f in (tmp_path / "out/external").rglob("*.parquet")}
+    assert len(stamps) == 10
+    assert "10 were done before" in survbench(*asked).stderr
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "out/external").rglob("*.parquet")} == stamps
+    external = json.loads(survbench("leaderboard", "--out", "out", "--format", "json").stdout)["external"]
+    assert {(row["model"], row["models"], row["published"]) for row in external} == {
+        ("snn", 5, 0.518),
+        ("abmil", 5, 0.533),
+    }
+    drawn = json.loads(survbench("km", "--out", "out", "--model", "snn", "--json").stdout)
+    assert (tmp_path / drawn[0]["file"]).exists()
+
+
+def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_path: Path) -> None:
+    fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1")
+    done = survbench("ablate", "--study", "targets", *fast, "--set", "crossfit=2", "--no-mlflow")
+    assert "out-of-fold" in done.stdout
+    assert "demo (simulated)" in done.stdout
+    assert len(list((tmp_path / "out/studies").glob("*/plot.png"))) == 1
+    assert len(list((tmp_path / "out/stages").glob("*.safetensors"))) == 5 + 10
+    told = json.loads(survbench("explain", "pathways", "--model", "amkd", *fast, "--json").stdout)
+    assert len(told[0]["pathways"]) == 26
+    assert (tmp_path / told[0]["file"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ablate", "--study", "loses"), "Did you mean 'losses'"),
+        (("ablate", "--study", "alpha", "--set", "alpha=1"), "the study itself changes it"),
+        (("run", "--model", "snn", "--train", "hnsc"), "--train and --test belong together"),
+        (("run", "--model", "snn", "--train", "hnsc", "--test", "hnsc"), "both hnsc"),
+        (("run", "--model", "snn", "--train", "hnsc", "--test", "cptac"), "Did you mean 'cptac-hnsc'"),
+        (("run", "--model", "snn", "--cohort", "crad", "--preset", "tuned"), "survbench tune --model snn"),
+        (("run", "--model", "amkd", "--cohort", "crad", "--set", "teacher=ghanet"), "predicts from less"),
+        (("tune", "--model", "snn", "--cohort", "crad", "--search", "alpha=0:1"), "has no setting 'alpha'"),
+        (("tune", "--model", "snn", "--cohort", "crad", "--search", "epochs"), "expected key=low:high"),
+        (("study", "transfer", "--traces", "some"), "expected numbers"),
+        (("km",), "no finished row"),
+        (("explain", "pathways", "--model", "amkd", "--cohort", "crad"), "have no result"),
+    ],
+)
+def test_mistakes_in_experiments_are_one_line(survbench: Command, arguments: tuple[str, ...], said: str) -> None:
+    done = survbench(*arguments, "--out", "out", check=False)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
