@@ -16,34 +16,28 @@ from survbench.cli_data import data
 from survbench.cli_experiments import ablate, study, tune
 from survbench.cli_figures import explain, km
 from survbench.cli_options import (
+    Asked,
+    about_jobs,
     chosen_endpoint,
     cohort_option,
     data_option,
-    device_option,
     endpoint_option,
     examples,
-    fold_option,
     folds_option,
     json_option,
     mlflow_option,
     names,
-    objective_option,
     open_registry,
     open_root,
     out_option,
-    preset_option,
     print_json,
     run_all,
-    seeds_option,
-    set_option,
 )
 from survbench.errors import BadConfig, SurvbenchError
 
 if TYPE_CHECKING:
     from survbench.data.cohort import Cohort
-    from survbench.data.root import DataRoot
     from survbench.experiments.job import Job
-    from survbench.registry import Registry
 
 __all__ = ["main"]
 
@@ -89,84 +83,41 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     required=True,
     help="Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).",
 )
-@cohort_option
 @click.option("--train", "train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", "test", help="Cohort for external validation; no one is trained or tuned on it.")
-@data_option
-@out_option
-@folds_option
-@endpoint_option
-@objective_option
-@seeds_option
-@fold_option
-@preset_option
-@set_option
-@device_option
 @mlflow_option
-@click.pass_obj
-def run(
-    registries: tuple[Path, ...],
-    models: tuple[str, ...],
-    cohorts: tuple[str, ...],
-    train: str | None,
-    test: str | None,
-    data: Path | None,
-    out: Path,
-    scheme: str,
-    endpoint: str | None,
-    objective: str,
-    seeds: tuple[int, ...],
-    only_folds: tuple[int, ...],
-    preset: str | None,
-    overrides: tuple[str, ...],
-    device: str,
-    mlflow: bool,
-) -> None:
+@about_jobs
+def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | None, mlflow: bool) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
 
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
     """
-    from survbench.experiments.plan import Request, parse_overrides, plan
-    from survbench.training.device import resolve_device
+    from survbench.experiments.plan import plan
 
     if (train is None) != (test is None):
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
-    registry, root = open_registry(registries), open_root(data)
-    where = resolve_device(device)
-    cohorts = (train,) if train else cohorts
-    request = Request(
-        models,
-        cohorts,
-        chosen_endpoint(endpoint),
-        scheme,
-        objective,
-        seeds,
-        only_folds,
-        preset,
-        parse_overrides(overrides),
-        out / "tune",
-    )
-    jobs = plan(request, registry, root)
-    external = _external_cohort(jobs, test, registry, root) if test else None
-    experiment = f"{','.join(models)} | {','.join(cohorts)} | {request.endpoint} | {scheme} | {root.name}"
-    summary = run_all(jobs, out, where, experiment, mlflow)
+    request = asked.of(models, [train] if train else None)
+    jobs = plan(request, asked.registry, asked.root)
+    external = _external_cohort(jobs, test, asked) if test else None
+    experiment = f"{','.join(models)} | {','.join(request.cohorts)} | {request.endpoint} | {request.scheme}"
+    summary = run_all(jobs, asked.out, asked.device, f"{experiment} | {asked.root.name}", mlflow)
     if external is not None:
         from survbench.experiments.external import apply_frozen
 
-        apply_frozen(jobs, external, out, where)
+        apply_frozen(jobs, external, asked.out, asked.device)
     _print_leaderboard(
-        out,
+        asked.out,
         "rich",
         "cindex",
         list(dict.fromkeys(j.cohort.name for j in jobs)),
         list(dict.fromkeys(j.card.name for j in jobs)),
         request.endpoint,
-        scheme,
+        request.scheme,
     )
     if external is not None:
-        _print_external(out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
+        _print_external(asked.out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
     if summary.failed:
         sys.exit(1)
 
@@ -324,16 +275,16 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def _external_cohort(jobs: Sequence[Job], name: str, registry: Registry, root: DataRoot) -> Cohort:
+def _external_cohort(jobs: Sequence[Job], name: str, asked: Asked) -> Cohort:
     """The cohort of --test, refused now if the models cannot be applied to it."""
     from survbench.data.cohort import load_cohort
     from survbench.experiments.external import check_external
     from survbench.experiments.plan import select_cohorts
 
-    (chosen, *more) = select_cohorts([name], registry, root)
+    (chosen, *more) = select_cohorts([name], asked.registry, asked.root)
     if more or len({job.cohort.name for job in jobs}) > 1:
         raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
-    cohort = load_cohort(root, chosen, jobs[0].cohort.endpoint)
+    cohort = load_cohort(asked.root, chosen, jobs[0].cohort.endpoint)
     check_external(jobs, cohort)
     return cohort
 

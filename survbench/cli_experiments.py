@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from survbench.cli_options import (
-    chosen_endpoint,
-    cohort_option,
-    data_option,
+    Asked,
+    about_jobs,
     device_option,
-    endpoint_option,
     examples,
-    fold_option,
-    folds_option,
     make_out,
     mlflow_option,
     names,
     numbers,
-    objective_option,
     open_registry,
-    open_root,
     out_option,
     preset_option,
     run_all,
@@ -51,66 +45,27 @@ __all__ = ["ablate", "study", "tune"]
 )
 @click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
 @click.option("--model", "-m", help="Whose study, where several models have one of that name.")
-@cohort_option
-@data_option
-@out_option
-@folds_option
-@endpoint_option
-@objective_option
-@seeds_option
-@fold_option
-@preset_option
-@set_option
-@device_option
 @mlflow_option
-@click.pass_obj
-def ablate(
-    registries: tuple[Path, ...],
-    study: str,
-    model: str | None,
-    cohorts: tuple[str, ...],
-    data: Path | None,
-    out: Path,
-    scheme: str,
-    endpoint: str | None,
-    objective: str,
-    seeds: tuple[int, ...],
-    only_folds: tuple[int, ...],
-    preset: str | None,
-    overrides: tuple[str, ...],
-    device: str,
-    mlflow: bool,
-) -> None:
+@about_jobs
+def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
     that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
     """
     from survbench.console import note, stdout
-    from survbench.experiments.plan import Request, parse_overrides
     from survbench.experiments.study import all_jobs, find_study, plan_study
     from survbench.leaderboard.studies import study_frame, study_rich, write_study
-    from survbench.training.device import resolve_device
 
-    registry, root, where = open_registry(registries), open_root(data), resolve_device(device)
-    found = find_study(study, model, registry)
-    request = Request(
-        [found.model.name],
-        cohorts,
-        chosen_endpoint(endpoint),
-        scheme,
-        objective,
-        seeds,
-        only_folds,
-        preset,
-        parse_overrides(overrides),
-    )
-    jobs = plan_study(found, request, registry, root)
-    experiment = f"{found.model.name} study {found.name} | {','.join(cohorts)} | {request.endpoint} | {scheme}"
-    summary = run_all(all_jobs(jobs), out, where, experiment, mlflow)
-    frame = study_frame(found, jobs, out)
-    folder = out / "studies" / f"{found.model.name}-{found.name}-{root.name}-{request.endpoint}-{scheme}"
-    write_study(found, frame, {"data": root.name, **vars(request)}, folder)
+    found = find_study(study, model, asked.registry)
+    request = asked.of([found.model.name])
+    jobs = plan_study(found, request, asked.registry, asked.root)
+    experiment = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint}"
+    summary = run_all(all_jobs(jobs), asked.out, asked.device, f"{experiment} | {request.scheme}", mlflow)
+    frame = study_frame(found, jobs, asked.out)
+    name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
+    folder = asked.out / "studies" / name
+    write_study(found, frame, {"data": asked.root.name, **vars(request)}, folder)
     stdout().print(study_rich(found, frame))
     note(f"table, plot and settings are in {folder}")
     if summary.failed:
@@ -127,7 +82,6 @@ def ablate(
     )
 )
 @click.option("--model", "-m", "models", callback=names, required=True, help="Names, wildcards or `all`.")
-@cohort_option
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
 @click.option(
     "--search",
@@ -137,35 +91,8 @@ def ablate(
     help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
 )
 @click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
-@data_option
-@out_option
-@folds_option
-@endpoint_option
-@objective_option
-@fold_option
-@preset_option
-@set_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampler and of the training.")
-@device_option
-@click.pass_obj
-def tune(
-    registries: tuple[Path, ...],
-    models: tuple[str, ...],
-    cohorts: tuple[str, ...],
-    trials: int,
-    searches: tuple[str, ...],
-    name: str | None,
-    data: Path | None,
-    out: Path,
-    scheme: str,
-    endpoint: str | None,
-    objective: str,
-    only_folds: tuple[int, ...],
-    preset: str | None,
-    overrides: tuple[str, ...],
-    seed: int,
-    device: str,
-) -> None:
+@about_jobs
+def tune(asked: Asked, models: tuple[str, ...], trials: int, searches: tuple[str, ...], name: str | None) -> None:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
     Test patients are not read. Processes given the same command share the study, and one that was killed loses
@@ -173,29 +100,25 @@ def tune(
     leaderboard says `tuned (n trials)`.
     """
     from survbench.console import note
-    from survbench.experiments.plan import Request, parse_overrides, select_cohorts, tuned_name
+    from survbench.experiments.plan import select_cohorts, tuned_name
     from survbench.experiments.tune import Tuning, parse_space
     from survbench.experiments.tune import tune as search
-    from survbench.training.device import resolve_device
 
-    registry, root, where = open_registry(registries), open_root(data), resolve_device(device)
-    outcome, space, chosen = chosen_endpoint(endpoint), parse_space(searches), parse_overrides(overrides)
-    cards, cohort_names = registry.select_models(models), select_cohorts(cohorts, registry, root)
-    several = len(cards) * len(cohort_names) > 1
-    if name is not None and several:
-        raise BadConfig(f"--name {name} for {len(cards) * len(cohort_names)} studies", "name one model and one cohort")
-    make_out(out)
+    space, cards = parse_space(searches), asked.registry.select_models(models)
+    studies = list(product(select_cohorts(asked.cohorts, asked.registry, asked.root), cards))
+    if name is not None and len(studies) > 1:
+        raise BadConfig(f"--name {name} for {len(studies)} studies", "name one model and one cohort")
+    make_out(asked.out)
     found = []
     try:
-        for cohort, card in product(cohort_names, cards):
-            request = Request(
-                [card.name], [cohort], outcome, scheme, objective, [seed], only_folds, preset, chosen, out / "tune"
-            )
-            place = name or tuned_name(card.name, cohort, outcome, scheme)
+        for cohort, card in studies:
+            request = asked.of([card.name], [cohort])
+            place = name or tuned_name(card.name, cohort, request.endpoint, request.scheme)
             try:
-                found.append(search(Tuning(request, trials, space, place, seed), registry, root, out, where))
+                tuning = Tuning(request, trials, space, place, request.seeds[0])
+                found.append(search(tuning, asked.registry, asked.root, asked.out, asked.device))
             except SurvbenchError as refused:
-                if not several:
+                if len(studies) == 1:
                     raise
                 warn(f"{card.name} on {cohort}: {refused}; left out")
     except KeyboardInterrupt:

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from survbench.cli_options import (
-    chosen_endpoint,
-    cohort_option,
-    data_option,
-    device_option,
-    endpoint_option,
+    Asked,
+    about_jobs,
     examples,
-    fold_option,
-    folds_option,
     json_option,
     names,
-    objective_option,
-    open_registry,
-    open_root,
     out_option,
-    preset_option,
     print_json,
-    seeds_option,
-    set_option,
 )
 from survbench.console import warn
 from survbench.errors import BadConfig, SurvbenchError
@@ -104,64 +94,32 @@ def explain() -> None:
     )
 )
 @click.option("--model", "-m", "models", callback=names, required=True, help="Names or wildcards.")
-@cohort_option
-@data_option
-@out_option
-@folds_option
-@endpoint_option
-@objective_option
-@seeds_option
-@fold_option
-@preset_option
-@set_option
-@device_option
 @json_option
-@click.pass_obj
-def pathways(
-    registries: tuple[Path, ...],
-    models: tuple[str, ...],
-    cohorts: tuple[str, ...],
-    data: Path | None,
-    out: Path,
-    scheme: str,
-    endpoint: str | None,
-    objective: str,
-    seeds: tuple[int, ...],
-    only_folds: tuple[int, ...],
-    preset: str | None,
-    overrides: tuple[str, ...],
-    device: str,
-    as_json: bool,
-) -> None:
+@about_jobs
+def pathways(asked: Asked, models: tuple[str, ...], as_json: bool) -> None:
     """The five most and the five least attended pathways per cohort, and how far the folds agree.
 
     Takes the options of the `run` whose models are asked, each about its own test patients. AMKD's teacher is asked:
     its student knows no pathways. Tables and figures go to OUT/figures.
     """
-    from survbench.experiments.plan import Request, parse_overrides, plan, select_cohorts
+    from survbench.experiments.plan import plan, select_cohorts
     from survbench.explain.pathways import draw_pathways, pathway_attention
-    from survbench.training.device import resolve_device
 
-    registry, root, where = open_registry(registries), open_root(data), resolve_device(device)
-    outcome, chosen = chosen_endpoint(endpoint), parse_overrides(overrides)
-    found = []
-    cards, names_of_cohorts = registry.select_models(models), select_cohorts(cohorts, registry, root)
-    for name in names_of_cohorts:
-        for card in cards:
-            request = Request(
-                [card.name], [name], outcome, scheme, objective, seeds, only_folds, preset, chosen, out / "tune"
-            )
-            try:
-                attended = pathway_attention(plan(request, registry, root), out, where)
-            except SurvbenchError as refused:
-                if len(cards) * len(names_of_cohorts) == 1:
-                    raise
-                warn(f"{card.name} on {name}: {refused}; left out")
-                continue
-            file = out / "figures" / f"pathways-{card.name}-{name}-{outcome}-{scheme}.png"
-            draw_pathways(attended, file)
-            attended.table.to_csv(file.with_suffix(".csv"), index_label="pathway")
-            found.append((attended, file))
+    cards, found = asked.registry.select_models(models), []
+    pairs = list(product(select_cohorts(asked.cohorts, asked.registry, asked.root), cards))
+    for cohort, card in pairs:
+        request = asked.of([card.name], [cohort])
+        try:
+            attended = pathway_attention(plan(request, asked.registry, asked.root), asked.out, asked.device)
+        except SurvbenchError as refused:
+            if len(pairs) == 1:
+                raise
+            warn(f"{card.name} on {cohort}: {refused}; left out")
+            continue
+        file = asked.out / "figures" / f"pathways-{card.name}-{cohort}-{request.endpoint}-{request.scheme}.png"
+        draw_pathways(attended, file)
+        attended.table.to_csv(file.with_suffix(".csv"), index_label="pathway")
+        found.append((attended, file))
     if as_json:
         print_json([_plain(attended, file) for attended, file in found])
     else:

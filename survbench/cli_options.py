@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +20,24 @@ if TYPE_CHECKING:
     from survbench.data.root import DataRoot
     from survbench.experiments.execute import Summary
     from survbench.experiments.job import Job
+    from survbench.experiments.plan import Request
     from survbench.registry import Registry
 
 __all__ = [
+    "Asked",
+    "about_jobs",
     "chosen_endpoint",
     "cohort_option",
     "data_option",
     "device_option",
     "endpoint_option",
     "examples",
-    "fold_option",
     "folds_option",
     "json_option",
     "make_out",
     "mlflow_option",
     "names",
     "numbers",
-    "objective_option",
     "open_registry",
     "open_root",
     "out_option",
@@ -117,6 +120,74 @@ device_option = click.option("--device", default="auto", show_default=True, help
 mlflow_option = click.option(
     "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every command about jobs is told, opened and checked.
+
+    Attributes
+    ----------
+    cohorts : names or wildcards. out : folder of the results. request : the same for all models; see `of`.
+    """
+
+    registry: Registry
+    root: DataRoot
+    device: torch.device
+    cohorts: tuple[str, ...]
+    out: Path
+    request: Request
+
+    def of(self, models: Sequence[str], cohorts: Sequence[str] | None = None) -> Request:
+        """What is asked of these models, on all cohorts or on some."""
+        return replace(self.request, models=models, cohorts=self.cohorts if cohorts is None else cohorts)
+
+
+def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which jobs are meant; it gets them as `asked`."""
+
+    @click.pass_obj
+    def told(
+        registries: tuple[Path, ...],
+        *,
+        cohorts: tuple[str, ...],
+        data: Path | None,
+        out: Path,
+        scheme: str,
+        endpoint: str | None,
+        objective: str,
+        seeds: tuple[int, ...],
+        only_folds: tuple[int, ...],
+        preset: str | None,
+        overrides: tuple[str, ...],
+        device: str,
+        **more: Any,
+    ) -> None:
+        from survbench.experiments.plan import Request, parse_overrides
+        from survbench.training.device import resolve_device
+
+        where, chosen = resolve_device(device), parse_overrides(overrides)
+        registry, root, outcome = open_registry(registries), open_root(data), chosen_endpoint(endpoint)
+        request = Request((), cohorts, outcome, scheme, objective, seeds, only_folds, preset, chosen, out / "tune")
+        command(Asked(registry, root, where, cohorts, out, request), **more)
+
+    options = (
+        cohort_option,
+        data_option,
+        out_option,
+        folds_option,
+        endpoint_option,
+        objective_option,
+        seeds_option,
+        fold_option,
+        preset_option,
+        set_option,
+        device_option,
+    )
+    decorated = update_wrapper(told, command)
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
 
 
 def open_registry(files: tuple[Path, ...]) -> Registry:
