@@ -149,6 +149,7 @@ def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
     @click.pass_obj
     def told(
         registries: tuple[Path, ...],
+        /,
         *,
         cohorts: tuple[str, ...],
         data: Path | None,

@@ -8,6 +8,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch starts; test processes side by side must not fight
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None)  # a first example imports what others find loaded
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

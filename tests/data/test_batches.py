@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from builders import split
 from survbench.cards import Modality
+from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadFolds, ModalityDenied
 
 BOTH = (Modality.SLIDES, Modality.EXPRESSION)
@@ -72,3 +73,41 @@ def test_large_bags_are_sampled_without_replacement_in_stored_order() -> None:
         assert len(got) == min(2, len(bag))
         positions = [int(np.flatnonzero((bag == g).all(1))[0]) for g in got]
         assert positions == sorted(set(positions))
+
+
+@given(st.integers(0, 500), st.integers(2, 5))
+def test_parts_are_disjoint_complete_and_share_the_deaths(seed: int, parts: int) -> None:
+    whole = split(patients=40, seed=seed)
+    divided = whole.divided(parts)
+    assert divided.part is not None
+    assert sorted(np.unique(divided.part)) == list(range(parts))
+    deaths = [int(whole.event[divided.part == k].sum()) for k in range(parts)]
+    assert max(deaths) - min(deaths) <= 1
+    assert (divided.part == whole.divided(parts).part).all()  # always the same ones
+    kept = [divided.take(np.flatnonzero(divided.part == k)) for k in range(parts)]
+    assert sorted(p for part in kept for p in part.patients) == sorted(whole.patients)
+
+
+def test_taking_patients_takes_all_that_is_theirs() -> None:
+    whole = split(patients=10).divided(2)
+    some = whole.take(np.array([7, 2]))
+    assert some.patients == (whole.patients[7], whole.patients[2])
+    for name in ("time", "event", "expression", "clinical", "part"):
+        taken, given_ = getattr(some, name), getattr(whole, name)
+        np.testing.assert_array_equal(taken, given_[[7, 2]])
+
+
+@given(st.permutations(range(5)))
+def test_patients_taken_from_a_batch_are_the_batch_of_those_patients(order: list[int]) -> None:
+    whole = split(patients=5).divided(2)
+    rows = order[:3]
+    full = whole.batch(np.arange(5), BOTH, labels=True)
+    taken, direct = take_patients(full, rows), whole.batch(np.array(rows), BOTH, labels=True)
+    for name in ("x", "pos", "slide", "ptr", "batch", "expression", "time", "event"):
+        assert torch.equal(getattr(taken, name), getattr(direct, name)), name
+    assert taken.sizes == direct.sizes
+    assert taken.part == direct.part
+    assert torch.equal(full.x[patches_of(full, rows)], direct.x)
+    slides_only = take_patients(whole.batch(np.arange(5), [Modality.SLIDES], labels=False), rows)
+    with pytest.raises(ModalityDenied):
+        slides_only.expression  # noqa: B018
