@@ -27,6 +27,7 @@ __all__ = ["build"]
 
 _ORDER = {"": 0, "slides": 1, "all": 2, None: 3}  # real patients first
 _VARIANT_SETTINGS = 3
+DEFAULT = "default"
 
 
 def build(
@@ -153,7 +154,7 @@ def _thin_folds(rows: Sequence[Row]) -> tuple[int, ...]:
 def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ...]:
     lines = []
     for same_model in grouped(rows, lambda r: r.model):
-        variants = list(grouped(same_model, _configuration))
+        variants = _variants(same_model)
         labels = _variant_labels([_settings(v[0]) for v in variants])
         for variant, label in zip(variants, labels, strict=True):
             first = variant[0]
@@ -162,6 +163,16 @@ def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ..
             lines.append(Line(first.model, first.title, first.group, first.reconstruction, label, cells))
     groups, order = list(ModelGroup), published_models()
     return tuple(sorted(lines, key=lambda n: (groups.index(n.group), _rank(n.model, order), n.model, n.variant)))
+
+
+def _variants(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of one configuration together; tuned ones too, whose settings may differ from cohort to cohort."""
+    variants = []
+    for same in grouped(rows, lambda r: [r.selected, r.identity["objective"].get("name", ""), r.selected == DEFAULT]):
+        places = [place_of(row) for row in same]
+        together = same[0].selected != DEFAULT and len(set(places)) == len(places)
+        variants += [same] if together else list(grouped(same, _configuration))
+    return variants
 
 
 def _rank(name: str, order: Sequence[str]) -> int:
@@ -174,9 +185,11 @@ def _variant_labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = [k for k in keys if len({json.dumps(one.get(k), sort_keys=True, default=str) for one in settings}) > 1]
     labels = []
     for one in settings:
-        parts = [f"{key}={_short(one[key])}" for key in differing if key in one]
+        parts = [f"{key}={_short(one[key])}" for key in differing if key in one and key != "selected"]
         more = len(parts) - _VARIANT_SETTINGS
-        labels.append(", ".join(parts[:_VARIANT_SETTINGS]) + (f", +{more} ({digest(one)[:6]})" if more > 0 else ""))
+        label = ", ".join(parts[:_VARIANT_SETTINGS]) + (f", +{more} ({digest(one)[:6]})" if more > 0 else "")
+        chosen = one["selected"] if one["selected"] != DEFAULT else ""  # `tuned (n trials)`, said always
+        labels.append("; ".join(part for part in (chosen, label) if part))
     return labels
 
 

@@ -440,3 +440,23 @@ def test_filters(tmp_path: Path) -> None:
 def test_an_empty_folder_is_an_empty_leaderboard(tmp_path: Path, folder: str) -> None:
     board = build(tmp_path / folder)
     assert (board.tables, board.rows, board.refused) == ((), (), ())
+
+
+def test_a_tuned_row_says_so_and_stands_in_one_line_whatever_was_chosen_per_cohort(tmp_path: Path) -> None:
+    for cohort, alpha in (("stad", 0.2), ("crad", 0.9)):
+        for folder in write_row(tmp_path, "amkd", cohort=cohort, config={"alpha": alpha}):
+            record = json.loads((folder / "job.json").read_text())
+            (folder / "job.json").write_text(json.dumps({**record, "selected": "tuned (50 trials)"}))
+    write_row(tmp_path, "amkd", cohort="stad", config={"alpha": 0.75})
+    (table,) = build(tmp_path).tables
+    lines = {line.variant: [column.cohort for column in line.rows] for line in table.lines}
+    assert sorted(lines.values()) == [["stad"], ["stad", "crad"]]
+    (said,) = [variant for variant in lines if variant.startswith("tuned (50 trials)")]
+    assert len(lines[said]) == 2
+
+
+def test_a_tuned_row_alone_says_so_too(tmp_path: Path) -> None:
+    for folder in write_row(tmp_path, "snn"):
+        record = json.loads((folder / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps({**record, "selected": "tuned (8 trials)"}))
+    assert build(tmp_path).tables[0].lines[0].variant == "tuned (8 trials)"
