@@ -98,6 +98,8 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
 
     if (train is None) != (test is None):
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
+    if train is not None and asked.cohorts != ("all",):
+        raise BadConfig(f"--cohort {','.join(asked.cohorts)} and --train {train}", "--train names the cohort")
     request = asked.of(models, [train] if train else None)
     jobs = plan(request, asked.registry, asked.root)
     external = _external_cohort(jobs, test, asked) if test else None
