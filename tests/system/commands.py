@@ -1,4 +1,4 @@
-"""The installed command, and the type of the fixture that runs it."""
+"""The installed command, and the types of the fixtures that run it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Refused = Callable[..., str]
 
 
 def executable() -> str:

@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from system.commands import Command, executable
+from system.commands import Command, Refused, executable
+
+from survbench.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -36,5 +38,29 @@ def survbench(environment: dict[str, str], tmp_path: Path) -> Command:
         if check:
             assert done.returncode == 0, done.stderr
         return done
+
+    return command
+
+
+@pytest.fixture
+def refused(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Refused:
+    """Runs `survbench ...` inside this process, which saves seconds of imports, and gives what it said to the user.
+
+    Fails the test on any other end than exit code 2, a traceback among them.
+    """
+    monkeypatch.chdir(tmp_path)
+    for key in set(os.environ) - set(environment):
+        monkeypatch.delenv(key)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+
+    def command(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, arguments)])
+        errors = capfd.readouterr().err
+        assert end.value.code == 2, errors
+        return errors
 
     return command

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from system.commands import Command, executable
+from system.commands import Command, Refused, executable
 
 FAST = ("--set", "epochs=3", "--set", "patience=3", "--no-mlflow")
 
@@ -275,13 +275,17 @@ def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Pa
         (("data", "check", "--data", "nowhere"), "nowhere"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(survbench: Command, arguments: tuple[str, ...], message: str) -> None:
-    done = survbench(*arguments, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
+def test_bad_input_is_one_line_and_exit_code_2(refused: Refused, arguments: tuple[str, ...], message: str) -> None:
+    errors = [line for line in refused(*arguments).splitlines() if line.lower().startswith("error")]
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def test_the_installed_command_hands_the_refusal_on(survbench: Command) -> None:
+    done = survbench("run", "--model", "amdk", check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: Unknown model 'amdk'")
 
 
 def test_listings_as_json_print_nothing_else(survbench: Command) -> None:
@@ -404,8 +408,5 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
         (("explain", "pathways", "--model", "amkd", "--cohort", "crad"), "have no result"),
     ],
 )
-def test_mistakes_in_experiments_are_one_line(survbench: Command, arguments: tuple[str, ...], said: str) -> None:
-    done = survbench(*arguments, "--out", "out", check=False)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments, "--out", "out")
