@@ -115,7 +115,7 @@ def load_registry(files: Iterable[Path | str] = ()) -> Registry:
 
 def _read_file(registry: Registry, path: Path) -> None:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = _parse_yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise MissingFile(f"registry file {path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -127,6 +127,15 @@ def _read_file(registry: Registry, path: Path) -> None:
             if not isinstance(entry, Mapping):
                 raise BadFile(f"registry file {path}: {section[:-1]} '{name}' is not a mapping of keys to values")
             registry.add(section, name, _parse(section, name, entry, path), str(path))
+
+
+def _parse_yaml(text: str) -> Any:
+    """What `yaml.safe_load` gives, from its compiled twin where there is one: every command waits for this."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _parse(section: str, name: str, entry: Mapping[str, Any], path: Path) -> Any:
