@@ -15,15 +15,12 @@ import numpy as np
 __all__ = [
     "Difference",
     "FoldPair",
-    "Resampled",
     "bootstrap_cindex",
     "comparable",
     "compare",
     "corrected_t",
-    "difference",
     "holm",
     "mean_difference",
-    "resampled",
     "unknown",
 ]
 
@@ -45,28 +42,6 @@ class FoldPair:
     event: np.ndarray
     first: np.ndarray
     second: np.ndarray
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """C-index of one model on one cohort; two models on the same patients are resampled alike, hence paired.
-
-    Attributes
-    ----------
-    per_fold : (folds,), mean over seeds. draws : (folds, resamples), of the patient bootstrap. reason : why there is
-    none.
-    """
-
-    per_fold: np.ndarray
-    draws: np.ndarray
-    reason: str = ""
-
-    def interval(self) -> Difference:
-        """The mean itself with both intervals; `p` is NaN, as nothing is tested."""
-        if self.reason or np.isnan(self.per_fold).any():
-            return unknown(self.reason or _undefined(self.per_fold))
-        mean, low, high, _ = corrected_t(self.per_fold)
-        return _with_patients(mean, low, high, math.nan, _over_folds(self.draws), tuple(map(float, self.per_fold)))
 
 
 @dataclass(frozen=True)
@@ -100,35 +75,20 @@ def compare(folds: Sequence[FoldPair], seed: int = 0) -> Difference:
 
     Seeds share the test patients, so they are averaged inside each fold and do not count as folds of their own.
     """
-    first = resampled([(fold.time, fold.event, fold.first) for fold in folds], seed)
-    second = resampled([(fold.time, fold.event, fold.second) for fold in folds], seed)
-    return difference(first, second)
-
-
-def resampled(folds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int = 0) -> Resampled:
-    """C-index of one model in every fold and in resamples of its test patients.
-
-    Parameters
-    ----------
-    folds : time (patients,), event (patients,) and risks (seeds, patients) of each.
-    """
+    per_fold, draws = [], []
     generator = np.random.default_rng(seed)
-    values = []
-    for time, event, risks in folds:
-        weights = np.vstack([np.ones(len(time)), _resampled(generator, len(time))])
-        values.append(_weighted_cindex(time, event, risks, weights).mean(axis=0))
-    stacked = np.stack(values)
-    return Resampled(stacked[:, 0], stacked[:, 1:])
-
-
-def difference(first: Resampled, second: Resampled) -> Difference:
-    """First minus second; both were resampled with the same seed on the same patients in the same order."""
-    per_fold = first.per_fold - second.per_fold
-    reason = first.reason or second.reason or _undefined(per_fold)
-    if reason:
-        return unknown(reason)
-    drawn = _over_folds(first.draws - second.draws)
-    return _with_patients(*corrected_t(per_fold), drawn, tuple(map(float, per_fold)))
+    for fold in folds:
+        weights = np.vstack([np.ones(len(fold.time)), _resampled(generator, len(fold.time))])
+        first, second = (_weighted_cindex(fold.time, fold.event, risks, weights) for risks in (fold.first, fold.second))
+        difference = (first - second).mean(axis=0)
+        per_fold.append(difference[0])
+        draws.append(difference[1:])
+    undefined = [str(i) for i, value in enumerate(per_fold) if math.isnan(value)]
+    if undefined:
+        return unknown(f"fold {', '.join(undefined)} has no comparable pair")
+    resampled = np.ma.masked_invalid(np.stack(draws))  # a resample may leave a fold without a pair
+    drawn = resampled.mean(axis=0).filled(np.nan)
+    return _with_patients(*corrected_t(np.array(per_fold)), drawn, tuple(map(float, per_fold)))
 
 
 def mean_difference(cohorts: Sequence[Difference]) -> Difference:
@@ -218,16 +178,6 @@ def _weighted_cindex(time: np.ndarray, event: np.ndarray, risks: np.ndarray, wei
 def _resampled(generator: np.random.Generator, patients: int, resamples: int = RESAMPLES) -> np.ndarray:
     """(resamples, patients): how often each patient is drawn."""
     return generator.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-
-
-def _undefined(per_fold: np.ndarray) -> str:
-    folds = ", ".join(map(str, np.flatnonzero(np.isnan(per_fold))))
-    return f"fold {folds} has no comparable pair" if folds else ""
-
-
-def _over_folds(draws: np.ndarray) -> np.ndarray:
-    """(resamples,): mean over folds; a resample may leave a fold without a pair."""
-    return np.ma.masked_invalid(draws).mean(axis=0).filled(np.nan)
 
 
 def _corrected_variance(differences: np.ndarray) -> float:

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from survbench.evaluation.compare import Difference, Resampled, difference, mean_difference, resampled, unknown
+from survbench.evaluation.compare import Difference, FoldPair, compare, mean_difference, unknown
 from survbench.leaderboard.board import Column, Contrast, Line, Row
 
-__all__ = ["Scores", "beside", "contrast", "row_difference", "row_scores"]
-
-Scores = Callable[[Row, Sequence[int]], Resampled]
+__all__ = ["beside", "contrast", "row_difference"]
 
 
-def row_scores(row: Row, seeds: Sequence[int]) -> Resampled:
-    """C-index of a row in every fold and in resamples of its patients, mean over these seeds."""
-    folds = []
-    for fold in sorted({fold for _, fold in row.tests}):
-        tables = [row.tests[seed, fold].sort_values("patient") for seed in seeds]
-        risks = np.stack([table["risk"].to_numpy(float) for table in tables])
-        if not np.isfinite(risks).all():
-            return Resampled(np.empty(0), np.empty((0, 0)), f"fold {fold} has a risk that is no number")
-        folds.append((tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool), risks))
-    return resampled(folds)
-
-
-def row_difference(first: Row, second: Row, scores: Scores = row_scores) -> Difference:
-    """C-index of one row minus another's, on the seeds that both have; the rows share data and folds.
-
-    Parameters
-    ----------
-    scores : what scores a row; one that remembers saves time where each row meets many others.
-    """
-    seeds = tuple(sorted(set(first.seeds) & set(second.seeds)))
+def row_difference(first: Row, second: Row) -> Difference:
+    """C-index of one row minus another's, on the seeds that both have; the rows share data and folds."""
+    seeds = sorted(set(first.seeds) & set(second.seeds))
     if first.failed or second.failed:
         return unknown("one of the two failed")
     if not seeds:
         return unknown("they have no seed in common")
-    one, other = scores(first, seeds), scores(second, seeds)
-    return unknown(one.reason or other.reason) if one.reason or other.reason else difference(one, other)
+    pairs = []
+    for fold in sorted({fold for _, fold in first.tests}):
+        tables = [[row.tests[seed, fold].sort_values("patient") for seed in seeds] for row in (first, second)]
+        labels = tables[0][0]
+        risks = [np.stack([table["risk"].to_numpy(float) for table in of]) for of in tables]
+        if not all(np.isfinite(r).all() for r in risks):
+            return unknown(f"fold {fold} has a risk that is no number")
+        pairs.append(FoldPair(labels["time"].to_numpy(float), labels["event"].to_numpy(bool), *risks))
+    return compare(pairs)
 
 
-def contrast(first: Line, second: Line, columns: Sequence[Column], scores: Scores = row_scores) -> Contrast:
+def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:
     """Of two lines, in the columns where both stand."""
     shared = [c for c in columns if c in first.rows and c in second.rows]
-    cohorts = {column: row_difference(first.rows[column], second.rows[column], scores) for column in shared}
+    cohorts = {column: row_difference(first.rows[column], second.rows[column]) for column in shared}
     several = len(cohorts) > 1 and not any(column.ambiguous for column in shared)
     return Contrast(first, second, cohorts, mean_difference(list(cohorts.values())) if several else None)
 
