@@ -135,7 +135,9 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
-@click.option("--metric", default="cindex", show_default=True, help="cindex (Harrell), uno_c, ibs or auc.")
+@click.option(
+    "--metric", default="cindex", show_default=True, help="cindex (Harrell), uno_c, ibs, auc or d_calibration."
+)
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @click.option("--model", "-m", "models", callback=names, default="", help="Only these models.")
 @click.option("--endpoint", help="Only this outcome.")
