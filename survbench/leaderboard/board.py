@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from survbench.cards import ModelGroup
+from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
 
 if TYPE_CHECKING:
@@ -55,8 +58,8 @@ class Row:
     logrank_p, logrank_p_stratified : of the test patients of all folds, cut at each fold's training median, pooled and
     stratified by fold; the median over seeds. logrank_reason : why they are NaN.
     labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
-    `event`, `risk` and `high`. beside : models whose paired differences belong to this row. errors : of failed jobs;
-    the row then has no mean.
+    `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
+    belong to this row. errors : of failed jobs; the row then has no mean.
     """
 
     identity: Mapping[str, Any]
@@ -75,6 +78,7 @@ class Row:
     fvcore_flops: int | None = None
     beside: tuple[str, ...] = ()
     tests: Mapping[tuple[int, int], pd.DataFrame] = field(default_factory=dict)
+    bins: Mapping[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 
     @property
@@ -88,6 +92,13 @@ class Row:
     @property
     def failed(self) -> bool:
         return bool(self.errors)
+
+    @property
+    def calibration(self) -> Calibration:
+        """D-calibration of the test patients of all folds; seeds share them and are averaged inside each fold."""
+        folds = sorted({fold for _, fold in self.bins})
+        of_folds = [[bins for (_, at), bins in self.bins.items() if at == fold] for fold in folds]
+        return calibration_bins([np.mean(seeds, axis=0) for seeds in of_folds])
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,8 @@ def _undefined(table: Table, metric: str) -> list[str]:
 def _block(line: Line, table: Table, metric: str) -> Block:
     rows = [line.rows.get(column) for column in table.columns]
     measured = [row for row in rows if row is not None]
-    average = line.average(metric, table.columns)
+    ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
+    average = line.average(metric, table.columns) if ranked else None
     figures = [
         Figure(
             Kind.MEASURED,
@@ -217,6 +218,8 @@ def _block(line: Line, table: Table, metric: str) -> Block:
     ]
     if any(row.metrics[metric].sd_seeds is not None for row in measured):
         figures.append(Figure(Kind.DETAIL, "SD over seeds", tuple(_seed_spread(row, metric) for row in rows)))
+    if metric == "d_calibration":
+        figures.append(Figure(Kind.DETAIL, "all folds pooled", tuple(_pooled_calibration(row) for row in rows)))
     figures.append(Figure(Kind.DETAIL, "log-rank p", tuple(_logrank(row) for row in rows)))
     if metric == "cindex":
         figures += _published_figures(line, table)
@@ -264,6 +267,13 @@ def _seed_spread(row: Row | None, metric: str) -> str:
     if spread is None:
         return "1 seed"
     return "undefined" if math.isnan(spread) else f"{spread:.3f}"
+
+
+def _pooled_calibration(row: Row | None) -> str:
+    if row is None or row.failed:
+        return ""
+    found = row.calibration
+    return "undefined" if found.reason else _p(found.p)
 
 
 def _logrank(row: Row | None) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from survbench.evaluation.calibration import Calibration
 from survbench.evaluation.compare import Difference
 from survbench.leaderboard.board import Leaderboard, Row, Summary, Table
 from survbench.leaderboard.layout import (
@@ -302,6 +303,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "logrank_p": _number(row.logrank_p),
         "logrank_p_stratified": _number(row.logrank_p_stratified),
         "logrank_reason": row.logrank_reason,
+        "calibration": _json_calibration(row.calibration),
         "parameters": row.parameters,
         "fvcore_flops": row.fvcore_flops,
         "title": row.title,
@@ -314,6 +316,15 @@ def _json_row(row: Row) -> dict[str, Any]:
         "config": row.identity["config"],
         "objective": row.identity["objective"],
         "training": row.identity["training"],
+    }
+
+
+def _json_calibration(found: Calibration) -> dict[str, Any]:
+    return {
+        "counts": [_number(count) for count in found.counts],
+        "patients": found.patients,
+        "p": _number(found.p),
+        "reason": found.reason,
     }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.errors import BadFile
+from survbench.evaluation.calibration import d_calibration
 from survbench.evaluation.groups import logrank, risk_cut, stratified_logrank
 from survbench.evaluation.metrics import METRICS, Value, score_fold
 from survbench.leaderboard.board import Refusal, Row, Summary
@@ -37,7 +38,7 @@ class Scored:
     Attributes
     ----------
     values : every metric of the test split. test : patient, time, event, risk, high (above the training median).
-    everyone : patients of all three splits. unreadable : why the predictions cannot be used.
+    everyone : patients of all three splits. bins : of D-calibration. unreadable : why the predictions cannot be used.
     """
 
     record: JobRecord
@@ -45,6 +46,7 @@ class Scored:
     test: pd.DataFrame
     everyone: frozenset[str] = frozenset()
     unreadable: str = ""
+    bins: tuple[float, ...] = ()
 
 
 def score(record: JobRecord) -> Scored:
@@ -56,12 +58,14 @@ def score(record: JobRecord) -> Scored:
     except BadFile as error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
     cut = risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy())
-    test = predictions.loc[predictions["split"] == "test", ["patient", "time", "event", "risk"]]
+    test = predictions[predictions["split"] == "test"]
+    grid, curves = np.array(record.grid), np.stack(test["survival"].tolist())
     return Scored(
         record,
-        score_fold(predictions, np.array(record.grid), record.horizon),
-        test.assign(high=predictions["risk"] > cut),
+        score_fold(predictions, grid, record.horizon),
+        test[["patient", "time", "event", "risk"]].assign(high=predictions["risk"] > cut),
         frozenset(predictions["patient"]),
+        bins=d_calibration(test["time"].to_numpy(), test["event"].to_numpy(), curves, grid).counts,
     )
 
 
@@ -171,6 +175,7 @@ def _row(jobs: Sequence[Scored]) -> Row:
         fvcore_flops=max(flops, default=None),
         beside=record.beside,
         tests={(s.record.seed, s.record.fold): s.test for s in jobs},
+        bins={(s.record.seed, s.record.fold): s.bins for s in jobs if s.bins},
         errors=tuple(dict.fromkeys(s.record.error for s in jobs if s.record.error)),
     )
 
