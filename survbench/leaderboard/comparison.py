@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -20,12 +20,12 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import Difference, holm, mean_difference, unknown
 from survbench.evaluation.ranks import ALPHA, CriticalDifference, critical_difference
 from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.board import Column, Leaderboard, Line, Table
+from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
 from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.render import to_plain
 
-__all__ = ["MEAN", "Compared", "Comparison", "compare_models", "comparison_plain"]
+__all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_plain"]
 
 MEAN = "mean over cohorts"
 
@@ -88,7 +88,7 @@ def compare_models(
     """
     _check_models(out, models)
     board = build(out, models=models, cohorts=cohorts, endpoint=endpoint, folds=folds)
-    found = [_compare(table) for table in board.tables if len({line.model for line in table.lines}) > 1]
+    found = [compare_table(table) for table in board.tables if len({line.model for line in table.lines}) > 1]
     if not found:
         shown = sorted({line.title for table in board.tables for line in table.lines})
         refused = f"; not shown: {'; '.join(f'{r.label}: {r.reason}' for r in board.refused[:3])}" * bool(board.refused)
@@ -144,10 +144,16 @@ def _check_models(out: Path, models: Sequence[str]) -> None:
             raise UnknownName(f"no result of a model '{pattern}' in {out}", f"There is {', '.join(present)}")
 
 
-def _compare(table: Table) -> Comparison:
+def compare_table(table: Table, resample: Callable[[Row], Drawn] = draw) -> Comparison:
+    """Every pair of the models of one table, and their ranks.
+
+    Parameters
+    ----------
+    resample : draws the patients of a row; one that remembers lets others use the same draws.
+    """
     lines, notes = _one_line_each(table)
     drawn = {
-        (line.model, column.key): draw(row)
+        (line.model, column.key): resample(row)
         for line in track(lines, "Resampling patients")
         for column, row in line.rows.items()
     }

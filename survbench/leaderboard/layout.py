@@ -15,7 +15,7 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import UnknownName
 from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
-from survbench.leaderboard.board import Column, Line, Row, Table
+from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.published import published_cindex, published_logrank
 
 __all__ = [
@@ -30,6 +30,9 @@ __all__ = [
     "difference_text",
     "footnotes",
     "headers",
+    "line_name",
+    "nothing",
+    "simulation",
     "title",
 ]
 
@@ -115,7 +118,7 @@ def contrast_rows(table: Table) -> list[tuple[str, ...]]:
         cells = ["" if difference is None else difference_text(difference) for difference in found]
         if len(table.columns) > 1:
             cells.append("" if pair.mean is None else difference_text(pair.mean))
-        rows.append((f"{_name(pair.first)} − {_name(pair.second)}", *cells))
+        rows.append((f"{line_name(pair.first)} − {line_name(pair.second)}", *cells))
     return rows
 
 
@@ -133,7 +136,7 @@ def footnotes(table: Table, metric: str) -> list[str]:
     about = METRICS[metric]
     better = {True: "", False: "; smaller is better", None: ""}[about.larger_is_better]
     notes = [
-        *_simulation(table),
+        *simulation(table),
         f"{about.title}: {about.meaning}{better}. Mean ± SD (ddof 0) over folds, computed inside each fold.",
         "log-rank p: pooled / stratified by fold; test patients of all folds, cut at the median risk of their fold's "
         "training patients.",
@@ -157,7 +160,7 @@ def footnotes(table: Table, metric: str) -> list[str]:
         if c.thin_folds
     ]
     notes += [
-        f"undefined: {_name(pair.first)} − {_name(pair.second)} on {column.label}: {found.reason}"
+        f"undefined: {line_name(pair.first)} − {line_name(pair.second)} on {column.label}: {found.reason}"
         for pair in table.contrasts
         for column, found in pair.cohorts.items()
         if found.reason
@@ -165,7 +168,8 @@ def footnotes(table: Table, metric: str) -> list[str]:
     return [*notes, *_undefined(table, metric)]
 
 
-def _simulation(table: Table) -> list[str]:
+def simulation(table: Table) -> list[str]:
+    """What has to be said of simulated data; nothing where there are none."""
     return {
         "all": [
             "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
@@ -192,7 +196,7 @@ def _undefined(table: Table, metric: str) -> list[str]:
     notes = []
     for line in table.lines:
         for column, row in line.rows.items():
-            where = f"{_name(line)} on {column.label}"
+            where = f"{line_name(line)} on {column.label}"
             if row.failed:
                 notes.append(f"failed: {where}: {'; '.join(row.errors)}")
                 continue
@@ -309,9 +313,15 @@ def _size(count: int) -> str:
     return str(count)
 
 
-def _name(line: Line) -> str:
+def line_name(line: Line) -> str:
+    """Title of a model with what sets this configuration of it apart."""
     return _one_line(f"{line.title} ({line.variant})" if line.variant else line.title)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def nothing(board: Leaderboard) -> str:
+    """What an empty leaderboard says."""
+    return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"

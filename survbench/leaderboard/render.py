@@ -27,6 +27,7 @@ from survbench.leaderboard.layout import (
     contrast_rows,
     footnotes,
     headers,
+    nothing,
     title,
 )
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
@@ -88,7 +89,7 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
             Text(),
         ]
     if not board.tables:
-        parts.append(Text(_nothing(board)))
+        parts.append(Text(nothing(board)))
     parts += [Text(note, style="yellow") for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -109,7 +110,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
         parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
     if not board.tables:
-        parts.append(_escaped(_nothing(board)))
+        parts.append(_escaped(nothing(board)))
     parts += [_escaped(note) for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -364,10 +365,6 @@ def _refused(board: Leaderboard) -> tuple[str, list[str]]:
     """Heading and lines about what was found and is not shown."""
     lines = [f"{' '.join(refusal.label.split())}: {refusal.reason}" for refusal in board.refused]
     return f"Not shown ({len(lines)}):", lines
-
-
-def _nothing(board: Leaderboard) -> str:
-    return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"
 
 
 def to_plain(found: Difference) -> dict[str, Any]:

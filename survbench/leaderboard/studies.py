@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STUDY_HEADERS",
-    "read_study_frame",
+    "read_study",
     "study_cells",
     "study_figure",
     "study_frame",
@@ -162,10 +162,12 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     study_plot(study, frame, folder / "plot.png")
 
 
-def read_study_frame(folder: Path) -> pd.DataFrame:
-    """What `write_study` left in a folder; a damaged table raises ValueError or KeyError."""
+def read_study(folder: Path) -> tuple[str, pd.DataFrame]:
+    """Title and table that `write_study` left in a folder; damaged ones raise OSError, ValueError or KeyError."""
     frame = pd.read_csv(folder / "table.csv", dtype={"arm": str, "cohort": str, "simulated": str, "reason": str})
-    return frame.assign(simulated=frame["simulated"].fillna(""), reason=frame["reason"].fillna(""))
+    frame = frame.assign(simulated=frame["simulated"].fillna(""), reason=frame["reason"].fillna(""))
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    return str(about.get("title") or f"{about['model']}: {about['study']} · {KINDS[frame['simulated'].iloc[0]]}"), frame
 
 
 STUDY_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")

@@ -1,0 +1,160 @@
+"""Puts the page together and writes it; what stands on it is decided in the modules beside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from survbench import __version__
+from survbench.console import note, progress_bars
+from survbench.leaderboard.aggregate import build
+from survbench.leaderboard.board import KINDS, Leaderboard, Table
+from survbench.leaderboard.comparison import Comparison, compare_table
+from survbench.leaderboard.external import external_rows, external_tables
+from survbench.leaderboard.layout import DIFFERENCES, check_metric, nothing
+from survbench.leaderboard.page.charts import study_drawing
+from survbench.leaderboard.page.differences import MATRIX_RULE, Resampling
+from survbench.leaderboard.page.provenance import JobAbout, jobs_of
+from survbench.leaderboard.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
+from survbench.leaderboard.page.svg import page_style
+from survbench.leaderboard.studies import STUDY_HEADERS, read_study, study_cells, study_notes
+
+__all__ = ["page_html", "write_page"]
+
+_SHOWN_PARTS = (
+    ("interval", "intervals", True),
+    ("published", "published", True),
+    ("detail", "log-rank p, seeds", False),
+)
+
+
+def write_page(
+    out: Path,
+    file: Path,
+    *,
+    metric: str = "cindex",
+    cohorts: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    endpoint: str | None = None,
+    folds: str | None = None,
+) -> None:
+    """Write the leaderboard of a results folder as one HTML file; see `aggregate.build` for what can be chosen."""
+    check_metric(metric)
+    board = build(out, cohorts=cohorts, models=models, endpoint=endpoint, folds=folds)
+    text = page_html(board, out, metric=metric, models=models)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    note(f"{file} holds the page, {len(text.encode()) / 2**20:.1f} MB; it needs no network")
+
+
+def page_html(board: Leaderboard, out: Path, *, metric: str = "cindex", models: Sequence[str] | None = None) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    out : where the leaderboard was built from; job records, studies and external validation are read there.
+    """
+    jobs, resampling = jobs_of(board, out), Resampling()
+    compared = [_compared(table, resampling) for table in board.tables]
+    with page_style(), _progress(board) as advance:
+        sections = [
+            section(table, metric, i, pairs, resampling, jobs, advance)
+            for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
+        ]
+        external = external_tables(external_rows(out, models))
+        studies = list(_studies(out))
+    simulations = [s["simulation"] for s in sections] + [
+        KINDS[t.simulated] + ": the external validation below is simulated." for t in external if t.simulated
+    ]
+    simulations += [f"{s['kind']}: the ablations below are simulated." for s in studies if s["simulated"]]
+    return _rendered(
+        glance=_glance(board, jobs),
+        simulations=list(dict.fromkeys(text for text in simulations if text)),
+        sections=sections,
+        external=external,
+        studies=studies,
+        notes=board.notes,
+        refused=[(refusal.label, refusal.reason) for refusal in board.refused],
+        nothing=nothing(board),
+        source=board.source,
+    )
+
+
+def _rendered(**content: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("survbench.leaderboard.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals |= {"differences_rule": DIFFERENCES, "matrix_rule": MATRIX_RULE, "shown_parts": _SHOWN_PARTS}
+    css, script = (
+        Path(__file__).with_name("templates").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = environment.get_template("page.html")
+    return template.render(
+        **content,
+        version=__version__,
+        css=Markup(css),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def _compared(table: Table, resampling: Resampling) -> Comparison | None:
+    models = {line.model for line in table.lines}
+    return compare_table(table, resampling) if 1 < len(models) <= MOST_COMPARED else None
+
+
+@contextmanager
+def _progress(board: Leaderboard) -> Iterator[Callable[[str], None]]:
+    steps = sum(2 + min(len(table.lines), MOST_FIGURES) for table in board.tables)
+    with progress_bars() as bars:
+        task = bars.add_task("Drawing the page", total=steps)
+
+        def advance(what: str) -> None:
+            bars.update(task, advance=1, description=f"Drawing the page: {what}")
+
+        yield advance
+
+
+def _glance(board: Leaderboard, jobs: dict[int, list[JobAbout]]) -> list[tuple[str, str]]:
+    everything = [job for of in jobs.values() for job in of]
+    rows = [row for row in board.rows if not row.failed]
+    newest = max((job.modified for job in everything), default=None)
+    patients = {row.identity["cohort_hash"]: len({patient for _, patient, *_ in row.labels}) for row in rows}
+    found = [
+        ("models", str(len({row.model for row in rows}))),
+        ("cohorts", str(len({row.cohort for row in rows}))),
+        ("patients", f"{sum(patients.values()):,}"),
+        ("trainings", f"{len(everything):,}"),
+        ("computing", duration(sum(job.total_seconds for job in everything))),
+    ]
+    if newest is not None:
+        found.append(("newest result", datetime.fromtimestamp(newest, UTC).strftime("%d %b %Y")))
+    return found if rows else []
+
+
+def _studies(out: Path) -> Iterator[dict[str, Any]]:
+    for i, file in enumerate(sorted((out / "studies").glob("*/table.csv"))):
+        try:
+            title, frame = read_study(file.parent)
+        except (OSError, ValueError, KeyError) as problem:
+            note(f"{file.parent} is left out of the page: {problem}")
+            continue
+        simulated = str(frame["simulated"].iloc[0])
+        yield {
+            "title": title,
+            "simulated": simulated,
+            "kind": KINDS[simulated],
+            "headers": STUDY_HEADERS,
+            "rows": study_cells(frame),
+            "notes": study_notes(frame),
+            "drawing": study_drawing(frame, f"study-figure-{i}", title),
+        }
