@@ -15,7 +15,7 @@ from survbench import __version__
 from survbench.cli_data import data
 from survbench.cli_experiments import ablate, study, tune
 from survbench.cli_figures import explain, km
-from survbench.cli_leaderboard import compare, leaderboard, print_external, print_leaderboard
+from survbench.cli_leaderboard import Part, compare, leaderboard, show
 from survbench.cli_options import (
     Asked,
     about_jobs,
@@ -109,17 +109,10 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
         from survbench.experiments.external import apply_frozen
 
         apply_frozen(jobs, external, asked.out, asked.device)
-    print_leaderboard(
-        asked.out,
-        "rich",
-        "cindex",
-        list(dict.fromkeys(j.cohort.name for j in jobs)),
-        list(dict.fromkeys(j.card.name for j in jobs)),
-        request.endpoint,
-        request.scheme,
-    )
-    if external is not None:
-        print_external(asked.out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
+    scored, trained = (tuple(dict.fromkeys(of)) for of in ((j.cohort.name for j in jobs), (j.card.name for j in jobs)))
+    part = Part("cindex", scored, trained, request.endpoint, request.scheme)
+    board, applied = part.build(asked.out)
+    show(board, applied if external is not None else [], "rich", part.metric)
     if summary.failed:
         sys.exit(1)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from survbench.cli_options import examples, json_option, names, out_option, print_json
+from survbench.cli_options import examples, json_option, names, open_root, out_option, print_json
+from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Compared, Comparison
+    from survbench.leaderboard.external import ExternalRow
 
-__all__ = ["compare", "leaderboard", "print_external", "print_leaderboard"]
+__all__ = ["Part", "compare", "leaderboard", "show"]
 
 
 @click.command(
@@ -24,34 +29,93 @@ __all__ = ["compare", "leaderboard", "print_external", "print_leaderboard"]
         "survbench leaderboard",
         "survbench leaderboard --format markdown > table.md",
         "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
+        "survbench leaderboard --predictions theirs.csv --endpoint os",
+        "survbench leaderboard --predictions theirs.csv --data DATA --endpoint os     labels from the data root",
+        "survbench leaderboard --html leaderboard.html",
+        "survbench leaderboard --write leaderboards/mine",
+        "survbench leaderboard --check leaderboards/mine",
     )
 )
 @out_option
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
-@click.option(
-    "--metric", default="cindex", show_default=True, help="cindex (Harrell), uno_c, ibs, auc or d_calibration."
-)
+@click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc or d_calibration.")
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @click.option("--model", "-m", "models", callback=names, default="", help="Only these models.")
-@click.option("--endpoint", help="Only this outcome.")
+@click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
 @click.option("--folds", "scheme", help="Only these folds.")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path),
+    help="A CSV of predictions made elsewhere: model, cohort, fold, case, risk, and time, event (or --data DATA).",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Data root with the labels of --predictions.")
+@click.option("--censorship", metavar="COLUMN", help="The column of --predictions that is 1 for censored patients.")
+@click.option(
+    "--time-unit",
+    type=click.Choice(["months", "days"]),
+    default="months",
+    show_default=True,
+    help="Of the times in --predictions; a month has 30.4375 days.",
+)
+@click.option(
+    "--write", "target", type=click.Path(path_type=Path), help="Write it to this folder as Markdown, CSV and JSON."
+)
+@click.option(
+    "--check",
+    "written",
+    type=click.Path(path_type=Path),
+    help="Recompute a written leaderboard (folder or JSON file) and list what differs; exit code 1 if anything does.",
+)
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), help="Write it to this file as one page that needs no network."
+)
 def leaderboard(
     out: Path,
     form: str,
-    metric: str,
+    metric: str | None,
     cohorts: tuple[str, ...],
     models: tuple[str, ...],
     endpoint: str | None,
     scheme: str | None,
+    predictions: Path | None,
+    data: Path | None,
+    censorship: str | None,
+    time_unit: str,
+    target: Path | None,
+    written: Path | None,
+    page: Path | None,
 ) -> None:
     """Tables of what has been measured, computed from the stored predictions; published figures stand beside.
 
-    Rows on different data, endpoints, folds or simulated and real data are never ranked together.
+    Rows on different data, endpoints, folds or simulated and real data are never ranked together. External predictions
+    share a column with measured rows of exactly the same patients, labels and folds, and no other.
     """
-    print_leaderboard(out, form, metric, list(cohorts) or None, list(models) or None, endpoint, scheme)
-    print_external(out, form, list(models) or None)
+    from survbench.console import note
+
+    if predictions is None and (data, censorship, time_unit) != (None, None, "months"):
+        raise BadConfig("--data, --censorship and --time-unit are about --predictions", "name its file, too")
+    if written is not None and (target is not None or page is not None):
+        other = "--write" if target is not None else "--html"
+        raise BadConfig(f"{other} and --check exclude each other", "give one of them")
+    brought = _Brought() if predictions is None else _read(predictions, data, endpoint, censorship, time_unit)
+    part = Part(metric or "cindex", cohorts, models, endpoint and endpoint.lower(), scheme)
+    if written is not None:
+        _check(out, written, part, brought)
+        return
+    board, external = part.build(out, brought)
+    if page is not None:
+        from survbench.leaderboard.page import write_page
+
+        write_page(page, board, external, out, part.metric)
+    if target is not None:
+        from survbench.leaderboard.written import write_leaderboard
+
+        for file in write_leaderboard(target, board, external, part.metric, vars(part)):
+            note(f"wrote {file}")
+    if page is None and target is None:
+        show(board, external, form, part.metric)
 
 
 @click.command(
@@ -124,7 +188,7 @@ def _comparison(found: Comparison, files: list[Path]) -> list[object]:
         ),
         *found.notes,
     ]
-    if found.table.simulated:
+    if found.table.invented:
         notes.append(f"{found.table.kind}: the figures say nothing about a cancer.")
     parts: list[object] = [
         Text(f"Differences in C-index · {found.table.title}", style="bold"),
@@ -174,39 +238,83 @@ def _p(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 
-def print_external(out: Path, form: str, models: list[str] | None) -> None:
-    """External validation, in the form of the leaderboard that it stands below; nothing where there is none."""
-    from survbench.console import stdout
-    from survbench.leaderboard.external import external_markdown, external_rich, external_rows
+@dataclass(frozen=True)
+class Part:
+    """Which part of a results folder is shown, and by which metric."""
 
-    rows = external_rows(out, models)
-    if rows and form == "rich":
-        stdout().print(external_rich(rows))
-    elif rows and form == "markdown":
-        click.echo(external_markdown(rows))
+    metric: str = "cindex"
+    cohorts: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    endpoint: str | None = None
+    scheme: str | None = None
+
+    def build(self, out: Path, brought: _Brought | None = None) -> tuple[Leaderboard, list[ExternalRow]]:
+        """The leaderboard, and the external validation that stands below it."""
+        from survbench.leaderboard.aggregate import build
+        from survbench.leaderboard.external import external_rows
+
+        more = brought or _Brought()
+        cohorts, models = list(self.cohorts) or None, list(self.models) or None
+        board = build(out, cohorts=cohorts, models=models, endpoint=self.endpoint, folds=self.scheme, brought=more.rows)
+        return replace(board, refused=(*board.refused, *more.refused)), external_rows(out, models)
 
 
-def print_leaderboard(
-    out: Path,
-    form: str,
-    metric: str,
-    cohorts: list[str] | None,
-    models: list[str] | None,
-    endpoint: str | None,
-    scheme: str | None,
-) -> None:
-    """The leaderboard of a results folder, in one of its forms."""
+@dataclass(frozen=True)
+class _Brought:
+    """External predictions as rows, and what makes none."""
+
+    rows: Sequence[Row] = ()
+    refused: Sequence[Refusal] = ()
+
+
+def _read(file: Path, data: Path | None, endpoint: str | None, censorship: str | None, time_unit: str) -> _Brought:
+    from survbench.leaderboard.brought import read_brought
+
+    root = None if data is None else open_root(data)
+    return _Brought(*read_brought(file, root, endpoint, censorship=censorship, time_unit=time_unit))
+
+
+def show(board: Leaderboard, external: Sequence[ExternalRow], form: str, metric: str) -> None:
+    """Print a leaderboard and the external validation below it, in one of the forms."""
     from survbench.console import stdout
     from survbench.leaderboard import render
-    from survbench.leaderboard.aggregate import build
-    from survbench.leaderboard.external import external_plain, external_rows
+    from survbench.leaderboard.external import external_markdown, external_rich
+    from survbench.leaderboard.written import document
 
-    board = build(out, cohorts=cohorts, models=models, endpoint=endpoint, folds=scheme)
     if form == "rich":
         stdout().print(render.to_rich(board, metric))
-    elif form == "json":
-        print_json(
-            {**json.loads(render.to_json(board, metric)), "external": external_plain(external_rows(out, models))}
-        )
+        if external:
+            stdout().print(external_rich(external))
+    elif form == "markdown":
+        click.echo(render.to_markdown(board, metric))
+        if external:
+            click.echo(external_markdown(external))
+    elif form == "csv":
+        click.echo(render.to_csv(board, metric))
     else:
-        click.echo({"markdown": render.to_markdown, "csv": render.to_csv}[form](board, metric))
+        print_json(document(board, external, metric))
+
+
+def _check(out: Path, written: Path, part: Part, brought: _Brought) -> None:
+    """Print what differs; a document says itself what was asked of it, unless that is asked anew."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from survbench.console import stdout
+    from survbench.leaderboard.written import check_written, read_written
+
+    file, found = read_written(written)
+    if part == Part() and isinstance(found.get("asked"), dict):
+        part = replace(part, **{key: value for key, value in found["asked"].items() if key in vars(part)})
+    board, external = part.build(out, brought)
+    mismatches = check_written(written, found, board, external, part.metric)
+    if not mismatches:
+        click.echo(f"{file} is what the predictions in {out} give: {len(found['rows'])} rows")
+        return
+    shown = Table(title=f"{len(mismatches)} differences between {file} and the predictions in {out}")
+    for header in ("row", "figure", "written", "recomputed"):
+        shown.add_column(header, overflow="fold")
+    for one in mismatches:
+        shown.add_row(*map(Text, (one.row, one.what, one.written, one.recomputed)))
+    stdout().print(shown)
+    sys.exit(1)

@@ -107,7 +107,7 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
         "endpoint": table.endpoint,
         "folds": table.folds,
         "task_version": table.task_version,
-        "simulated": None if table.simulated is None else bool(table.simulated),
+        "simulated": table.invented,
         "metric": "cindex",
         "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in found.lines],
         "differences": [

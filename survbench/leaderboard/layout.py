@@ -6,7 +6,7 @@ Neither the terminal nor Markdown is known here, and nothing is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +15,7 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import UnknownName
 from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
-from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
+from survbench.leaderboard.board import EXTERNAL, MEASURED, UNKNOWN, Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.published import published_cindex, published_logrank
 
 __all__ = [
@@ -36,12 +36,13 @@ __all__ = [
     "title",
 ]
 
-GROUPS = {
+GROUPS: Mapping[ModelGroup | None, str] = {
     ModelGroup.WSI: "slides (WSI)",
     ModelGroup.OMICS: "omics",
     ModelGroup.MULTIMODAL: "multimodal",
     ModelGroup.MISSING: "missing modality",
     ModelGroup.SANITY: "sanity",
+    None: EXTERNAL,
 }
 RECONSTRUCTED, THIN = "†", "‡"
 ENOUGH_SEEDS = 3
@@ -142,6 +143,11 @@ def footnotes(table: Table, metric: str) -> list[str]:
         "training patients.",
         "cohorts: " + "; ".join(_content(column) for column in table.columns) + ".",
     ]
+    if any(line.source == EXTERNAL for line in table.lines):
+        notes.append(
+            "external predictions: scored here, made elsewhere; how they were trained and selected is not known. Their "
+            "folds are numbered from 0 in their order."
+        )
     if metric == "cindex" and any(_published_cells(line, table) for line in table.lines):
         notes.append(_about_published(table))
     rows = [row for line in table.lines for row in line.rows.values()]
@@ -175,6 +181,7 @@ def simulation(table: Table) -> list[str]:
             "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
         ],
         "slides": ["simulated slides: real patients and labels, invented slide features; a rehearsal, not a result."],
+        UNKNOWN: ["data not known here: nothing tells whether these patients are real or simulated."],
     }.get(table.simulated or "", [])
 
 
@@ -215,7 +222,7 @@ def _block(line: Line, table: Table, metric: str) -> Block:
     figures = [
         Figure(
             Kind.MEASURED,
-            "measured" if not table.simulated else table.kind,
+            _origin(line, table),
             tuple(_cell(row, metric) for row in rows),
             "" if average is None else f"{average:.3f}",
         )
@@ -237,18 +244,27 @@ def _block(line: Line, table: Table, metric: str) -> Block:
     )
 
 
+def _origin(line: Line, table: Table) -> str:
+    if line.source == MEASURED:
+        return "measured" if not table.simulated else table.kind
+    return line.source if not table.invented else f"{line.source}, {table.kind}"
+
+
 def _published_figures(line: Line, table: Table) -> list[Figure]:
     figures = []
     if cells := _published_cells(line, table):
         figures.append(Figure(Kind.PUBLISHED, "published", cells))
-    tests = [published_logrank(line.model, c.cohort) if c in line.rows else None for c in table.columns]
+    shown = [c in line.rows and line.source == MEASURED for c in table.columns]
+    tests = [published_logrank(line.model, c.cohort) if s else None for c, s in zip(table.columns, shown, strict=True)]
     if any(p is not None for p in tests):
         figures.append(Figure(Kind.PUBLISHED, "published p", tuple("" if p is None else _p(p) for p in tests)))
     return figures
 
 
 def _published_cells(line: Line, table: Table) -> tuple[str, ...]:
-    """The paper's C-index where the line has a row; empty where it has none at all."""
+    """The paper's C-index where the line has a row; empty where it has none at all, or was predicted elsewhere."""
+    if line.source != MEASURED:
+        return ()
     found = [published_cindex(line.model, c.cohort) if c in line.rows else None for c in table.columns]
     return tuple("" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found) if any(found) else ()
 

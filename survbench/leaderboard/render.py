@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from survbench.evaluation.calibration import Calibration
 from survbench.evaluation.compare import Difference
-from survbench.leaderboard.board import Leaderboard, Row, Summary, Table
+from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Summary, Table
 from survbench.leaderboard.layout import (
     DIFFERENCES,
     Block,
@@ -215,7 +215,7 @@ def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
                 "cohort": cohort,
                 "endpoint": table.endpoint,
                 "folds": table.folds,
-                "simulated": None if table.simulated is None else bool(table.simulated),
+                "simulated": table.invented,
                 "metric": "cindex",
                 **to_plain(found),
             }
@@ -270,12 +270,12 @@ def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any
         "logrank_p_stratified": row.logrank_p_stratified,
     }
     return {
-        "source": "measured",
+        "source": row.source,
         "data": table.kind,
         "model": row.model,
         "title": row.title,
         "variant": variant,
-        "group": str(row.group),
+        "group": str(row.group or ""),
         "cohort": row.cohort,
         "status": "failed" if row.failed else "complete",
         "seeds": " ".join(map(str, row.seeds)),
@@ -294,8 +294,8 @@ def _json_row(row: Row) -> dict[str, Any]:
         "cohort": row.cohort,
         "endpoint": row.identity["endpoint"],
         "folds": row.identity["folds"],
-        "source": "measured",
-        "simulated": None if row.simulated is None else bool(row.simulated),
+        "source": row.source,
+        "simulated": row.invented,
         "simulated_kind": row.simulated,
         "status": "failed" if row.failed else "complete",
         "errors": list(row.errors),
@@ -308,7 +308,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "parameters": row.parameters,
         "fvcore_flops": row.fvcore_flops,
         "title": row.title,
-        "modality": str(row.group),
+        "modality": None if row.group is None else str(row.group),
         "reconstruction": row.reconstruction,
         "selected": row.selected,
         "task_version": row.identity["task_version"],
@@ -342,7 +342,7 @@ def _json_summary(summary: Summary) -> dict[str, Any]:
 
 def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """The paper's figures for the models and cohorts that are shown; its endpoint and folds are not ours."""
-    for (model, cohort), row in {(row.model, row.cohort): row for row in board.rows}.items():
+    for (model, cohort), row in {(r.model, r.cohort): r for r in board.rows if r.source == MEASURED}.items():
         if found := published_cindex(model, cohort):
             mean, sd = found
             yield {

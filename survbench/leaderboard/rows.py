@@ -25,7 +25,17 @@ from survbench.evaluation.metrics import METRICS, Value, score_fold
 from survbench.leaderboard.board import Refusal, Row, Summary
 from survbench.leaderboard.records import JobRecord, read_predictions
 
-__all__ = ["PLACE", "Scored", "digest", "grouped", "make_rows", "place_of", "refuse_other_patients", "score"]
+__all__ = [
+    "PLACE",
+    "Scored",
+    "digest",
+    "grouped",
+    "make_row",
+    "make_rows",
+    "place_of",
+    "refuse_other_patients",
+    "score",
+]
 
 T = TypeVar("T")
 PLACE = ("cohort", "cohort_hash", "folds_hash", "n_folds", "endpoint", "folds", "task_version")
@@ -85,7 +95,7 @@ def make_rows(scored: Sequence[Scored]) -> tuple[list[Row], list[Refusal]]:
         shown = min(usable, key=lambda i: (failures[i], i), default=None)
         for i, jobs in enumerate(attempts):
             if i == shown:
-                rows.append(_row(jobs))
+                rows.append(make_row(jobs))
             elif problems[i]:
                 refused.append(_refusal(jobs[0].record, problems[i]))
             elif shown is not None:
@@ -153,7 +163,8 @@ def _labels(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
     )
 
 
-def _row(jobs: Sequence[Scored]) -> Row:
+def make_row(jobs: Sequence[Scored]) -> Row:
+    """The row of these jobs, whether or not they are all that it should have."""
     record = max((s.record for s in jobs), key=lambda r: r.modified)
     pooled, stratified, reason = _risk_groups(jobs)
     costs = [s.record for s in jobs if s.record.parameters is not None]
@@ -206,6 +217,8 @@ def _risk_groups(jobs: Sequence[Scored]) -> tuple[float, float, str]:
     errors = [s.record.error for s in jobs if s.record.error]
     if errors:
         return math.nan, math.nan, f"failed: {errors[0]}"
+    if any(s.test["high"].isna().any() for s in jobs):
+        return math.nan, math.nan, "there are no training patients to take the cut from, and none is made up"
     results = []
     for same_seed in grouped(jobs, lambda s: s.record.seed):
         patients = pd.concat([s.test.assign(fold=s.record.fold) for s in same_seed])

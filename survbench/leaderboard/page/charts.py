@@ -42,7 +42,8 @@ __all__ = [
 
 ACROSS = 4  # panels beside each other
 COSTS = {"parameters": "parameters", "flops": "operations (fvcore)", "seconds": "seconds of training a fold"}
-_LOOKS = {
+_LOOKS: Mapping[ModelGroup | None, tuple[str, str]] = {
+    None: ("P", "#2a7a4b"),  # external predictions
     ModelGroup.WSI: ("o", "#1f4e79"),
     ModelGroup.OMICS: ("s", "#b35900"),
     ModelGroup.MULTIMODAL: ("D", "#7a4fa3"),
@@ -66,7 +67,7 @@ class Cost:
 
     number: int
     name: str
-    group: ModelGroup
+    group: ModelGroup | None
     score: float
     low: float
     high: float
@@ -87,7 +88,7 @@ def costs_drawing(points: Sequence[Cost], name: str, about: str, kind: str) -> D
     for axis, key in zip(axes[0], known, strict=True):
         _scatter(axis, [p for p in points if (p.values[key] or 0) > 0], key)
     axes[0][0].set_ylabel(f"C-index, {about}")
-    shown = [group for group in ModelGroup if any(p.group is group for p in points)]
+    shown = [group for group in GROUPS if any(p.group is group for p in points)]
     handles = [Line2D([], [], marker=_LOOKS[g][0], color=_LOOKS[g][1], linestyle="", label=GROUPS[g]) for g in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(shown), fontsize="small")
     title = f"C-index ({about}) against {', '.join(COSTS[key] for key in known)} · {kind}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 
 from survbench import __version__
 from survbench.console import note, progress_bars
-from survbench.leaderboard.aggregate import build
+from survbench.errors import BadConfig
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
-from survbench.leaderboard.external import external_rows, external_tables
+from survbench.leaderboard.external import ExternalRow, ExternalTable, external_tables
 from survbench.leaderboard.layout import DIFFERENCES, check_metric, nothing
 from survbench.leaderboard.page.charts import study_drawing
 from survbench.leaderboard.page.differences import MATRIX_RULE, Resampling
@@ -34,31 +35,32 @@ _SHOWN_PARTS = (
 
 
 def write_page(
-    out: Path,
-    file: Path,
-    *,
-    metric: str = "cindex",
-    cohorts: Sequence[str] | None = None,
-    models: Sequence[str] | None = None,
-    endpoint: str | None = None,
-    folds: str | None = None,
+    file: Path, board: Leaderboard, external: Sequence[ExternalRow], out: Path, metric: str = "cindex"
 ) -> None:
-    """Write the leaderboard of a results folder as one HTML file; see `aggregate.build` for what can be chosen."""
-    check_metric(metric)
-    board = build(out, cohorts=cohorts, models=models, endpoint=endpoint, folds=folds)
-    text = page_html(board, out, metric=metric, models=models)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    note(f"{file} holds the page, {len(text.encode()) / 2**20:.1f} MB; it needs no network")
-
-
-def page_html(board: Leaderboard, out: Path, *, metric: str = "cindex", models: Sequence[str] | None = None) -> str:
-    """The page as text.
+    """Write a leaderboard as one HTML file, by one rename, so that a reader never sees half of it.
 
     Parameters
     ----------
-    out : where the leaderboard was built from; job records, studies and external validation are read there.
+    external : rows of external validation. out : results folder that the leaderboard was built from; job records and
+    studies are read there.
+
+    Raises
+    ------
+    UnknownName : no such metric. BadConfig : `file` is a folder.
     """
+    check_metric(metric)
+    if file.is_dir():
+        raise BadConfig(f"--html {file} is a folder", f"name a file, for example {file / 'leaderboard.html'}")
+    text = page_html(board, external, out, metric)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, file)
+    note(f"{file} holds the page, {len(text.encode()) / 2**20:.1f} MB; it needs no network")
+
+
+def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, metric: str = "cindex") -> str:
+    """The page as text; see `write_page`."""
     jobs, resampling = jobs_of(board, out), Resampling()
     compared = [_compared(table, resampling) for table in board.tables]
     with page_style(), _progress(board) as advance:
@@ -66,17 +68,13 @@ def page_html(board: Leaderboard, out: Path, *, metric: str = "cindex", models: 
             section(table, metric, i, pairs, resampling, jobs, advance)
             for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
         ]
-        external = external_tables(external_rows(out, models))
         studies = list(_studies(out))
-    simulations = [s["simulation"] for s in sections] + [
-        KINDS[t.simulated] + ": the external validation below is simulated." for t in external if t.simulated
-    ]
-    simulations += [f"{s['kind']}: the ablations below are simulated." for s in studies if s["simulated"]]
+    tables = external_tables(external)
     return _rendered(
         glance=_glance(board, jobs),
-        simulations=list(dict.fromkeys(text for text in simulations if text)),
+        simulations=_simulations(sections, tables, studies),
         sections=sections,
-        external=external,
+        external=tables,
         studies=studies,
         notes=board.notes,
         refused=[(refusal.label, refusal.reason) for refusal in board.refused],
@@ -105,6 +103,16 @@ def _rendered(**content: Any) -> str:
         script=Markup(script),
         script_hash=f"sha256-{digest}",
     )
+
+
+def _simulations(
+    sections: Sequence[Mapping[str, Any]], tables: Sequence[ExternalTable], studies: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What the banner says of everything on the page that is simulated, each thing once."""
+    said = [one["simulation"] for one in sections]
+    said += [f"{KINDS[table.simulated]}: also the external validation below." for table in tables if table.simulated]
+    said += [f"{one['kind']}: also the ablations below." for one in studies if one["simulated"]]
+    return list(dict.fromkeys(text for text in said if text))
 
 
 def _compared(table: Table, resampling: Resampling) -> Comparison | None:
