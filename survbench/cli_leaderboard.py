@@ -294,14 +294,14 @@ def _check(out: Path, written: Path, part: Part, brought: _Brought) -> None:
     from survbench.leaderboard.written import check_written, read_written
 
     file, found = read_written(written)
-    if part == Part() and isinstance(found.get("asked"), dict):
-        part = replace(part, **{key: value for key, value in found["asked"].items() if key in vars(part)})
+    if part == Part():
+        part = replace(part, **found.get("asked", {}))
     board, external = part.build(out, brought)
     mismatches = check_written(written, found, board, external, part.metric)
     if not mismatches:
         click.echo(f"{file} is what the predictions in {out} give: {len(found['rows'])} rows")
         return
-    shown = Table(title=f"{len(mismatches)} differences between {file} and the predictions in {out}")
+    shown = Table(title=Text(f"Differences between {file} and the predictions in {out}: {len(mismatches)}"))
     for header in ("row", "figure", "written", "recomputed"):
         shown.add_column(header, overflow="fold")
     for one in mismatches:
