@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -112,6 +112,7 @@ def leaderboard(
     epilog=examples(
         "survbench compare amkd abmil",
         "survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc",
+        "survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several",
         "survbench compare all --json > differences.json",
     )
 )
@@ -120,6 +121,9 @@ def leaderboard(
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @click.option("--endpoint", help="Only this outcome.")
 @click.option("--folds", "scheme", help="Only these folds.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of several configurations those with this setting."
+)
 @json_option
 def compare(
     models: tuple[str, ...],
@@ -127,6 +131,7 @@ def compare(
     cohorts: tuple[str, ...],
     endpoint: str | None,
     scheme: str | None,
+    overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Differences in C-index between finished models, all pairs, with their uncertainty.
@@ -140,7 +145,8 @@ def compare(
     from survbench.leaderboard.comparison_plot import draw_comparison
 
     wanted = tuple(part for model in models for part in model.split(",") if part)
-    found, board = compare_models(out, wanted, cohorts or None, endpoint, scheme)
+    settings = _settings(overrides)
+    found, board = compare_models(out, wanted, cohorts or None, endpoint and endpoint.lower(), scheme, settings)
     figures = [draw_comparison(one, out / "figures") for one in found]
     if as_json:
         plain = [
@@ -156,6 +162,15 @@ def compare(
         warn(note)
     for refusal in board.refused:
         warn(f"not compared: {refusal.label}: {refusal.reason}")
+
+
+def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Read as `run` reads them; what reads them is slow to import."""
+    if not overrides:
+        return {}
+    from survbench.experiments.plan import parse_overrides
+
+    return parse_overrides(overrides)
 
 
 def _comparison(found: Comparison, files: list[Path]) -> list[object]:
