@@ -264,9 +264,11 @@ def test_names_are_text_and_the_command_filters(tmp_path: Path) -> None:
     assert "are about --predictions" in str(alone.exception)
 
 
-def test_a_name_that_the_suite_knows_does_not_borrow_published_figures(tmp_path: Path) -> None:
-    write_row(tmp_path, "snn")
+def test_a_name_that_the_suite_knows_is_no_measured_row_and_borrows_no_published_figure(tmp_path: Path) -> None:
+    write_row(tmp_path, "mcat", card={"beside": ["amkd"]})
     board = board_of(tmp_path, predicted("amkd"))
+    assert board.tables[0].contrasts == ()
+    assert any("should be read beside amkd, not run yet" in note for note in board.notes)
     assert "published" not in next(line for line in to_markdown(board).splitlines() if "amkd" in line)
     published = [row["model"] for row in json.loads(to_json(board))["rows"] if row["source"] == "published"]
     assert "amkd" not in published
