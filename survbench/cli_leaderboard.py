@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -122,6 +122,7 @@ def leaderboard(
     epilog=examples(
         "survbench compare amkd abmil",
         "survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc",
+        "survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several",
         "survbench compare all --json > differences.json",
     )
 )
@@ -130,6 +131,9 @@ def leaderboard(
 @click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
 @click.option("--endpoint", help="Only this outcome.")
 @click.option("--folds", "scheme", help="Only these folds.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of several configurations those with this setting."
+)
 @json_option
 def compare(
     models: tuple[str, ...],
@@ -137,6 +141,7 @@ def compare(
     cohorts: tuple[str, ...],
     endpoint: str | None,
     scheme: str | None,
+    overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Differences in C-index between finished models, all pairs, with their uncertainty.
@@ -150,7 +155,8 @@ def compare(
     from survbench.leaderboard.comparison_plot import draw_comparison
 
     wanted = tuple(part for model in models for part in model.split(",") if part)
-    found, board = compare_models(out, wanted, cohorts or None, endpoint, scheme)
+    settings = _settings(overrides)
+    found, board = compare_models(out, wanted, cohorts or None, endpoint and endpoint.lower(), scheme, settings)
     figures = [draw_comparison(one, out / "figures") for one in found]
     if as_json:
         plain = [
@@ -166,6 +172,15 @@ def compare(
         warn(note)
     for refusal in board.refused:
         warn(f"not compared: {refusal.label}: {refusal.reason}")
+
+
+def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Read as `run` reads them; what reads them is slow to import."""
+    if not overrides:
+        return {}
+    from survbench.experiments.plan import parse_overrides
+
+    return parse_overrides(overrides)
 
 
 def _comparison(found: Comparison, files: list[Path]) -> list[object]:
@@ -304,14 +319,14 @@ def _check(out: Path, written: Path, part: Part, brought: _Brought) -> None:
     from survbench.leaderboard.written import check_written, read_written
 
     file, found = read_written(written)
-    if part == Part() and isinstance(found.get("asked"), dict):
-        part = replace(part, **{key: value for key, value in found["asked"].items() if key in vars(part)})
+    if part == Part():
+        part = replace(part, **found.get("asked", {}))
     board, external = part.build(out, brought)
     mismatches = check_written(written, found, board, external, part.metric)
     if not mismatches:
         click.echo(f"{file} is what the predictions in {out} give: {len(found['rows'])} rows")
         return
-    shown = Table(title=f"{len(mismatches)} differences between {file} and the predictions in {out}")
+    shown = Table(title=Text(f"Differences between {file} and the predictions in {out}: {len(mismatches)}"))
     for header in ("row", "figure", "written", "recomputed"):
         shown.add_column(header, overflow="fold")
     for one in mismatches:

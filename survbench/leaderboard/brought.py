@@ -21,7 +21,7 @@ from survbench.evaluation.metrics import prediction_grid, prediction_horizon, sc
 from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
 from survbench.leaderboard.predictions_file import read_predictions_file
 from survbench.leaderboard.records import JobRecord
-from survbench.leaderboard.rows import PLACE, Scored, digest, grouped, make_row
+from survbench.leaderboard.rows import PLACE, Scored, digest, grouped, labels_of, make_row
 
 __all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
 
@@ -79,8 +79,7 @@ def rows_of_predictions(
                 _score(part, identity, numbers[str(fold)], int(str(seed)), file, kinds.get(str(cohort), UNKNOWN))
                 for (seed, fold), part in of_model.groupby(["seed", "fold"])
             ]
-            of_seeds = {make_row(same).labels for same in grouped(jobs, lambda s: s.record.seed)}
-            if len(of_seeds) > 1:
+            if len({labels_of(same) for same in grouped(jobs, lambda s: s.record.seed)}) > 1:
                 names = {key: identity[key] for key in ("model", "cohort", "endpoint", "folds")}
                 reason = "its seeds were scored on different patients, folds or labels"
                 refused.append(Refusal({"title": str(model), **names, "source": EXTERNAL}, reason))
@@ -99,7 +98,7 @@ def settle(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], lis
     for row in measured:
         if not row.failed and row.simulated != "slides":
             known.setdefault((row.cohort, _rounded(row.labels)), row)
-    settled, notes = [], []
+    settled, alone = [], []
     for same in grouped(rows, lambda r: r.identity["cohort_hash"]):
         reference = _reference(same)
         other = known.get((same[0].cohort, _rounded(reference)))
@@ -107,11 +106,11 @@ def settle(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], lis
             settled += [_moved(row, other, reference) for row in same]
             continue
         settled += same
-        notes.append(
-            f"external predictions on {same[0].cohort}: no measured row has exactly these patients, labels and folds, "
-            "so they are ranked by themselves."
-        )
-    return settled, notes
+        alone.append(same[0].cohort)
+    if not alone:
+        return settled, []
+    note = "no measured row has exactly these patients, labels and folds, so they are ranked by themselves."
+    return settled, [f"external predictions on {', '.join(sorted(alone))}: {note}"]
 
 
 def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int, file: Path, simulated: str) -> Scored:

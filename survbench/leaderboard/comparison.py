@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -75,12 +75,14 @@ def compare_models(
     cohorts: Sequence[str] | None = None,
     endpoint: str | None = None,
     folds: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[list[Comparison], Leaderboard]:
     """Every pair of the models, in every table where at least two of them stand; and the leaderboard that holds them.
 
     Parameters
     ----------
-    models, cohorts : names, wildcards or `all`. endpoint, folds : only these.
+    models, cohorts : names, wildcards or `all`. endpoint, folds : only these. settings : of several configurations of a
+    model only those with these.
 
     Raises
     ------
@@ -88,7 +90,9 @@ def compare_models(
     """
     _check_models(out, models)
     board = build(out, models=models, cohorts=cohorts, endpoint=endpoint, folds=folds)
-    found = [compare_table(table) for table in board.tables if len({line.model for line in table.lines}) > 1]
+    _check_settings(board, settings or {})
+    tables = [_with_settings(table, settings or {}) for table in board.tables]
+    found = [compare_table(table) for table in tables if len({line.model for line in table.lines}) > 1]
     if not found:
         shown = sorted({line.title for table in board.tables for line in table.lines})
         refused = f"; not shown: {'; '.join(f'{r.label}: {r.reason}' for r in board.refused[:3])}" * bool(board.refused)
@@ -173,28 +177,51 @@ def compare_table(table: Table, resample: Callable[[Row], Drawn] = draw) -> Comp
 
 
 def _one_line_each(table: Table) -> tuple[tuple[Line, ...], list[str]]:
-    """Of a model's configurations the one with most cohorts, then most seeds, then the one trained like the others."""
-    chosen, notes = {}, []
-    for line in table.lines:
-        same = [other for other in table.lines if other.model == line.model]
-        others = [other for other in table.lines if other.model != line.model]
-
-        def preference(candidate: Line, others: Sequence[Line] = others) -> tuple[int, int, int, int]:
-            rows = [row for row in candidate.rows.values() if not row.failed]
-            agreement = [alike(candidate, other) for other in others]
-            trained, set_alike = (sum(parts) for parts in zip(*agreement, strict=True)) if agreement else (0, 0)
-            return len(rows), sum(len(row.seeds) for row in rows), trained, set_alike
-
-        if line.model in chosen:
-            continue
-        chosen[line.model] = max(same, key=preference)
+    """Of a model's configurations one: see `_preference`. What was chosen is said, and how to choose another."""
+    chosen, notes = [], []
+    for model in dict.fromkeys(line.model for line in table.lines):
+        same = [line for line in table.lines if line.model == model]
+        others = [line for line in table.lines if line.model != model]
+        ranked = sorted(same, key=lambda line: _preference(line, same, others), reverse=True)
+        chosen.append(ranked[0])
         if len(same) > 1:
-            rest = "; ".join(other.variant for other in same if other is not chosen[line.model])
+            rest = "; ".join(line.variant for line in ranked[1:])
             notes.append(
-                f"{line.title} has {len(same)} configurations; compared is '{chosen[line.model].variant}' (most "
-                f"cohorts, then most seeds, then trained most like the others), not '{rest}'."
+                f"{ranked[0].title} has {len(same)} configurations; compared is '{ranked[0].variant}' (most cohorts, "
+                f"then most seeds, then most like its other configurations and other models), not '{rest}'. Choose "
+                "another with --set."
             )
-    return tuple(chosen.values()), notes
+    return tuple(chosen), notes
+
+
+def _preference(line: Line, same: Sequence[Line], others: Sequence[Line]) -> tuple[int, ...]:
+    """Cohorts, seeds, then likeness: an ablation's arms differ from its first in one setting, so that is the center."""
+    rows = [row for row in line.rows.values() if not row.failed]
+    likeness = [sum(sum(alike(line, other)) for other in of) for of in (same, others)]
+    return len(rows), sum(len(row.seeds) for row in rows), *likeness
+
+
+def _with_settings(table: Table, settings: Mapping[str, Any]) -> Table:
+    """Without the configurations that contradict a setting; a model that does not have it stays as it is."""
+    kept = [line for line in table.lines if all(_known(line).get(k, v) == v for k, v in settings.items())]
+    return replace(table, lines=tuple(kept))
+
+
+def _check_settings(board: Leaderboard, settings: Mapping[str, Any]) -> None:
+    lines = [line for table in board.tables for line in table.lines]
+    for key, value in settings.items():
+        found = [_known(line)[key] for line in lines if key in _known(line)]
+        if value not in found:
+            shown = ", ".join(dict.fromkeys(str(other) for other in found))
+            raise BadConfig(
+                f"--set {key}={value}: no configuration here has it",
+                f"there is {shown}" if found else "no such setting",
+            )
+
+
+def _known(line: Line) -> dict[str, Any]:
+    identity = next(iter(line.rows.values())).identity
+    return {**identity["training"], **identity["config"], "objective": identity["objective"].get("name")}
 
 
 def _difference(drawn: dict[tuple[str, str], Drawn], first: str, second: str, column: Column) -> Difference:

@@ -75,7 +75,7 @@ def _draw_intervals(found: Comparison, axis: Axes) -> None:
         axis.plot([of.patient_low, of.patient_high], [place + 0.1] * 2, color=_PATIENTS, linewidth=2)
         axis.plot(of.mean, place, "o", color="#1f2933")
     axis.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    axis.set_yticks(range(len(labels)), labels)
+    axis.set_yticks(range(len(labels)), labels, parse_math=False)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.set_xlabel(
         f"{first} − {second}\n95 % over folds (blue, above) and over patients (orange, below); {_STAR}",

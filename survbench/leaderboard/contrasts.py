@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from survbench.evaluation.compare import Difference, mean_difference, paired, resampled_cindices, unknown
-from survbench.leaderboard.board import Column, Contrast, Line, Row
+from survbench.leaderboard.board import MEASURED, Column, Contrast, Line, Row
 
 __all__ = ["Drawn", "alike", "beside", "contrast", "draw", "drawn_difference", "row_difference"]
 
@@ -71,7 +71,8 @@ def beside(lines: Sequence[Line], columns: Sequence[Column]) -> tuple[tuple[Cont
     contrasts, notes = [], []
     for line in lines:
         rows = list(line.rows.values())
-        known = {name: [other for other in lines if other.model == name] for name in rows[0].beside}
+        measured = [other for other in lines if other.source == MEASURED]
+        known = {name: [other for other in measured if other.model == name] for name in rows[0].beside}
         contrasts += [contrast(line, _nearest(line, others), columns) for others in known.values() if others]
         lacking = ",".join(name for name, others in known.items() if not others)
         if lacking:

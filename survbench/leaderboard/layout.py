@@ -200,18 +200,19 @@ def _content(column: Column) -> str:
 
 
 def _undefined(table: Table, metric: str) -> list[str]:
-    notes = []
+    """One note per reason; rows that share it stand in one line."""
+    failed, found = [], dict[str, list[str]]()
     for line in table.lines:
         for column, row in line.rows.items():
             where = f"{line_name(line)} on {column.label}"
             if row.failed:
-                notes.append(f"failed: {where}: {'; '.join(row.errors)}")
+                failed.append(f"failed: {where}: {'; '.join(row.errors)}")
                 continue
             if row.metrics[metric].reason:
-                notes.append(f"undefined: {where}: {METRICS[metric].title}, {row.metrics[metric].reason}")
+                found.setdefault(f"{METRICS[metric].title}, {row.metrics[metric].reason}", []).append(where)
             if row.logrank_reason:
-                notes.append(f"undefined: {where}: log-rank p, {row.logrank_reason}")
-    return notes
+                found.setdefault(f"log-rank p, {row.logrank_reason}", []).append(where)
+    return [*failed, *(f"undefined: {', '.join(where)}: {what}" for what, where in found.items())]
 
 
 def _block(line: Line, table: Table, metric: str) -> Block:

@@ -56,6 +56,8 @@ def read_predictions_file(
     text = text.rename(columns={c: str(c).strip().lower() for c in text.columns}).drop(
         columns=["", "unnamed: 0"], errors="ignore"
     )
+    if text.empty:
+        raise BadFile(f"{file} holds no prediction", f"expected a line each with: {_FORMAT}")
     table = pd.DataFrame(index=text.index)
     patient, flag = _columns(file, text, censorship and censorship.strip().lower())
     for name, column in (("model", "model"), ("cohort", "cohort"), ("fold", "fold"), ("patient", patient)):

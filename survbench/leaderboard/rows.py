@@ -30,6 +30,7 @@ __all__ = [
     "Scored",
     "digest",
     "grouped",
+    "labels_of",
     "make_row",
     "make_rows",
     "place_of",
@@ -150,12 +151,13 @@ def _inconsistent(jobs: Sequence[Scored]) -> str:
                 f"seed {same_seed[0].record.seed} scores {len(set(tested))} of {len(everyone)} patients in "
                 f"{len(tested)} test predictions; every patient must be tested once"
             )
-    if len({_labels(same_seed) for same_seed in grouped(jobs, lambda s: s.record.seed)}) > 1:
+    if len({labels_of(same_seed) for same_seed in grouped(jobs, lambda s: s.record.seed)}) > 1:
         return "its seeds were scored on different patients, folds or labels"
     return ""
 
 
-def _labels(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
+def labels_of(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
+    """(fold, patient, time, event) of everyone whom these jobs tested."""
     return frozenset(
         (job.record.fold, patient, time, event)
         for job in jobs
@@ -178,7 +180,7 @@ def make_row(jobs: Sequence[Scored]) -> Row:
         simulated=record.simulated,
         seeds=tuple(sorted({s.record.seed for s in jobs})),
         metrics={name: _summary(jobs, name) for name in METRICS},
-        labels=_labels(jobs),
+        labels=labels_of(jobs),
         logrank_p=pooled,
         logrank_p_stratified=stratified,
         logrank_reason=reason,

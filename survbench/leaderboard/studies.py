@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 MEAN = "mean"
+_ARM_WIDTH = 34  # letters of an arm's name in a line of the figure
 
 
 def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> pd.DataFrame:
@@ -139,7 +141,7 @@ def study_figure(frame: pd.DataFrame) -> Figure:
         axis.axvline(rows["mean"].iloc[0], color="#1f4e79", linewidth=0.8, linestyle=":", zorder=0)
         axis.set_title("mean over cohorts" if cohort == MEAN else cohort)
         axis.set_xlabel("C-index")
-    axes[0][0].set_yticks(list(places.values()), arms)
+    axes[0][0].set_yticks(list(places.values()), [textwrap.fill(arm, _ARM_WIDTH) for arm in arms])
     axes[0][0].set_ylim(0.6 - len(arms), 0.6)
     handles, labels = axes[0][0].get_legend_handles_labels()
     shown = 2 if frame["published"].notna().any() else 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from survbench.errors import BadConfig, BadFile, MissingFile
+from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.external import ExternalRow, external_markdown, external_plain
@@ -55,12 +56,12 @@ def write_leaderboard(
     """Write leaderboard.md, .csv and .json, each by one rename, so that a reader never sees half a file."""
     if folder.exists() and not folder.is_dir():
         raise BadConfig(f"--write {folder} is a file", "name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "md": _markdown(board, external, metric),
         "csv": render.to_csv(board, metric),
         "json": json.dumps(document(board, external, metric, asked), indent=1, allow_nan=False),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     scratch = {folder / f"{STEM}.{ending}": folder / f".{STEM}.{ending}.{os.getpid()}" for ending in texts}
     for text, temporary in zip(texts.values(), scratch.values(), strict=True):
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -86,7 +87,20 @@ def read_written(path: Path) -> tuple[Path, dict[str, Any]]:
     listed = isinstance(found, dict) and isinstance(found.get("rows"), list)
     if not listed or not all(isinstance(row, dict) for row in found["rows"]):
         raise BadFile(f"{file} is no leaderboard: it lists no rows", "name what `survbench leaderboard --write` wrote")
+    if "asked" in found and not _is_asked(found["asked"]):
+        raise BadFile(f"{file}: what 'asked' says is no choice of rows", "write it again")
     return file, found
+
+
+def _is_asked(asked: Any) -> bool:
+    lists, texts = ("cohorts", "models"), ("metric", "endpoint", "scheme")
+    return (
+        isinstance(asked, dict)
+        and set(asked) == {*lists, *texts}
+        and all(isinstance(asked[key], list) and all(isinstance(name, str) for name in asked[key]) for key in lists)
+        and all(asked[key] is None or isinstance(asked[key], str) for key in texts)
+        and asked["metric"] in METRICS
+    )
 
 
 def check_written(

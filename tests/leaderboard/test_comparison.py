@@ -143,6 +143,24 @@ def test_of_several_configurations_the_one_with_most_cohorts_is_compared_and_sai
     assert "not 'width=8'" in found.notes[0]
 
 
+def test_an_ablation_is_compared_by_its_center_unless_another_arm_is_asked_for(tmp_path: Path) -> None:
+    write_row(tmp_path, "b")
+    center = {"alpha": 0.5, "tau": 2.0, "gate": 1}
+    for changed in ({"alpha": 0.1}, {}, {"tau": 1.0}, {"gate": 2}):
+        write_row(tmp_path, "a", config=center | changed)
+    ((found,), _) = compare_models(tmp_path, ["all"])
+    assert next(iter(found.lines[0].rows.values())).identity["config"] == center
+    assert "--set" in found.notes[0]
+    ((found,), _) = compare_models(tmp_path, ["all"], settings={"alpha": 0.1})
+    assert next(iter(found.lines[0].rows.values())).identity["config"]["alpha"] == 0.1
+    assert len(found.lines) == 2
+    for settings, text in (({"alpha": 0.9}, "there is 0.1, 0.5"), ({"beta": 1}, "no such setting")):
+        with pytest.raises(BadConfig, match=text):
+            compare_models(tmp_path, ["all"], settings=settings)
+    shown = CliRunner().invoke(cli, ["compare", "all", "--out", str(tmp_path), "--set", "alpha=0.1", "--json"]).stdout
+    assert json.loads(shown)["comparisons"][0]["notes"] == []
+
+
 def test_real_and_simulated_are_compared_apart(tmp_path: Path) -> None:
     write_by_hand(tmp_path)
     write_by_hand(tmp_path, simulated="all", cohort_hash="other")

@@ -6,6 +6,7 @@ The differences are those of `survbench compare`; here they are put into words a
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ MATRIX_RULE = (
     "intervals exclude zero, but the correction does not hold. Everything else is not told apart, whatever its sign."
 )
 _DECIMALS = 4
+_TITLE_WIDTH = 40  # letters of a title beside the ranks
 
 
 class Resampling:
@@ -102,8 +104,8 @@ def pairs_data(found: Comparison) -> dict[str, Any]:
 
 
 def ranks_by_title(found: CriticalDifference, lines: Sequence[Line]) -> CriticalDifference:
-    """With titles instead of names, unless two models share a title."""
-    titles = {line.model: line.title for line in lines}
+    """With titles instead of names, long ones cut, unless two models would look the same."""
+    titles = {line.model: textwrap.shorten(line.title, _TITLE_WIDTH, placeholder=" …") for line in lines}
     if len(set(titles.values())) < len(titles):
         return found
     groups = tuple(tuple(titles[name] for name in group) for group in found.groups)
