@@ -79,10 +79,12 @@ def best_line(found: Comparison | None, cohort: str) -> Line | None:
 
 
 def matrices(found: Comparison) -> Iterator[dict[str, Any]]:
-    """One matrix for the mean over cohorts, where there are several, and one for each cohort."""
+    """One for the mean over cohorts, where there are several, and one for each; none where nothing is defined."""
     labels = list(dict.fromkeys(one.cohort for one in found.differences))
     for cohort in sorted(labels, key=lambda label: label != MEAN):
         pairs = {(one.first, one.second): one for one in found.differences if one.cohort == cohort}
+        if all(one.found.reason for one in pairs.values()):
+            continue
         rows = [
             {"name": row.title, "cells": [_cell(pairs, row.model, column.model) for column in found.lines]}
             for row in found.lines

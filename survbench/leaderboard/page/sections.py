@@ -124,12 +124,15 @@ def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
     if models < 2:
         reason = "there is one model only, and nothing to compare it with"
     shown = found if not reason else None
+    found_matrices = list(matrices(shown)) if shown else []
+    if shown and not found_matrices:
+        reason = f"undefined, {shown.differences[0].found.reason}"
     return {
         "contrasts": [[_stacked(cell) for cell in row] for row in contrast_rows(table)],
         "contrast_headers": ["difference", *_labels(table), *([MEAN] if len(table.columns) > 1 else [])],
         "pairs_reason": reason,
         "pairs_notes": shown.notes if shown else (),
-        "matrices": list(matrices(shown)) if shown else [],
+        "matrices": found_matrices,
         "pairs_data": pairs_data(shown) if shown else {},
     }
 
