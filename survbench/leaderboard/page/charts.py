@@ -126,7 +126,7 @@ def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, k
     shown = [(c, line.rows[c]) for c in columns if c in line.rows and not line.rows[c].failed]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), heights=(2.5, 0.42), gap=0.12)
+    figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12)
     said = []
     for place, ((above, below), (column, row)) in enumerate(zip(panels, shown, strict=True)):
         patients, pooled, stratified = risk_groups(row, row.seeds[0])
@@ -150,13 +150,13 @@ def calibration_drawing(line: Line, columns: Sequence[Column], name: str, label:
     shown = [(column, one) for column, one in found if not any(map(math.isnan, one.counts))]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), heights=(1.5,), gap=0)
+    figure, panels = _panels(len(shown), heights=(1.3,), gap=0)
     edges = np.arange(BINS) / BINS
     for place, ((axis,), (column, one)) in enumerate(zip(panels, shown, strict=True)):
         axis.bar(edges, 100 * np.array(one.counts) / one.patients, 1 / BINS, align="edge", color="#1f4e79", alpha=0.6)
         axis.axhline(100 / BINS, color="#b3261e", linewidth=1)
         axis.set_title(column.label)
-        axis.set_xlabel("survival probability at own time")
+        axis.set_xlabel("probability at own time")
         if place % ACROSS == 0:
             axis.set_ylabel("% of patients")
     said = [f"{column.label}: " + (one.reason or f"p {one.p:.3f}, {one.patients} patients") for column, one in shown]
@@ -171,9 +171,9 @@ def _panels(count: int, heights: Sequence[float], gap: float) -> tuple[MplFigure
     from matplotlib.figure import Figure
 
     across, down = min(count, ACROSS), math.ceil(count / ACROSS)
-    left, wide, top, bottom, between = 0.85, 2.35, 0.35, 0.55, 0.4
+    left, wide, top, bottom, between = 0.8, 1.9, 0.35, 0.55, 0.36
     stack = top + sum(heights) + gap * (len(heights) - 1) + bottom
-    width, height = left + across * (wide + between) - between + 0.1, down * stack
+    width, height = left + across * (wide + between) - between + 0.2, down * stack
     figure = Figure(figsize=(width, height))
     panels = []
     for place in range(count):
