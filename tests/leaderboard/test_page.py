@@ -20,6 +20,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, compare
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard
+from survbench.leaderboard.brought import read_brought
 from survbench.leaderboard.page import page_html, write_page
 from survbench.leaderboard.page.differences import Resampling
 
@@ -314,3 +315,16 @@ def test_the_command_writes_it_without_torch(out: Path, text: str, tmp_path: Pat
     assert str(file) in done.stderr.replace("\n", "")
     assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [f.name for f in file.parent.iterdir()] == ["page.html"]
+
+
+def test_external_predictions_stand_in_a_group_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.csv"
+    table = patients(folds=3, per_fold=6).rename(columns={"patient": "case"})
+    table.assign(model="theirs", cohort="stad", risk=-table["time"]).to_csv(file, index=False)
+    rows, refused = read_brought(file, None, "os", censorship=None, time_unit="months")
+    assert not refused
+    page = Page(page_html(build(tmp_path, brought=rows), [], tmp_path))
+    (row,) = [r for r in page.all("tr", inside="table-1-view") if attribute(r, "data-place")]
+    assert attribute(row, "data-group") == "external predictions"
+    assert "1.000 ± 0.000" in flat(row)
+    assert "data not known here" in flat(page.all("div", **{"class": "banner"})[0])

@@ -18,7 +18,7 @@ from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import BINS
 from survbench.evaluation.groups import LogRank
 from survbench.evaluation.ranks import CriticalDifference
-from survbench.leaderboard.board import Column, Line
+from survbench.leaderboard.board import Column, Line, Row
 from survbench.leaderboard.layout import GROUPS
 from survbench.leaderboard.page.svg import inline_svg, tooltip
 from survbench.leaderboard.ranks_plot import draw_ranks, ranks_text
@@ -122,8 +122,8 @@ def _scatter(axis: Axes, points: Sequence[Cost], key: str) -> None:
 
 
 def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Drawing | None:
-    """Kaplan-Meier curves of one model, one panel per cohort; None where every row failed."""
-    shown = [(c, line.rows[c]) for c in columns if c in line.rows and not line.rows[c].failed]
+    """Kaplan-Meier curves of one model, one panel per cohort; None where no row has risk groups."""
+    shown = [(c, line.rows[c]) for c in columns if c in line.rows and _has_groups(line.rows[c])]
     if not shown:
         return None
     figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12)
@@ -186,6 +186,11 @@ def _panels(count: int, heights: Sequence[float], gap: float) -> tuple[MplFigure
             y -= gap
         panels.append(axes)
     return figure, panels
+
+
+def _has_groups(row: Row) -> bool:
+    """External predictions without training patients have no cut."""
+    return not row.failed and not any(table["high"].isna().any() for table in row.tests.values())
 
 
 def _risk_words(column: Column, patients: pd.DataFrame, pooled: LogRank, stratified: LogRank) -> str:

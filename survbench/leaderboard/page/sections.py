@@ -128,18 +128,13 @@ def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
     if shown and not found_matrices:
         reason = f"undefined, {shown.differences[0].found.reason}"
     return {
-        "contrasts": [[_stacked(cell) for cell in row] for row in contrast_rows(table)],
+        "contrasts": contrast_rows(table),
         "contrast_headers": ["difference", *_labels(table), *([MEAN] if len(table.columns) > 1 else [])],
         "pairs_reason": reason,
         "pairs_notes": shown.notes if shown else (),
         "matrices": found_matrices,
         "pairs_data": pairs_data(shown) if shown else {},
     }
-
-
-def _stacked(text: str) -> str:
-    """A difference above its intervals, none of them broken."""
-    return text.replace(", ", ",\u00a0").replace(" [", "\n[") if "[" in text else text
 
 
 def _ranks(found: Comparison | None, table: Table, identifier: str) -> dict[str, Any]:

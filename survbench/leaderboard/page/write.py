@@ -90,6 +90,7 @@ def _rendered(**content: Any) -> str:
     environment = Environment(
         loader=PackageLoader("survbench.leaderboard.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["stacked"] = _stacked
     environment.globals |= {"differences_rule": DIFFERENCES, "matrix_rule": MATRIX_RULE, "shown_parts": _SHOWN_PARTS}
     css, script = (
         Path(__file__).with_name("templates").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
@@ -118,6 +119,12 @@ def _simulations(
 def _compared(table: Table, resampling: Resampling) -> Comparison | None:
     models = {line.model for line in table.lines}
     return compare_table(table, resampling) if 1 < len(models) <= MOST_COMPARED else None
+
+
+def _stacked(text: object) -> str:
+    """A figure above its intervals, none of them broken; other text as it is."""
+    joined = str(text).replace(" ± ", "\u00a0±\u00a0")
+    return joined.replace(", ", ",\u00a0").replace(" [", "\n[") if "[" in joined else joined
 
 
 @contextmanager
