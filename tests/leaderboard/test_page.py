@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        parents = [one["attributes"].get("id") for one in self._open]  # type: ignore[attr-defined]
+        parents = [one["attributes"].get("id") for one in self._open]
         element = {"tag": tag, "attributes": dict(attrs), "text": "", "parents": parents}
         self.elements.append(element)
         if tag not in VOID:
@@ -61,13 +61,13 @@ class Page(HTMLParser):
             e
             for e in self.elements
             if e["tag"] == tag
-            and (inside is None or inside in e["parents"])  # type: ignore[operator]
-            and all(value in (e["attributes"].get(key) or "").split() for key, value in attributes.items())  # type: ignore[attr-defined]
+            and (inside is None or inside in e["parents"])
+            and all(value in (e["attributes"].get(key) or "").split() for key, value in attributes.items())
         ]
 
 
 def attribute(element: dict[str, object], name: str) -> str | None:
-    return element["attributes"].get(name)  # type: ignore[attr-defined,no-any-return]
+    return element["attributes"].get(name)
 
 
 def flat(element: dict[str, object]) -> str:
@@ -152,7 +152,7 @@ def test_markup_in_names_is_text(page: Page, text: str) -> None:
     scripts = page.all("script")
     assert {attribute(s, "type") for s in scripts[:-1]} == {"application/json"}
     assert not page.all("img")
-    assert not [e for e in page.elements if any(key.startswith("on") for key in e["attributes"])]  # type: ignore[attr-defined]
+    assert not [e for e in page.elements if any(key.startswith("on") for key in e["attributes"])]
     names = [json.loads(str(s["text"]))["names"] for s in scripts[:-1]]
     assert any(INJECTED in some for some in names)
     assert "<script>window" not in text

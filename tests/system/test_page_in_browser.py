@@ -209,7 +209,7 @@ def test_dark_figures_are_light_on_dark(page: Page) -> None:
 
 
 def test_a_phone_scrolls_inside_the_tables_and_keeps_the_names(page: Page) -> None:
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     page.locator(".everything button").click()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     found = view(page)
