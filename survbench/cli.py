@@ -15,6 +15,7 @@ from survbench import __version__
 from survbench.cli_data import data
 from survbench.cli_experiments import ablate, study, tune
 from survbench.cli_figures import explain, km
+from survbench.cli_leaderboard import Part, compare, leaderboard, show
 from survbench.cli_options import (
     Asked,
     about_jobs,
@@ -29,7 +30,6 @@ from survbench.cli_options import (
     names,
     open_registry,
     open_root,
-    out_option,
     print_json,
     run_all,
 )
@@ -109,52 +109,12 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
         from survbench.experiments.external import apply_frozen
 
         apply_frozen(jobs, external, asked.out, asked.device)
-    _print_leaderboard(
-        asked.out,
-        "rich",
-        "cindex",
-        list(dict.fromkeys(j.cohort.name for j in jobs)),
-        list(dict.fromkeys(j.card.name for j in jobs)),
-        request.endpoint,
-        request.scheme,
-    )
-    if external is not None:
-        _print_external(asked.out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
+    scored, trained = (tuple(dict.fromkeys(of)) for of in ((j.cohort.name for j in jobs), (j.card.name for j in jobs)))
+    part = Part("cindex", scored, trained, request.endpoint, request.scheme)
+    board, applied = part.build(asked.out)
+    show(board, applied if external is not None else [], "rich", part.metric)
     if summary.failed:
         sys.exit(1)
-
-
-@cli.command(
-    epilog=examples(
-        "survbench leaderboard",
-        "survbench leaderboard --format markdown > table.md",
-        "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
-    )
-)
-@out_option
-@click.option(
-    "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
-)
-@click.option("--metric", default="cindex", show_default=True, help="cindex (Harrell), uno_c, ibs or auc.")
-@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
-@click.option("--model", "-m", "models", callback=names, default="", help="Only these models.")
-@click.option("--endpoint", help="Only this outcome.")
-@click.option("--folds", "scheme", help="Only these folds.")
-def leaderboard(
-    out: Path,
-    form: str,
-    metric: str,
-    cohorts: tuple[str, ...],
-    models: tuple[str, ...],
-    endpoint: str | None,
-    scheme: str | None,
-) -> None:
-    """Tables of what has been measured, computed from the stored predictions; published figures stand beside.
-
-    Rows on different data, endpoints, folds or simulated and real data are never ranked together.
-    """
-    _print_leaderboard(out, form, metric, list(cohorts) or None, list(models) or None, endpoint, scheme)
-    _print_external(out, form, list(models) or None)
 
 
 @cli.command(epilog=examples("survbench models", "survbench models --json"))
@@ -253,6 +213,8 @@ def folds(
 
 
 cli.add_command(data)
+cli.add_command(leaderboard)
+cli.add_command(compare)
 cli.add_command(ablate)
 cli.add_command(tune)
 cli.add_command(study)
@@ -289,40 +251,3 @@ def _external_cohort(jobs: Sequence[Job], name: str, asked: Asked) -> Cohort:
     cohort = load_cohort(asked.root, chosen, jobs[0].cohort.endpoint)
     check_external(jobs, cohort)
     return cohort
-
-
-def _print_external(out: Path, form: str, models: list[str] | None) -> None:
-    """External validation, in the form of the leaderboard that it stands below; nothing where there is none."""
-    from survbench.console import stdout
-    from survbench.leaderboard.external import external_markdown, external_rich, external_rows
-
-    rows = external_rows(out, models)
-    if rows and form == "rich":
-        stdout().print(external_rich(rows))
-    elif rows and form == "markdown":
-        click.echo(external_markdown(rows))
-
-
-def _print_leaderboard(
-    out: Path,
-    form: str,
-    metric: str,
-    cohorts: list[str] | None,
-    models: list[str] | None,
-    endpoint: str | None,
-    scheme: str | None,
-) -> None:
-    from survbench.console import stdout
-    from survbench.leaderboard import render
-    from survbench.leaderboard.aggregate import build
-    from survbench.leaderboard.external import external_plain, external_rows
-
-    board = build(out, cohorts=cohorts, models=models, endpoint=endpoint, folds=scheme)
-    if form == "rich":
-        stdout().print(render.to_rich(board, metric))
-    elif form == "json":
-        print_json(
-            {**json.loads(render.to_json(board, metric)), "external": external_plain(external_rows(out, models))}
-        )
-    else:
-        click.echo({"markdown": render.to_markdown, "csv": render.to_csv}[form](board, metric))

@@ -21,6 +21,8 @@ __all__ = [
     "corrected_t",
     "holm",
     "mean_difference",
+    "paired",
+    "resampled_cindices",
     "unknown",
 ]
 
@@ -51,7 +53,8 @@ class Difference:
     Attributes
     ----------
     mean : over folds, of the mean over seeds. low, high, p : corrected resampled t. patient_low, patient_high : patient
-    bootstrap inside folds. per_fold : (folds,). draws : (resamples,) of the bootstrap. reason : why they are NaN.
+    bootstrap inside folds. per_fold : (folds,). draws : (resamples,) of the bootstrap. reason : why they are NaN; with
+    one fold only the corrected t is.
     """
 
     mean: float
@@ -71,24 +74,44 @@ class Difference:
 
 
 def compare(folds: Sequence[FoldPair], seed: int = 0) -> Difference:
-    """Paired difference of two models over the folds of one cohort.
+    """Paired difference of two models over the folds of one cohort; see `paired`."""
+    both = [(fold.time, fold.event, np.vstack([fold.first, fold.second])) for fold in folds]
+    drawn = resampled_cindices(both, seed)
+    split = [len(fold.first) for fold in folds]
+    return paired(
+        [d[:at] for d, at in zip(drawn, split, strict=True)], [d[at:] for d, at in zip(drawn, split, strict=True)]
+    )
+
+
+def resampled_cindices(folds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int = 0) -> list[np.ndarray]:
+    """(models, 1 + resamples) per fold: each model's C-index, then that of resampled patients of the fold.
+
+    The same folds and the same seed draw the same patients, so that models may be resampled one by one and paired.
+
+    Parameters
+    ----------
+    folds : time, event (patients,) and risks (models, patients) of each.
+    """
+    generator, found = np.random.default_rng(seed), []
+    for time, event, risks in folds:
+        weights = np.vstack([np.ones(len(time)), _resampled(generator, len(time))])
+        found.append(_weighted_cindex(time, event, risks, weights))
+    return found
+
+
+def paired(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Difference:
+    """Difference of two models from the `resampled_cindices` of both, (seeds, 1 + resamples) per fold.
 
     Seeds share the test patients, so they are averaged inside each fold and do not count as folds of their own.
     """
-    per_fold, draws = [], []
-    generator = np.random.default_rng(seed)
-    for fold in folds:
-        weights = np.vstack([np.ones(len(fold.time)), _resampled(generator, len(fold.time))])
-        first, second = (_weighted_cindex(fold.time, fold.event, risks, weights) for risks in (fold.first, fold.second))
-        difference = (first - second).mean(axis=0)
-        per_fold.append(difference[0])
-        draws.append(difference[1:])
-    undefined = [str(i) for i, value in enumerate(per_fold) if math.isnan(value)]
+    differences = np.stack([(a - b).mean(axis=0) for a, b in zip(first, second, strict=True)])
+    per_fold, draws = differences[:, 0], differences[:, 1:]
+    undefined = [str(fold) for fold in np.flatnonzero(np.isnan(per_fold))]
     if undefined:
         return unknown(f"fold {', '.join(undefined)} has no comparable pair")
-    resampled = np.ma.masked_invalid(np.stack(draws))  # a resample may leave a fold without a pair
+    resampled = np.ma.masked_invalid(draws)  # a resample may leave a fold without a pair
     drawn = resampled.mean(axis=0).filled(np.nan)
-    return _with_patients(*corrected_t(np.array(per_fold)), drawn, tuple(map(float, per_fold)))
+    return _with_patients(*corrected_t(per_fold), drawn, tuple(per_fold.tolist()))
 
 
 def mean_difference(cohorts: Sequence[Difference]) -> Difference:
@@ -102,6 +125,9 @@ def mean_difference(cohorts: Sequence[Difference]) -> Difference:
         return cohorts[0]
     mean = float(np.mean([d.mean for d in cohorts]))
     freedom = np.array([len(d.per_fold) - 1 for d in cohorts])
+    if (freedom < 1).any():
+        drawn = np.mean([d.draws for d in cohorts if d.draws is not None], axis=0)
+        return _with_patients(mean, math.nan, math.nan, math.nan, drawn)
     variances = np.array([_corrected_variance(np.array(d.per_fold)) for d in cohorts]) / len(cohorts) ** 2
     total = variances.sum()
     drawn = np.mean([d.draws for d in cohorts if d.draws is not None], axis=0)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from survbench.evaluation.calibration import d_calibration
+
 __all__ = [
     "METRICS",
     "Concordance",
@@ -33,7 +35,7 @@ GRID_POINTS = 64
 
 @dataclass(frozen=True)
 class Metric:
-    """title, what it means, and whether a larger value is better (None: it is a count)."""
+    """title, what it means, and whether a larger value is better (None: models are not ranked by it)."""
 
     title: str
     meaning: str
@@ -45,6 +47,12 @@ METRICS = {
     "uno_c": Metric("Uno's C", "C weighted by the training patients' censoring, up to the horizon", True),
     "ibs": Metric("IBS", "integrated Brier score of the survival curve up to the horizon", False),
     "auc": Metric("AUC(t)", "time-dependent AUC, mean over the grid up to the horizon", True),
+    "d_calibration": Metric(
+        "D-calibration",
+        "p of the chi-squared test that the survival curves are calibrated; a small one speaks against it, a large one "
+        "is no evidence of anything, and neither ranks a model",
+        None,
+    ),
     "comparable_pairs": Metric("pairs", "comparable pairs behind Harrell's C", None),
 }
 
@@ -211,11 +219,12 @@ def prediction_grid(horizon: float) -> np.ndarray:
 
 
 def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> dict[str, Value]:
-    """Every metric of the test split.
+    """Every metric of the test split; what takes training patients or survival curves is NaN where there are none.
 
     Parameters
     ----------
-    predictions : columns patient, split (train, val, test), time, event, risk, survival (a value per time of the grid).
+    predictions : columns patient, split (train, val, test), time, event, risk, survival (a value per time of the grid;
+    the column may be absent).
     """
     grid = np.asarray(grid, dtype=np.float64)
     train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))
@@ -225,13 +234,22 @@ def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> d
     if not len(test):
         return {name: Value(math.nan, "no test patient") for name in METRICS}
     concordance = harrell(*seen, risk)
-    return {
-        "cindex": Value(concordance.value, concordance.reason),
-        "comparable_pairs": Value(float(concordance.comparable)),
-        "uno_c": uno(*known, *seen, risk, horizon),
-        "ibs": integrated_brier(*known, *seen, np.stack(test["survival"].tolist()).astype(float), grid),
-        "auc": dynamic_auc(*known, *seen, risk, grid),
-    }
+    values = {name: Value(math.nan, "there are no training patients to take the censoring from") for name in METRICS}
+    values["cindex"] = Value(concordance.value, concordance.reason)
+    values["comparable_pairs"] = Value(float(concordance.comparable))
+    if known[1].any():
+        values["uno_c"] = uno(*known, *seen, risk, horizon)
+        values["auc"] = dynamic_auc(*known, *seen, risk, grid)
+    elif len(train):
+        values |= dict.fromkeys(("uno_c", "auc", "ibs"), Value(math.nan, "nobody died among the training patients"))
+    if "survival" not in test:
+        return values | dict.fromkeys(("ibs", "d_calibration"), Value(math.nan, "there are no survival curves"))
+    curves = np.stack(test["survival"].tolist()).astype(float)
+    calibration = d_calibration(*seen, curves, grid)
+    values["d_calibration"] = Value(calibration.p, calibration.reason)
+    if known[1].any():
+        values["ibs"] = integrated_brier(*known, *seen, curves, grid)
+    return values
 
 
 def _arrays(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

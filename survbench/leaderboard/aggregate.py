@@ -10,14 +10,15 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from survbench.cards import ModelGroup
 from survbench.console import track
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
-from survbench.leaderboard.board import Column, Leaderboard, Line, Refusal, Row, Table
+from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
+from survbench.leaderboard.brought import settle
 from survbench.leaderboard.contrasts import beside
 from survbench.leaderboard.published import published_cohorts, published_models
 from survbench.leaderboard.records import JobRecord, Unreadable, read_jobs
@@ -25,8 +26,9 @@ from survbench.leaderboard.rows import PLACE, digest, grouped, make_rows, place_
 
 __all__ = ["build"]
 
-_ORDER = {"": 0, "slides": 1, "all": 2, None: 3}  # real patients first
+_ORDER = {"": 0, "slides": 1, "all": 2, None: 3, UNKNOWN: 4}  # real patients first
 _VARIANT_SETTINGS = 3
+R = TypeVar("R", JobRecord, JobRecord | Row)
 DEFAULT = "default"
 
 
@@ -38,6 +40,7 @@ def build(
     endpoint: str | None = None,
     folds: str | None = None,
     only: Collection[Path] | None = None,
+    brought: Sequence[Row] = (),
 ) -> Leaderboard:
     """Leaderboard of a results folder.
 
@@ -45,23 +48,27 @@ def build(
     ----------
     out : folder that `survbench run --out` wrote to; a missing or empty one gives an empty leaderboard.
     cohorts, models : names, wildcards or `all`. endpoint, folds : only these. only : folders of these jobs.
+    brought : rows of `rows_of_predictions`, which join the measured ones where they may.
     """
     found = [job for job in read_jobs(out) if only is None or job.path in only]
     refused = [Refusal({"path": str(f.path)}, f.reason) for f in found if isinstance(f, Unreadable)]
     records, repeated = _unique(_with_known_data([f for f in found if isinstance(f, JobRecord)]))
-    chosen, notes = _choose(
-        records, {"model": models, "cohort": cohorts, "endpoint": endpoint and [endpoint], "folds": folds and [folds]}
-    )
-    scored = [score(record) for record in track(chosen, "Scoring predictions")]
+    wanted = {"model": models, "cohort": cohorts, "endpoint": endpoint and [endpoint]}
+    everything: list[JobRecord | Row] = [*records, *brought]
+    chosen, notes = _choose(everything, wanted)
+    jobs, more = _choose([r for r in chosen if isinstance(r, JobRecord)], {"folds": folds and [folds]})
+    scored = [score(record) for record in track(jobs, "Scoring predictions")]
     rows, incomplete = make_rows(scored)
-    rows, strangers = refuse_other_patients(rows)
+    guests, apart = settle([r for r in chosen if isinstance(r, Row)], rows)
+    guests = [r for r in guests if folds is None or _matches(r.identity["folds"], folds)]
+    rows, strangers = refuse_other_patients([*rows, *guests])
     tables, lacking = _tables(rows)
     return Leaderboard(
         str(out),
         tables,
         tuple(row for table in tables for line in table.lines for row in line.rows.values()),
         (*incomplete, *strangers, *repeated, *refused),
-        (*notes, *lacking, *_why_separate(tables)),
+        (*notes, *more, *apart, *lacking, *_why_separate(tables)),
     )
 
 
@@ -84,9 +91,7 @@ def _unique(records: Sequence[JobRecord]) -> tuple[list[JobRecord], list[Refusal
     return list(kept.values()), repeated
 
 
-def _choose(
-    records: Sequence[JobRecord], wanted: Mapping[str, Sequence[str] | str | None]
-) -> tuple[list[JobRecord], list[str]]:
+def _choose(records: Sequence[R], wanted: Mapping[str, Sequence[str] | str | None]) -> tuple[list[R], list[str]]:
     notes: list[str] = []
     for key, patterns in wanted.items():
         if not patterns or "all" in patterns:
@@ -153,7 +158,7 @@ def _thin_folds(rows: Sequence[Row]) -> tuple[int, ...]:
 
 def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ...]:
     lines = []
-    for same_model in grouped(rows, lambda r: r.model):
+    for same_model in grouped(rows, lambda r: (r.model, r.source)):
         variants = _variants(same_model)
         labels = _variant_labels([_settings(v[0]) for v in variants])
         for variant, label in zip(variants, labels, strict=True):
@@ -161,7 +166,7 @@ def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ..
             by_place = {place_of(r): r for r in variant}
             cells = {column: by_place[key] for key, column in columns.items() if key in by_place}
             lines.append(Line(first.model, first.title, first.group, first.reconstruction, label, cells))
-    groups, order = list(ModelGroup), published_models()
+    groups, order = [*ModelGroup, None], published_models()
     return tuple(sorted(lines, key=lambda n: (groups.index(n.group), _rank(n.model, order), n.model, n.variant)))
 
 

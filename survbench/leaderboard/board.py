@@ -10,20 +10,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from survbench.cards import ModelGroup
+from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS", "Column", "Contrast", "Leaderboard", "Line", "Refusal", "Row", "Summary", "Table"]
+__all__ = [
+    "EXTERNAL",
+    "KINDS",
+    "MEASURED",
+    "UNKNOWN",
+    "Column",
+    "Contrast",
+    "Leaderboard",
+    "Line",
+    "Refusal",
+    "Row",
+    "Summary",
+    "Table",
+]
+
+MEASURED, EXTERNAL = "measured", "external predictions"  # where a row comes from
+UNKNOWN = "unknown"  # whether the data are simulated, of external predictions that match no cohort
 
 KINDS: Mapping[str | None, str] = {
     "": "real patients",
     "slides": "simulated slides",
     "all": "demo (simulated)",
     None: "failed before it was recorded whether the data are simulated",
+    UNKNOWN: "data not known here",
 }
+
+
+def invented(simulated: str | None) -> bool | None:
+    """Whether patients or slides are simulated, from a key of KINDS; None where that is not known."""
+    return None if simulated in (None, UNKNOWN) else bool(simulated)
 
 
 @dataclass(frozen=True)
@@ -55,13 +80,14 @@ class Row:
     logrank_p, logrank_p_stratified : of the test patients of all folds, cut at each fold's training median, pooled and
     stratified by fold; the median over seeds. logrank_reason : why they are NaN.
     labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
-    `event`, `risk` and `high`. beside : models whose paired differences belong to this row. errors : of failed jobs;
-    the row then has no mean.
+    `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
+    belong to this row. errors : of failed jobs; the row then has no mean. group : None where the model is not known.
+    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS.
     """
 
     identity: Mapping[str, Any]
     title: str
-    group: ModelGroup
+    group: ModelGroup | None
     reconstruction: str
     selected: str
     simulated: str | None
@@ -75,7 +101,9 @@ class Row:
     fvcore_flops: int | None = None
     beside: tuple[str, ...] = ()
     tests: Mapping[tuple[int, int], pd.DataFrame] = field(default_factory=dict)
+    bins: Mapping[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    source: str = MEASURED
 
     @property
     def model(self) -> str:
@@ -88,6 +116,18 @@ class Row:
     @property
     def failed(self) -> bool:
         return bool(self.errors)
+
+    @property
+    def invented(self) -> bool | None:
+        """Whether patients or slides are simulated; None where that is not known."""
+        return invented(self.simulated)
+
+    @property
+    def calibration(self) -> Calibration:
+        """D-calibration of the test patients of all folds; seeds share them and are averaged inside each fold."""
+        folds = sorted({fold for _, fold in self.bins})
+        of_folds = [[bins for (_, at), bins in self.bins.items() if at == fold] for fold in folds]
+        return calibration_bins([np.mean(seeds, axis=0) for seeds in of_folds])
 
 
 @dataclass(frozen=True)
@@ -123,10 +163,14 @@ class Line:
 
     model: str
     title: str
-    group: ModelGroup
+    group: ModelGroup | None
     reconstruction: str
     variant: str
     rows: Mapping[Column, Row]
+
+    @property
+    def source(self) -> str:
+        return next(iter(self.rows.values())).source
 
     def average(self, metric: str, columns: tuple[Column, ...]) -> float | None:
         """Mean over cohorts; None unless every cohort is there, once and defined."""
@@ -166,6 +210,11 @@ class Table:
     @property
     def kind(self) -> str:
         return KINDS[self.simulated]
+
+    @property
+    def invented(self) -> bool | None:
+        """Whether patients or slides are simulated; None where that is not known."""
+        return invented(self.simulated)
 
     @property
     def title(self) -> str:

@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from survbench.evaluation.compare import Difference, FoldPair, compare, mean_difference, unknown
-from survbench.leaderboard.board import Column, Contrast, Line, Row
+from survbench.evaluation.compare import Difference, mean_difference, paired, resampled_cindices, unknown
+from survbench.leaderboard.board import MEASURED, Column, Contrast, Line, Row
 
-__all__ = ["beside", "contrast", "row_difference"]
+__all__ = ["Drawn", "alike", "beside", "contrast", "draw", "drawn_difference", "row_difference"]
 
 
 def row_difference(first: Row, second: Row) -> Difference:
     """C-index of one row minus another's, on the seeds that both have; the rows share data and folds."""
+    return drawn_difference(draw(first), draw(second))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row's C-indices, as they are and on resampled patients, from which any pair is made.
+
+    Attributes
+    ----------
+    seeds : of the row. folds : (seeds, 1 + resamples) of each. problem : why there are none.
+    """
+
+    seeds: tuple[int, ...]
+    folds: tuple[np.ndarray, ...]
+    problem: str = ""
+
+
+def draw(row: Row) -> Drawn:
+    """Resample the patients of a row; rows of one column get the same patients."""
+    if row.failed:
+        return Drawn(row.seeds, (), "one of the two failed")
+    folds = []
+    for fold in sorted({fold for _, fold in row.tests}):
+        tables = [row.tests[seed, fold].sort_values("patient") for seed in row.seeds]
+        risks = np.stack([table["risk"].to_numpy(float) for table in tables])
+        if not np.isfinite(risks).all():
+            return Drawn(row.seeds, (), f"fold {fold} has a risk that is no number")
+        folds.append((tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool), risks))
+    return Drawn(row.seeds, tuple(resampled_cindices(folds)))
+
+
+def drawn_difference(first: Drawn, second: Drawn) -> Difference:
+    """Paired by fold, seed and patient."""
+    problem = first.problem or second.problem
     seeds = sorted(set(first.seeds) & set(second.seeds))
-    if first.failed or second.failed:
-        return unknown("one of the two failed")
-    if not seeds:
-        return unknown("they have no seed in common")
-    pairs = []
-    for fold in sorted({fold for _, fold in first.tests}):
-        tables = [[row.tests[seed, fold].sort_values("patient") for seed in seeds] for row in (first, second)]
-        labels = tables[0][0]
-        risks = [np.stack([table["risk"].to_numpy(float) for table in of]) for of in tables]
-        if not all(np.isfinite(r).all() for r in risks):
-            return unknown(f"fold {fold} has a risk that is no number")
-        pairs.append(FoldPair(labels["time"].to_numpy(float), labels["event"].to_numpy(bool), *risks))
-    return compare(pairs)
+    if problem or not seeds:
+        return unknown(problem or "they have no seed in common")
+    chosen = ([of.seeds.index(seed) for seed in seeds] for of in (first, second))
+    return paired(
+        *([fold[at] for fold in of.folds] for of, at in zip((first, second), chosen, strict=True)),
+    )
 
 
 def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:
@@ -43,7 +71,8 @@ def beside(lines: Sequence[Line], columns: Sequence[Column]) -> tuple[tuple[Cont
     contrasts, notes = [], []
     for line in lines:
         rows = list(line.rows.values())
-        known = {name: [other for other in lines if other.model == name] for name in rows[0].beside}
+        measured = [other for other in lines if other.source == MEASURED]
+        known = {name: [other for other in measured if other.model == name] for name in rows[0].beside}
         contrasts += [contrast(line, _nearest(line, others), columns) for others in known.values() if others]
         lacking = ",".join(name for name, others in known.items() if not others)
         if lacking:
@@ -55,14 +84,14 @@ def beside(lines: Sequence[Line], columns: Sequence[Column]) -> tuple[tuple[Cont
     return tuple(contrasts), tuple(dict.fromkeys(notes))
 
 
+def alike(first: Line, second: Line) -> tuple[int, int]:
+    """How many of trainer and objective, then how many of the settings that both have, agree."""
+    one, other = (next(iter(line.rows.values())).identity for line in (first, second))
+    same = sum(one[key] == other[key] for key in ("training", "objective"))
+    shared = set(one["config"]) & set(other["config"])
+    return same, sum(one["config"][key] == other["config"][key] for key in shared)
+
+
 def _nearest(line: Line, others: Sequence[Line]) -> Line:
     """Of several configurations the one trained most alike."""
-    own = next(iter(line.rows.values())).identity
-
-    def alike(other: Line) -> tuple[int, int]:
-        identity = next(iter(other.rows.values())).identity
-        same = sum(own[key] == identity[key] for key in ("training", "objective"))
-        shared = set(own["config"]) & set(identity["config"])
-        return same, sum(own["config"][key] == identity["config"][key] for key in shared)
-
-    return max(others, key=alike)
+    return max(others, key=lambda other: alike(line, other))

@@ -25,7 +25,15 @@ from survbench.leaderboard.rows import digest, grouped
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["ExternalRow", "external_markdown", "external_plain", "external_rich", "external_rows"]
+__all__ = [
+    "ExternalRow",
+    "ExternalTable",
+    "external_markdown",
+    "external_plain",
+    "external_rich",
+    "external_rows",
+    "external_tables",
+]
 
 FORMAT = 1
 
@@ -73,6 +81,17 @@ class ExternalRow:
         return found[0] if found is not None and self.test.removeprefix("cptac-") == self.train else None
 
 
+@dataclass(frozen=True)
+class ExternalTable:
+    """Rows of one pair of cohorts in words: what every way of showing them says."""
+
+    title: str
+    simulated: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
 def external_rows(out: Path, models: Sequence[str] | None = None) -> list[ExternalRow]:
     """Rows of a results folder, newest code of each configuration; incomplete ones say what is missing."""
     found = []
@@ -97,32 +116,40 @@ def external_plain(rows: Iterable[ExternalRow]) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in content]
 
 
+def external_tables(rows: Iterable[ExternalRow]) -> list[ExternalTable]:
+    """One table per pair of cohorts, endpoint and kind of data; these are never mixed."""
+    return [
+        ExternalTable(_title(same[0]), same[0].simulated, _HEADERS, tuple(map(_cells, same)), tuple(_notes(same)))
+        for same in grouped(rows, _pair)
+    ]
+
+
 def external_rich(rows: Sequence[ExternalRow]) -> Group:
-    """For the terminal, one table per pair of cohorts."""
+    """For the terminal."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[Any] = []
-    for same in grouped(rows, _pair):
+    for table in external_tables(rows):
         shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for i, header in enumerate(_HEADERS):
+        for i, header in enumerate(table.headers):
             shown.add_column(header, justify="left" if i == 0 else "right")
-        for row in same:
-            shown.add_row(*map(Text, _cells(row)))
-        parts += [Text(_title(same[0]), style="bold"), shown, *(Text(n, style="dim") for n in _notes(same)), Text()]
+        for cells in table.rows:
+            shown.add_row(*map(Text, cells))
+        parts += [Text(table.title, style="bold"), shown, *(Text(n, style="dim") for n in table.notes), Text()]
     return Group(*parts)
 
 
 def external_markdown(rows: Sequence[ExternalRow]) -> str:
     """As Markdown."""
     lines = []
-    for same in grouped(rows, _pair):
-        lines += [f"## {_title(same[0])}", "", f"| {' | '.join(_HEADERS)} |"]
-        lines += ["| --- |" + " ---: |" * (len(_HEADERS) - 1)]
-        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in _cells(row))} |" for row in same]
-        lines += ["", *(f"- {note}" for note in _notes(same)), ""]
+    for table in external_tables(rows):
+        lines += [f"## {table.title}", "", f"| {' | '.join(table.headers)} |"]
+        lines += ["| --- |" + " ---: |" * (len(table.headers) - 1)]
+        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in table.rows]
+        lines += ["", *(f"- {note}" for note in table.notes), ""]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ Neither the terminal nor Markdown is known here, and nothing is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +15,7 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import UnknownName
 from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
-from survbench.leaderboard.board import Column, Line, Row, Table
+from survbench.leaderboard.board import EXTERNAL, MEASURED, UNKNOWN, Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.published import published_cindex, published_logrank
 
 __all__ = [
@@ -30,15 +30,19 @@ __all__ = [
     "difference_text",
     "footnotes",
     "headers",
+    "line_name",
+    "nothing",
+    "simulation",
     "title",
 ]
 
-GROUPS = {
+GROUPS: Mapping[ModelGroup | None, str] = {
     ModelGroup.WSI: "slides (WSI)",
     ModelGroup.OMICS: "omics",
     ModelGroup.MULTIMODAL: "multimodal",
     ModelGroup.MISSING: "missing modality",
     ModelGroup.SANITY: "sanity",
+    None: EXTERNAL,
 }
 RECONSTRUCTED, THIN = "†", "‡"
 ENOUGH_SEEDS = 3
@@ -115,7 +119,7 @@ def contrast_rows(table: Table) -> list[tuple[str, ...]]:
         cells = ["" if difference is None else difference_text(difference) for difference in found]
         if len(table.columns) > 1:
             cells.append("" if pair.mean is None else difference_text(pair.mean))
-        rows.append((f"{_name(pair.first)} − {_name(pair.second)}", *cells))
+        rows.append((f"{line_name(pair.first)} − {line_name(pair.second)}", *cells))
     return rows
 
 
@@ -133,12 +137,17 @@ def footnotes(table: Table, metric: str) -> list[str]:
     about = METRICS[metric]
     better = {True: "", False: "; smaller is better", None: ""}[about.larger_is_better]
     notes = [
-        *_simulation(table),
+        *simulation(table),
         f"{about.title}: {about.meaning}{better}. Mean ± SD (ddof 0) over folds, computed inside each fold.",
         "log-rank p: pooled / stratified by fold; test patients of all folds, cut at the median risk of their fold's "
         "training patients.",
         "cohorts: " + "; ".join(_content(column) for column in table.columns) + ".",
     ]
+    if any(line.source == EXTERNAL for line in table.lines):
+        notes.append(
+            "external predictions: scored here, made elsewhere; how they were trained and selected is not known. Their "
+            "folds are numbered from 0 in their order."
+        )
     if metric == "cindex" and any(_published_cells(line, table) for line in table.lines):
         notes.append(_about_published(table))
     rows = [row for line in table.lines for row in line.rows.values()]
@@ -157,7 +166,7 @@ def footnotes(table: Table, metric: str) -> list[str]:
         if c.thin_folds
     ]
     notes += [
-        f"undefined: {_name(pair.first)} − {_name(pair.second)} on {column.label}: {found.reason}"
+        f"undefined: {line_name(pair.first)} − {line_name(pair.second)} on {column.label}: {found.reason}"
         for pair in table.contrasts
         for column, found in pair.cohorts.items()
         if found.reason
@@ -165,12 +174,14 @@ def footnotes(table: Table, metric: str) -> list[str]:
     return [*notes, *_undefined(table, metric)]
 
 
-def _simulation(table: Table) -> list[str]:
+def simulation(table: Table) -> list[str]:
+    """What has to be said of simulated data; nothing where there are none."""
     return {
         "all": [
             "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
         ],
         "slides": ["simulated slides: real patients and labels, invented slide features; a rehearsal, not a result."],
+        UNKNOWN: ["data not known here: nothing tells whether these patients are real or simulated."],
     }.get(table.simulated or "", [])
 
 
@@ -189,34 +200,38 @@ def _content(column: Column) -> str:
 
 
 def _undefined(table: Table, metric: str) -> list[str]:
-    notes = []
+    """One note per reason; rows that share it stand in one line."""
+    failed, found = [], dict[str, list[str]]()
     for line in table.lines:
         for column, row in line.rows.items():
-            where = f"{_name(line)} on {column.label}"
+            where = f"{line_name(line)} on {column.label}"
             if row.failed:
-                notes.append(f"failed: {where}: {'; '.join(row.errors)}")
+                failed.append(f"failed: {where}: {'; '.join(row.errors)}")
                 continue
             if row.metrics[metric].reason:
-                notes.append(f"undefined: {where}: {METRICS[metric].title}, {row.metrics[metric].reason}")
+                found.setdefault(f"{METRICS[metric].title}, {row.metrics[metric].reason}", []).append(where)
             if row.logrank_reason:
-                notes.append(f"undefined: {where}: log-rank p, {row.logrank_reason}")
-    return notes
+                found.setdefault(f"log-rank p, {row.logrank_reason}", []).append(where)
+    return [*failed, *(f"undefined: {', '.join(where)}: {what}" for what, where in found.items())]
 
 
 def _block(line: Line, table: Table, metric: str) -> Block:
     rows = [line.rows.get(column) for column in table.columns]
     measured = [row for row in rows if row is not None]
-    average = line.average(metric, table.columns)
+    ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
+    average = line.average(metric, table.columns) if ranked else None
     figures = [
         Figure(
             Kind.MEASURED,
-            "measured" if not table.simulated else table.kind,
+            _origin(line, table),
             tuple(_cell(row, metric) for row in rows),
             "" if average is None else f"{average:.3f}",
         )
     ]
     if any(row.metrics[metric].sd_seeds is not None for row in measured):
         figures.append(Figure(Kind.DETAIL, "SD over seeds", tuple(_seed_spread(row, metric) for row in rows)))
+    if metric == "d_calibration":
+        figures.append(Figure(Kind.DETAIL, "all folds pooled", tuple(_pooled_calibration(row) for row in rows)))
     figures.append(Figure(Kind.DETAIL, "log-rank p", tuple(_logrank(row) for row in rows)))
     if metric == "cindex":
         figures += _published_figures(line, table)
@@ -230,18 +245,27 @@ def _block(line: Line, table: Table, metric: str) -> Block:
     )
 
 
+def _origin(line: Line, table: Table) -> str:
+    if line.source == MEASURED:
+        return "measured" if not table.simulated else table.kind
+    return line.source if not table.invented else f"{line.source}, {table.kind}"
+
+
 def _published_figures(line: Line, table: Table) -> list[Figure]:
     figures = []
     if cells := _published_cells(line, table):
         figures.append(Figure(Kind.PUBLISHED, "published", cells))
-    tests = [published_logrank(line.model, c.cohort) if c in line.rows else None for c in table.columns]
+    shown = [c in line.rows and line.source == MEASURED for c in table.columns]
+    tests = [published_logrank(line.model, c.cohort) if s else None for c, s in zip(table.columns, shown, strict=True)]
     if any(p is not None for p in tests):
         figures.append(Figure(Kind.PUBLISHED, "published p", tuple("" if p is None else _p(p) for p in tests)))
     return figures
 
 
 def _published_cells(line: Line, table: Table) -> tuple[str, ...]:
-    """The paper's C-index where the line has a row; empty where it has none at all."""
+    """The paper's C-index where the line has a row; empty where it has none at all, or was predicted elsewhere."""
+    if line.source != MEASURED:
+        return ()
     found = [published_cindex(line.model, c.cohort) if c in line.rows else None for c in table.columns]
     return tuple("" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found) if any(found) else ()
 
@@ -264,6 +288,13 @@ def _seed_spread(row: Row | None, metric: str) -> str:
     if spread is None:
         return "1 seed"
     return "undefined" if math.isnan(spread) else f"{spread:.3f}"
+
+
+def _pooled_calibration(row: Row | None) -> str:
+    if row is None or row.failed:
+        return ""
+    found = row.calibration
+    return "undefined" if found.reason else _p(found.p)
 
 
 def _logrank(row: Row | None) -> str:
@@ -299,9 +330,15 @@ def _size(count: int) -> str:
     return str(count)
 
 
-def _name(line: Line) -> str:
+def line_name(line: Line) -> str:
+    """Title of a model with what sets this configuration of it apart."""
     return _one_line(f"{line.title} ({line.variant})" if line.variant else line.title)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def nothing(board: Leaderboard) -> str:
+    """What an empty leaderboard says."""
+    return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"

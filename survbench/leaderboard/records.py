@@ -63,7 +63,7 @@ class JobRecord:
     path: Path
     identity: Mapping[str, Any]
     title: str
-    group: ModelGroup
+    group: ModelGroup | None
     reconstruction: str
     modified: float
     simulated: str | None

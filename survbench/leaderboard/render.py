@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from survbench.evaluation.calibration import Calibration
 from survbench.evaluation.compare import Difference
-from survbench.leaderboard.board import Leaderboard, Row, Summary, Table
+from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Summary, Table
 from survbench.leaderboard.layout import (
     DIFFERENCES,
     Block,
@@ -26,6 +27,7 @@ from survbench.leaderboard.layout import (
     contrast_rows,
     footnotes,
     headers,
+    nothing,
     title,
 )
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
@@ -87,7 +89,7 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
             Text(),
         ]
     if not board.tables:
-        parts.append(Text(_nothing(board)))
+        parts.append(Text(nothing(board)))
     parts += [Text(note, style="yellow") for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -108,7 +110,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
         parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
     if not board.tables:
-        parts.append(_escaped(_nothing(board)))
+        parts.append(_escaped(nothing(board)))
     parts += [_escaped(note) for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -213,7 +215,7 @@ def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
                 "cohort": cohort,
                 "endpoint": table.endpoint,
                 "folds": table.folds,
-                "simulated": None if table.simulated is None else bool(table.simulated),
+                "simulated": table.invented,
                 "metric": "cindex",
                 **to_plain(found),
             }
@@ -268,12 +270,12 @@ def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any
         "logrank_p_stratified": row.logrank_p_stratified,
     }
     return {
-        "source": "measured",
+        "source": row.source,
         "data": table.kind,
         "model": row.model,
         "title": row.title,
         "variant": variant,
-        "group": str(row.group),
+        "group": str(row.group or ""),
         "cohort": row.cohort,
         "status": "failed" if row.failed else "complete",
         "seeds": " ".join(map(str, row.seeds)),
@@ -292,8 +294,8 @@ def _json_row(row: Row) -> dict[str, Any]:
         "cohort": row.cohort,
         "endpoint": row.identity["endpoint"],
         "folds": row.identity["folds"],
-        "source": "measured",
-        "simulated": None if row.simulated is None else bool(row.simulated),
+        "source": row.source,
+        "simulated": row.invented,
         "simulated_kind": row.simulated,
         "status": "failed" if row.failed else "complete",
         "errors": list(row.errors),
@@ -302,10 +304,11 @@ def _json_row(row: Row) -> dict[str, Any]:
         "logrank_p": _number(row.logrank_p),
         "logrank_p_stratified": _number(row.logrank_p_stratified),
         "logrank_reason": row.logrank_reason,
+        "calibration": _json_calibration(row.calibration),
         "parameters": row.parameters,
         "fvcore_flops": row.fvcore_flops,
         "title": row.title,
-        "modality": str(row.group),
+        "modality": None if row.group is None else str(row.group),
         "reconstruction": row.reconstruction,
         "selected": row.selected,
         "task_version": row.identity["task_version"],
@@ -314,6 +317,15 @@ def _json_row(row: Row) -> dict[str, Any]:
         "config": row.identity["config"],
         "objective": row.identity["objective"],
         "training": row.identity["training"],
+    }
+
+
+def _json_calibration(found: Calibration) -> dict[str, Any]:
+    return {
+        "counts": [_number(count) for count in found.counts],
+        "patients": found.patients,
+        "p": _number(found.p),
+        "reason": found.reason,
     }
 
 
@@ -330,7 +342,7 @@ def _json_summary(summary: Summary) -> dict[str, Any]:
 
 def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """The paper's figures for the models and cohorts that are shown; its endpoint and folds are not ours."""
-    for (model, cohort), row in {(row.model, row.cohort): row for row in board.rows}.items():
+    for (model, cohort), row in {(r.model, r.cohort): r for r in board.rows if r.source == MEASURED}.items():
         if found := published_cindex(model, cohort):
             mean, sd = found
             yield {
@@ -353,10 +365,6 @@ def _refused(board: Leaderboard) -> tuple[str, list[str]]:
     """Heading and lines about what was found and is not shown."""
     lines = [f"{' '.join(refusal.label.split())}: {refusal.reason}" for refusal in board.refused]
     return f"Not shown ({len(lines)}):", lines
-
-
-def _nothing(board: Leaderboard) -> str:
-    return f"Nothing to show from {board.source}. Make results with: survbench run --model MODEL --cohort COHORT"
 
 
 def to_plain(found: Difference) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,10 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.published import published_logrank
 
-__all__ = ["draw_risk_groups", "risk_groups"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_curves", "draw_risk_groups", "logrank_text", "risk_groups"]
 
 _GROUPS = ((False, "low risk", "#1f4e79"), (True, "high risk", "#b3261e"))
 
@@ -29,6 +32,21 @@ def risk_groups(row: Row, seed: int) -> tuple[pd.DataFrame, LogRank, LogRank]:
     patients = pd.concat(tests, ignore_index=True)
     time, event, high, fold = (patients[c].to_numpy() for c in ("time", "event", "high", "fold"))
     return patients, logrank(time, event, high), stratified_logrank(time, event, high, fold)
+
+
+def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
+    """Kaplan-Meier curves of both groups into `above`, and how many are at risk into `below`."""
+    marks = np.linspace(0, patients["time"].max(), 6)
+    for place, (high, label, color) in enumerate(_GROUPS):
+        group = patients[patients["high"] == high]
+        _curve(above, group, f"{label} ({len(group)}, {int(group['event'].sum())} events)", color)
+        for mark in marks:
+            below.text(mark, place, str(int((group["time"] >= mark).sum())), ha="center", va="center", color=color)
+    above.set_ylim(0, 1.02)
+    above.legend(loc="lower left", fontsize="small")
+    below.set_yticks([0, 1], [label for _, label, _ in _GROUPS])
+    below.set_ylim(1.6, -0.6)
+    below.spines[["top", "right", "left"]].set_visible(False)
 
 
 def draw_risk_groups(
@@ -67,15 +85,8 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True, layout="constrained"
     )
-    marks = np.linspace(0, patients["time"].max(), 6)
-    for place, (high, label, color) in enumerate(_GROUPS):
-        group = patients[patients["high"] == high]
-        _curve(above, group, f"{label} ({len(group)}, {int(group['event'].sum())} events)", color)
-        for mark in marks:
-            below.text(mark, place, str(int((group["time"] >= mark).sum())), ha="center", va="center", color=color)
+    draw_curves(patients, above, below)
     above.set_ylabel("survival")
-    above.set_ylim(0, 1.02)
-    above.legend(loc="lower left", fontsize="small")
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
     above.set_title(title, fontsize="medium")
     published = published_logrank(row.model, row.cohort)
@@ -83,18 +94,15 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
     above.text(
         0.98,
         0.97,
-        f"log-rank p: {_said(stratified)} stratified by fold\n{_said(pooled)} pooled{beside}",
+        f"log-rank p: {logrank_text(stratified)} stratified by fold\n{logrank_text(pooled)} pooled{beside}",
         transform=above.transAxes,
         ha="right",
         va="top",
         fontsize="small",
     )
-    below.set_yticks([0, 1], [label for _, label, _ in _GROUPS])
-    below.set_ylim(1.6, -0.6)
     below.set_xlabel(
         f"months · number at risk above; {row.identity['endpoint']}, seed {seed}, test patients of all folds"
     )
-    below.spines[["top", "right", "left"]].set_visible(False)
     figure.savefig(file, dpi=150)
     plt.close(figure)
     counts = {
@@ -119,7 +127,7 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
     }
 
 
-def _curve(axis: Any, group: pd.DataFrame, label: str, color: str) -> None:
+def _curve(axis: Axes, group: pd.DataFrame, label: str, color: str) -> None:
     """Kaplan-Meier with a log-log 95 % band; ticks where patients were censored."""
     from sksurv.nonparametric import kaplan_meier_estimator
 
@@ -128,15 +136,19 @@ def _curve(axis: Any, group: pd.DataFrame, label: str, color: str) -> None:
     time, event = group["time"].to_numpy(float), group["event"].to_numpy(bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         at, survival, band = kaplan_meier_estimator(event, time, conf_type="log-log")
-    steps = np.concatenate([[0.0], at]), np.concatenate([[1.0], survival])
-    axis.step(*steps, where="post", color=color, label=label)
-    low, high = (np.concatenate([[1.0], np.nan_to_num(edge, nan=1.0)]) for edge in band)
-    axis.fill_between(steps[0], low, high, step="post", color=color, alpha=0.15, linewidth=0)
-    censored = time[~event]
-    axis.plot(censored, survival[np.searchsorted(at, censored)], "|", color=color, markersize=5)
+    steps = np.isin(at, time[event]) | (at == at[-1])  # in between nothing changes
+    x, y = np.concatenate([[0.0], at[steps]]), np.concatenate([[1.0], survival[steps]])
+    axis.step(x, y, where="post", color=color, label=label)
+    low, high = (np.concatenate([[1.0], np.nan_to_num(edge[steps], nan=1.0)]) for edge in band)
+    axis.fill_between(x, low, high, step="post", color=color, alpha=0.15, linewidth=0)
+    censored = np.unique(time[~event])
+    heights = survival[np.searchsorted(at, censored)]
+    ticks = np.stack([heights - 0.012, heights + 0.012, np.full(len(censored), np.nan)], axis=1)
+    axis.plot(np.repeat(censored, 3), ticks.ravel(), "-", color=color, linewidth=0.8)
 
 
-def _said(test: LogRank) -> str:
+def logrank_text(test: LogRank) -> str:
+    """Its p, or why there is none."""
     return test.reason or _p(test.p)
 
 

@@ -19,12 +19,24 @@ import numpy as np
 import pandas as pd
 
 from survbench.errors import BadFile
+from survbench.evaluation.calibration import d_calibration
 from survbench.evaluation.groups import logrank, risk_cut, stratified_logrank
 from survbench.evaluation.metrics import METRICS, Value, score_fold
 from survbench.leaderboard.board import Refusal, Row, Summary
 from survbench.leaderboard.records import JobRecord, read_predictions
 
-__all__ = ["PLACE", "Scored", "digest", "grouped", "make_rows", "place_of", "refuse_other_patients", "score"]
+__all__ = [
+    "PLACE",
+    "Scored",
+    "digest",
+    "grouped",
+    "labels_of",
+    "make_row",
+    "make_rows",
+    "place_of",
+    "refuse_other_patients",
+    "score",
+]
 
 T = TypeVar("T")
 PLACE = ("cohort", "cohort_hash", "folds_hash", "n_folds", "endpoint", "folds", "task_version")
@@ -37,7 +49,7 @@ class Scored:
     Attributes
     ----------
     values : every metric of the test split. test : patient, time, event, risk, high (above the training median).
-    everyone : patients of all three splits. unreadable : why the predictions cannot be used.
+    everyone : patients of all three splits. bins : of D-calibration. unreadable : why the predictions cannot be used.
     """
 
     record: JobRecord
@@ -45,6 +57,7 @@ class Scored:
     test: pd.DataFrame
     everyone: frozenset[str] = frozenset()
     unreadable: str = ""
+    bins: tuple[float, ...] = ()
 
 
 def score(record: JobRecord) -> Scored:
@@ -56,12 +69,14 @@ def score(record: JobRecord) -> Scored:
     except BadFile as error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
     cut = risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy())
-    test = predictions.loc[predictions["split"] == "test", ["patient", "time", "event", "risk"]]
+    test = predictions[predictions["split"] == "test"]
+    grid, curves = np.array(record.grid), np.stack(test["survival"].tolist())
     return Scored(
         record,
-        score_fold(predictions, np.array(record.grid), record.horizon),
-        test.assign(high=predictions["risk"] > cut),
+        score_fold(predictions, grid, record.horizon),
+        test[["patient", "time", "event", "risk"]].assign(high=predictions["risk"] > cut),
         frozenset(predictions["patient"]),
+        bins=d_calibration(test["time"].to_numpy(), test["event"].to_numpy(), curves, grid).counts,
     )
 
 
@@ -81,7 +96,7 @@ def make_rows(scored: Sequence[Scored]) -> tuple[list[Row], list[Refusal]]:
         shown = min(usable, key=lambda i: (failures[i], i), default=None)
         for i, jobs in enumerate(attempts):
             if i == shown:
-                rows.append(_row(jobs))
+                rows.append(make_row(jobs))
             elif problems[i]:
                 refused.append(_refusal(jobs[0].record, problems[i]))
             elif shown is not None:
@@ -136,12 +151,13 @@ def _inconsistent(jobs: Sequence[Scored]) -> str:
                 f"seed {same_seed[0].record.seed} scores {len(set(tested))} of {len(everyone)} patients in "
                 f"{len(tested)} test predictions; every patient must be tested once"
             )
-    if len({_labels(same_seed) for same_seed in grouped(jobs, lambda s: s.record.seed)}) > 1:
+    if len({labels_of(same_seed) for same_seed in grouped(jobs, lambda s: s.record.seed)}) > 1:
         return "its seeds were scored on different patients, folds or labels"
     return ""
 
 
-def _labels(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
+def labels_of(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
+    """(fold, patient, time, event) of everyone whom these jobs tested."""
     return frozenset(
         (job.record.fold, patient, time, event)
         for job in jobs
@@ -149,7 +165,8 @@ def _labels(jobs: Iterable[Scored]) -> frozenset[tuple[int, str, float, bool]]:
     )
 
 
-def _row(jobs: Sequence[Scored]) -> Row:
+def make_row(jobs: Sequence[Scored]) -> Row:
+    """The row of these jobs, whether or not they are all that it should have."""
     record = max((s.record for s in jobs), key=lambda r: r.modified)
     pooled, stratified, reason = _risk_groups(jobs)
     costs = [s.record for s in jobs if s.record.parameters is not None]
@@ -163,7 +180,7 @@ def _row(jobs: Sequence[Scored]) -> Row:
         simulated=record.simulated,
         seeds=tuple(sorted({s.record.seed for s in jobs})),
         metrics={name: _summary(jobs, name) for name in METRICS},
-        labels=_labels(jobs),
+        labels=labels_of(jobs),
         logrank_p=pooled,
         logrank_p_stratified=stratified,
         logrank_reason=reason,
@@ -171,6 +188,7 @@ def _row(jobs: Sequence[Scored]) -> Row:
         fvcore_flops=max(flops, default=None),
         beside=record.beside,
         tests={(s.record.seed, s.record.fold): s.test for s in jobs},
+        bins={(s.record.seed, s.record.fold): s.bins for s in jobs if s.bins},
         errors=tuple(dict.fromkeys(s.record.error for s in jobs if s.record.error)),
     )
 
@@ -201,6 +219,8 @@ def _risk_groups(jobs: Sequence[Scored]) -> tuple[float, float, str]:
     errors = [s.record.error for s in jobs if s.record.error]
     if errors:
         return math.nan, math.nan, f"failed: {errors[0]}"
+    if any(s.test["high"].isna().any() for s in jobs):
+        return math.nan, math.nan, "there are no training patients to take the cut from, and none is made up"
     results = []
     for same_seed in grouped(jobs, lambda s: s.record.seed):
         patients = pd.concat([s.test.assign(fold=s.record.fold) for s in same_seed])

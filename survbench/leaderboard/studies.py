@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,27 @@ from survbench.leaderboard.layout import DIFFERENCES, difference_text
 from survbench.leaderboard.published import published_change, published_cindex
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Group
 
     from survbench.experiments.job import Job
     from survbench.experiments.study import Study
 
-__all__ = ["study_frame", "study_markdown", "study_plot", "study_rich", "write_study"]
+__all__ = [
+    "STUDY_HEADERS",
+    "read_study",
+    "study_cells",
+    "study_figure",
+    "study_frame",
+    "study_markdown",
+    "study_notes",
+    "study_plot",
+    "study_rich",
+    "write_study",
+]
 
 MEAN = "mean"
+_ARM_WIDTH = 34  # letters of an arm's name in a line of the figure
 
 
 def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> pd.DataFrame:
@@ -71,29 +85,39 @@ def study_rich(study: Study, frame: pd.DataFrame) -> Group:
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, header in enumerate(_HEADERS):
+    for i, header in enumerate(STUDY_HEADERS):
         shown.add_column(header, justify="left" if i < 2 else "right", overflow="fold")
     previous = ""
-    for cells in _cells(frame):
+    for cells in study_cells(frame):
         shown.add_row(*(Text(cell) for cell in (cells[0] if cells[0] != previous else "", *cells[1:])))
         previous = cells[0]
-    notes = [Text(note, style="dim") for note in _notes(study, frame)]
+    notes = [Text(note, style="dim") for note in study_notes(frame)]
     return Group(Text(_title(study, frame), style="bold"), shown, *notes)
 
 
 def study_markdown(study: Study, frame: pd.DataFrame) -> str:
     """As a Markdown document."""
-    lines = [f"## {_title(study, frame)}", "", "| " + " | ".join(_HEADERS) + " |", "| " + " | ".join(["---"] * 2)]
-    lines[-1] += " | " + " | ".join(["---:"] * (len(_HEADERS) - 2)) + " |"
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in _cells(frame)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(study, frame))]) + "\n"
+    lines = [f"## {_title(study, frame)}", "", "| " + " | ".join(STUDY_HEADERS) + " |", "| " + " | ".join(["---"] * 2)]
+    lines[-1] += " | " + " | ".join(["---:"] * (len(STUDY_HEADERS) - 2)) + " |"
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in study_cells(frame)]
+    return "\n".join([*lines, "", *(f"- {note}" for note in study_notes(frame))]) + "\n"
 
 
 def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
-    """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
+    """The figure of a study as a file."""
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure = study_figure(frame)
+    figure.suptitle(f"{_title(study, frame)}; mean ± SD over folds", fontsize="medium")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def study_figure(frame: pd.DataFrame) -> Figure:
+    """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
     from matplotlib import pyplot as plt
 
     cohorts, arms = list(dict.fromkeys(frame["cohort"])), list(dict.fromkeys(frame["arm"]))
@@ -117,14 +141,12 @@ def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
         axis.axvline(rows["mean"].iloc[0], color="#1f4e79", linewidth=0.8, linestyle=":", zorder=0)
         axis.set_title("mean over cohorts" if cohort == MEAN else cohort)
         axis.set_xlabel("C-index")
-    axes[0][0].set_yticks(list(places.values()), arms)
+    axes[0][0].set_yticks(list(places.values()), [textwrap.fill(arm, _ARM_WIDTH) for arm in arms])
     axes[0][0].set_ylim(0.6 - len(arms), 0.6)
     handles, labels = axes[0][0].get_legend_handles_labels()
     shown = 2 if frame["published"].notna().any() else 1
     figure.legend(handles[-shown:], labels[-shown:], loc="outside lower center", ncols=shown, fontsize="small")
-    figure.suptitle(f"{_title(study, frame)}; mean ± SD over folds", fontsize="medium")
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
@@ -132,15 +154,29 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "table.csv", index=False)
     (folder / "table.md").write_text(study_markdown(study, frame), encoding="utf-8")
-    about = {"study": study.name, "model": study.model.name, "arms": {a.name: dict(a.settings) for a in study.arms}}
+    about = {
+        "study": study.name,
+        "title": _title(study, frame),
+        "model": study.model.name,
+        "arms": {a.name: dict(a.settings) for a in study.arms},
+    }
     (folder / "study.json").write_text(json.dumps({**about, **request}, indent=1, default=str), encoding="utf-8")
     study_plot(study, frame, folder / "plot.png")
 
 
-_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")
+def read_study(folder: Path) -> tuple[str, pd.DataFrame]:
+    """Title and table that `write_study` left in a folder; damaged ones raise OSError, ValueError or KeyError."""
+    frame = pd.read_csv(folder / "table.csv", dtype={"arm": str, "cohort": str, "simulated": str, "reason": str})
+    frame = frame.assign(simulated=frame["simulated"].fillna(""), reason=frame["reason"].fillna(""))
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    return str(about.get("title") or f"{about['model']}: {about['study']} · {KINDS[frame['simulated'].iloc[0]]}"), frame
 
 
-def _cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+STUDY_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")
+
+
+def study_cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """One row of texts per arm and cohort, below `STUDY_HEADERS`."""
     rows: list[tuple[str, ...]] = []
     for row in frame.to_dict("records"):
         spread = _known(row.get("sd"))
@@ -197,10 +233,11 @@ def _title(study: Study, frame: pd.DataFrame) -> str:
     return f"{study.model.title}: {study.title} · {KINDS[frame['simulated'].iloc[0]]}"
 
 
-def _notes(study: Study, frame: pd.DataFrame) -> list[str]:
+def study_notes(frame: pd.DataFrame) -> list[str]:
+    """What a reader must know to read the table right."""
     notes = [
         "C-index: mean ± SD (ddof 0) over folds, computed inside each fold.",
-        f"difference: from '{study.arms[0].name}', {DIFFERENCES}",
+        f"difference: from '{frame['arm'].iloc[0]}', {DIFFERENCES}",
         "change: of the mean over cohorts, in percent of the first arm's, as the paper's Table 5 prints it.",
     ]
     if frame["published"].notna().any() or frame.get("published_change_percent", pd.Series(dtype=float)).notna().any():

@@ -123,6 +123,13 @@ def test_the_mean_over_cohorts_adds_variances() -> None:
     assert mean_difference([cohorts[0], unknown("why")]).reason == "why"
 
 
+def test_the_mean_over_cohorts_of_one_fold_each_has_no_interval_over_folds() -> None:
+    found = mean_difference([compare([fold(i, patients=100, better=6.0)]) for i in range(2)])
+    assert math.isnan(found.p)
+    assert not found.clear
+    assert found.patient_low > 0
+
+
 def test_holm_by_hand() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": math.nan}) == pytest.approx(
         {"a": 0.03, "b": 0.06, "c": 0.06, "d": math.nan}, nan_ok=True

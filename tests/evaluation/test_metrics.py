@@ -208,12 +208,44 @@ def test_a_fold_is_scored_on_its_test_patients_with_training_censoring() -> None
     grid = prediction_grid(horizon)
     found = score_fold(table, grid, horizon)
     assert found["cindex"].value == harrell_by_pairs(*(test[c].to_numpy() for c in ("time", "event", "risk")))[0]
-    assert set(found) == {"cindex", "comparable_pairs", "uno_c", "ibs", "auc"}
+    assert set(found) == {"cindex", "comparable_pairs", "uno_c", "ibs", "auc", "d_calibration"}
     assert all(math.isfinite(v.value) for v in found.values())
     moved = table.assign(time=np.where(table["split"] == "val", 1.0, table["time"]))
     assert score_fold(moved, grid, horizon) == found
     empty = score_fold(table[table["split"] != "test"], grid, horizon)
     assert all(math.isnan(v.value) and v.reason for v in empty.values())
+
+
+def test_without_training_patients_or_curves_only_what_takes_neither_is_defined() -> None:
+    table, grid = predictions(), prediction_grid(20.0)
+    full = score_fold(table, grid, 20.0)
+    alone = score_fold(table[table["split"] == "test"], grid, 20.0)
+    assert alone["cindex"] == full["cindex"]
+    assert alone["d_calibration"] == full["d_calibration"]
+    assert all("training patients" in alone[name].reason for name in ("uno_c", "auc", "ibs"))
+    bare = score_fold(table.drop(columns="survival"), grid, 20.0)
+    assert bare["uno_c"] == full["uno_c"]
+    assert all("no survival curves" in bare[name].reason for name in ("ibs", "d_calibration"))
+    nobody = score_fold(table.assign(event=table["event"] & (table["split"] == "test")), grid, 20.0)
+    assert all("nobody died" in nobody[name].reason for name in ("uno_c", "auc", "ibs"))
+
+
+def stored_cohort() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Times with ties, events, rounded risks and risk groups, made without a random generator."""
+    place = np.arange(90)
+    hazard = 0.02 * np.exp(2 * ((place * 0.6180339887498949 + 0.05) % 1) - 1)
+    death = -np.log((place * 0.4142135623730951 + 0.3) % 1) / hazard / 1.3
+    censored = 20 + 60 * ((place * 0.7320508075688772) % 1)
+    time = np.ceil(np.minimum(death, censored) / 4) * 4
+    return time, death <= censored, np.round(hazard * 100), hazard > np.median(hazard)
+
+
+def test_stored_values_of_lifelines() -> None:
+    """lifelines 0.30.3: `concordance_index(time, -risk, event)` and `logrank_test`, with ties in time and risk."""
+    time, event, risk, high = stored_cohort()
+    assert harrell(time, event, risk).value == pytest.approx(0.6369010578718108, abs=1e-9)
+    assert logrank(time, event, high).statistic == pytest.approx(8.425720356236344, abs=1e-9)
+    assert logrank(time, event, high).p == pytest.approx(0.0036995005076548106, abs=1e-9)
 
 
 def logrank_by_tables(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from leaderboard.jobs import patients, write_job, write_row
 from rich.console import Console
 
 from survbench.errors import UnknownName
+from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.render import to_csv, to_json, to_markdown, to_rich
@@ -140,7 +141,7 @@ def test_the_json_document_has_the_promised_fields(tmp_path: Path) -> None:
         "fvcore_flops": 1_690_000_000,
     }
     assert {key: measured[key] for key in expected} == expected
-    assert set(measured["metrics"]) == {"cindex", "uno_c", "ibs", "auc", "comparable_pairs"}
+    assert set(measured["metrics"]) == set(METRICS)
     figure = measured["metrics"]["cindex"]
     assert (figure["mean"], figure["sd"], figure["sd_sample"], figure["per_fold"]) == (1.0, 0.0, 0.0, [1.0, 1.0, 1.0])
     (refused,) = document["refused"]
@@ -230,3 +231,23 @@ def test_an_empty_leaderboard_says_how_to_fill_it(tmp_path: Path) -> None:
         assert "survbench run" in flat(text)
     assert json.loads(to_json(board)) == {"rows": [], "differences": [], "refused": [], "notes": []}
     assert len(to_csv(board).splitlines()) == 1
+
+
+def test_calibration_is_pooled_over_folds_and_has_no_mean_over_cohorts(tmp_path: Path) -> None:
+    """30 patients over three folds; the mean over folds of their p is shown, the pooled test stands beside it."""
+    table = patients(folds=3, per_fold=10)
+    for cohort in ("stad", "crad"):
+        write_row(tmp_path, "snn", cohort=cohort, table=table, risks=range(10), seeds=(0, 1))
+    board = build(tmp_path)
+    assert board.rows[0].calibration.patients == 30  # seeds share their patients
+    assert sum(board.rows[0].calibration.counts) == pytest.approx(30)
+    assert board.rows[0].calibration.p < min(board.rows[0].metrics["d_calibration"].per_fold)
+    pooled, by_fold = (
+        next(line for line in to_markdown(board, "d_calibration").splitlines() if name in line).split("|")
+        for name in ("all folds pooled", "| measured |")
+    )
+    assert pooled[4].strip() == f"{board.rows[0].calibration.p:.3f}"
+    assert by_fold[6].strip() == ""
+    document = json.loads(to_json(board))["rows"][0]["calibration"]
+    assert document["p"] == pytest.approx(board.rows[0].calibration.p)
+    assert len(document["counts"]) == 10

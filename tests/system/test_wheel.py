@@ -1,4 +1,4 @@
-"""A wheel carries the registry and the published figures."""
+"""A wheel carries the registry, the published figures and the templates of the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+TEMPLATES = "survbench/leaderboard/page/templates"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -26,6 +27,10 @@ def test_the_wheel_runs_from_elsewhere(tmp_path: Path) -> None:
     assert {
         "survbench/registry.yaml",
         "survbench/leaderboards/published.csv",
+        *(
+            f"survbench/leaderboard/page/templates/{name}"
+            for name in ("page.html", "parts.html", "page.css", "page.js")
+        ),
         "baselines/abmil.py",
         "amkd/model.py",
     } <= names

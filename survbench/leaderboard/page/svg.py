@@ -1,0 +1,146 @@
+"""Matplotlib figures as inline SVG that follows the page: its font, its light and dark colors, no identifier twice.
+
+Knows nothing of survival; the figures are drawn in `charts`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "inline_svg", "page_style", "tooltip"]
+
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_TIP = "tip:"
+# What figures are drawn in, and the variables of page.css that stand for it; black is the page's ink.
+COLORS: Mapping[str, str] = {
+    "#000000": "var(--ink)",
+    "#1f2933": "var(--ink)",
+    "#808080": "var(--muted)",
+    "#bfbfbf": "var(--line)",
+    "#ffffff": "var(--panel)",
+    "#1f4e79": "var(--blue)",
+    "#b3261e": "var(--red)",
+    "#b35900": "var(--orange)",
+    "#2a7a4b": "var(--green)",
+    "#7a4fa3": "var(--violet)",
+}
+_DROPPED = frozenset({"metadata", "style"})  # page.css says once what each figure's own style sheet would
+_UNTURNED = re.compile(r"rotate\(-?0 ")
+
+
+@contextmanager
+def page_style() -> Iterator[None]:
+    """Text stays text and markup in it stays text too; nothing depends on the machine's fonts or the time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "survbench",
+        "text.parse_math": False,
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#808080",
+        "axes.titlesize": "medium",
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def tooltip(artist: Artist, text: str) -> None:
+    """Have the artist say something under the pointer."""
+    artist.set_gid(_TIP + text)
+
+
+def inline_svg(figure: Figure, name: str, title: str, description: str) -> Markup:
+    """The figure as an `svg` element with a title and a description; the figure is closed.
+
+    Parameters
+    ----------
+    name : unique on the page, letters, digits and hyphens.
+    """
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    root = ElementTree.fromstring(buffer.getvalue())
+    wanted = _references(root)
+    for element in root.iter():
+        _restyle(element, wanted, name)
+        for child in [c for c in element if c.tag.removeprefix(_SVG) in _DROPPED or _invisible(c)]:
+            element.remove(child)
+    for key in ("width", "height"):
+        root.attrib.pop(key, None)
+    width = float(root.attrib["viewBox"].split()[2])
+    root.attrib |= {
+        "role": "img",
+        "aria-labelledby": f"{name}-title {name}-description",
+        "style": f"width: {width / 72:.2f}in",
+    }
+    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+        label = ElementTree.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+        label.text = text
+        root.insert(place, label)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _references(root: ElementTree.Element) -> set[str]:
+    found: set[str] = set()
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            found.update(re.findall(r"url\(#([^)]+)\)", value))
+            if key == f"{_XLINK}href":
+                found.add(value.removeprefix("#"))
+    return found
+
+
+def _invisible(element: ElementTree.Element) -> bool:
+    return element.tag == f"{_SVG}path" and element.get("style") == "fill: none"
+
+
+def _restyle(element: ElementTree.Element, wanted: set[str], name: str) -> None:
+    """Identifiers of this figure only, short numbers, the page's colors and font."""
+    element.tag = element.tag.removeprefix(_SVG)
+    element.text = (element.text or "").strip() or None
+    element.tail = None
+    old = dict(element.attrib)
+    element.attrib.clear()
+    for key, value in old.items():
+        if key == "id":
+            if value.startswith(_TIP):
+                tip = ElementTree.Element("title")
+                tip.text = value.removeprefix(_TIP)
+                element.insert(0, tip)
+            elif value in wanted:
+                element.set("id", f"{name}-{value}")
+        elif key == f"{_XLINK}href":
+            element.set("href", f"#{name}-{value.removeprefix('#')}")
+        elif key == "style":
+            element.set("style", _style(value))
+        elif key in ("d", "x", "y"):
+            element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split())))
+        elif not (key == "transform" and _UNTURNED.match(value)):
+            element.set(key, re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", value))
+    if element.tag == "text" and "fill" not in element.get("style", ""):
+        element.set("fill", COLORS["#000000"])
+
+
+def _style(text: str) -> str:
+    for color, variable in COLORS.items():
+        text = text.replace(color, variable)
+    return re.sub(r"font-family:[^;]*;? ?", "", text)
