@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -18,7 +17,6 @@ from survbench.errors import BadConfig, SurvbenchError, UnknownName
 if TYPE_CHECKING:
     from survbench.data.cohort import Cohort
     from survbench.experiments.job import Job
-    from survbench.explain.attribution import Completeness
     from survbench.explain.patches import PatchAttention
     from survbench.explain.pathways import PathwayRanking
 
@@ -70,16 +68,17 @@ def pathways(asked: Asked, models: tuple[str, ...], as_json: bool) -> None:
     its student knows no pathways. Tables and figures go to OUT/figures.
     """
     from survbench.explain.pathways import pathway_attention
+    from survbench.explain.report import plain_ranking, show_ranking
 
     found = [
         (ranking, _keep_ranking(ranking, place.with_name(f"pathways-{place.name}.png")))
         for ranking, place in _for_each(asked, models, lambda jobs: pathway_attention(jobs, asked.out, asked.device))
     ]
     if as_json:
-        print_json([_plain_ranking(ranking, file) for ranking, file in found])
+        print_json([plain_ranking(ranking, file) for ranking, file in found])
     else:
         for ranking, file in found:
-            _show_ranking(ranking, file)
+            show_ranking(ranking, file)
 
 
 @explain.command(
@@ -100,6 +99,7 @@ def attribution(asked: Asked, models: tuple[str, ...], steps: int, as_json: bool
     figures go to OUT/figures.
     """
     from survbench.explain.attribution import TOLERANCE, pathway_attribution
+    from survbench.explain.report import plain_ranking, show_ranking
 
     found = []
     answers = _for_each(asked, models, lambda jobs: pathway_attribution(jobs, asked.out, asked.device, steps))
@@ -111,10 +111,10 @@ def attribution(asked: Asked, models: tuple[str, ...], steps: int, as_json: bool
             )
         found.append((ranking, complete, _keep_ranking(ranking, place.with_name(f"attribution-{place.name}.png"))))
     if as_json:
-        print_json([_plain_ranking(ranking, file, complete) for ranking, complete, file in found])
+        print_json([plain_ranking(ranking, file, complete) for ranking, complete, file in found])
     else:
         for ranking, complete, file in found:
-            _show_ranking(ranking, file, complete)
+            show_ranking(ranking, file, complete)
 
 
 @explain.command(
@@ -198,6 +198,7 @@ def _for_each(asked: Asked, models: Sequence[str], compute: Callable[[list[Job]]
 
     cards = asked.registry.select_models(models)
     pairs = list(product(select_cohorts(asked.cohorts, asked.registry, asked.root), cards))
+    answered = False
     for cohort, card in pairs:
         request = asked.of([card.name], [cohort])
         try:
@@ -207,7 +208,10 @@ def _for_each(asked: Asked, models: Sequence[str], compute: Callable[[list[Job]]
                 raise
             warn(f"{card.name} on {cohort}: {refused}; left out")
             continue
+        answered = True
         yield answer, asked.out / "figures" / f"{card.name}-{cohort}-{request.endpoint}-{request.scheme}"
+    if not answered:
+        raise BadConfig(f"none of {len(pairs)} pairs of model and cohort can be explained", "see the warnings")
 
 
 def _heatmaps(
@@ -221,30 +225,32 @@ def _heatmaps(
     show: Callable[[Job, str], PatchAttention],
 ) -> None:
     """What both heatmap commands do once they know what to ask a model."""
+    from survbench.experiments.plan import select_cohorts
     from survbench.explain.patches import chosen_patients
+    from survbench.explain.report import plain_heatmap, show_heatmap
 
+    several = len(select_cohorts(asked.cohorts, asked.registry, asked.root)) > 1
     if slides and len(patients) != 1:
         raise BadConfig(f"--slide with {len(patients)} patients", "name the slide's patient with --patient")
 
     def of(jobs: list[Job]) -> list[tuple[Job, PatchAttention]]:
-        known = [patient for patient in patients if patient in jobs[0].cohort.patients.index]
-        if patients and not known and len(asked.cohorts) != 1:
-            return []  # a patient is of one cohort, and here of another one
-        chosen = chosen_patients(jobs, asked.out, known or patients, highest)
-        return [(job, show(job, patient)) for job, patient in chosen]
+        ours = [p for p in patients if not several or p in jobs[0].cohort.patients.index]
+        if patients and not ours:
+            return []  # they are of other cohorts
+        return [(job, show(job, patient)) for job, patient in chosen_patients(jobs, asked.out, ours, highest)]
 
     told = []
     for answers, place in _for_each(asked, models, of):
         for job, found in answers:
             stem = place.with_name(f"{kind}-{place.name}-{found.patient}")
             told.append((found, _keep_heatmap(found, job.cohort, slides, stem)))
-    if not told and patients:
-        raise UnknownName(f"no heatmap of {', '.join(patients)}", "name the cohort with --cohort, and see the warnings")
+    if strangers := sorted(set(patients) - {found.patient for found, _ in told}):
+        raise UnknownName(f"no cohort has a complete patient '{strangers[0]}'", "name the cohort with --cohort")
     if as_json:
-        print_json([_plain_heatmap(found, files) for found, files in told])
+        print_json([plain_heatmap(found, files) for found, files in told])
     else:
         for found, files in told:
-            _show_heatmap(found, files)
+            show_heatmap(found, files)
 
 
 def _keep_heatmap(found: PatchAttention, cohort: Cohort, slides: Sequence[Path], stem: Path) -> dict[str, Any]:
@@ -263,104 +269,12 @@ def _keep_heatmap(found: PatchAttention, cohort: Cohort, slides: Sequence[Path],
     return {"figure": str(figure) if drawn else None, "table": str(table), "geojson": tiles}
 
 
-def _plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any]:
-    keys = ("model", "title", "cohort", "patient", "fold", "seed", "risk")
-    maps = []
-    for name in found.maps:
-        top = found.top(name)
-        patches = [
-            {"slide": row["slide"], "patch": int(row["patch"]), "x": _number(row["x"]), "y": _number(row["y"]),
-             "weight": row[f"weight {name}"]}
-            for row in top.to_dict("records")
-        ]  # fmt: skip
-        maps.append({"name": name, "uniform": found.uniform(name), "top": patches})
-    overlaps = [
-        {"maps": list(o.maps), "shared": o.shared, "by_chance": o.by_chance, "rho": _number(o.rho)}
-        for o in found.overlaps()
-    ]
-    about = {key: getattr(found, key) for key in keys}
-    shares = {"shares_of": found.asked, "equal_weight": found.equal, "patches": len(found.table)}
-    return {**about, "simulated": bool(found.simulated), **shares, "maps": maps, "overlaps": overlaps, "files": files}
-
-
-def _show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from survbench.console import stdout
-    from survbench.leaderboard.board import KINDS
-
-    where = f"patient {found.patient}, a test patient of fold {found.fold} (seed {found.seed})"
-    written = ", ".join(file for file in (files["figure"], files["table"], *files["geojson"]) if file)
-    shown = Table(title=f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}", caption=written)
-    for header in ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)"):
-        shown.add_column(header, justify="left" if header in ("map", "slide") else "right", overflow="fold")
-    for name in found.maps:
-        top = found.top(name)
-        if top.empty:
-            shown.add_row(Text(name), "", "uniform: no patch stands out")
-        for row in top.to_dict("records"):
-            place = "unknown" if math.isnan(row["x"]) else f"{row['x']:g}, {row['y']:g}"
-            attention = f"{row[f'weight {name}'] / found.equal:.2f}"
-            cells = (name, str(row[f"rank {name}"]), row["slide"], str(row["patch"]), place, attention)
-            shown.add_row(*map(Text, cells))
-        shown.add_section()
-    stdout().print(shown)
-    for o in found.overlaps():
-        note(
-            f"{o.maps[0]} and {o.maps[1]}: {o.shared} of the top five in common ({o.by_chance:.1f} by chance), "
-            f"rho = {o.rho:.2f} over {len(found.table)} patches"
-        )
-
-
 def _keep_ranking(found: PathwayRanking, file: Path) -> Path:
     from survbench.explain.pathways import draw_pathways, write_pathways
 
     draw_pathways(found, file)
     write_pathways(found, file.with_suffix(".csv"))
     return file
-
-
-def _plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> dict[str, Any]:
-    about = {k: v for k, v in vars(found).items() if k != "table"}
-    rows = [
-        {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
-        for row in found.table.rename_axis("pathway").reset_index().to_dict("records")
-    ]
-    more = {} if complete is None else {"completeness": {**vars(complete), "holds": complete.holds}}
-    plain = {**about, "agreement": _number(found.agreement), "simulated": bool(found.simulated)}
-    return {**plain, **more, "pathways": rows, "file": str(file)}
-
-
-def _show_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from survbench.console import stdout
-    from survbench.explain.pathways import ENDS
-    from survbench.leaderboard.board import KINDS
-
-    title = f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {found.jobs} models"
-    caption = f"folds agree with rho = {found.agreement:.2f} (Spearman)"
-    if complete is not None:
-        caption += f" · attributions add up to within {complete.gap:.2%} ({complete.steps} steps)"
-    shown = Table(title=title, caption=f"{caption} · {file}")
-    headers = ["", "pathway", f"{found.quantity} (1 = equal)", "SD", "among the first five"]
-    directed = "direction" in found.table
-    for header in [*headers, "direction"] if directed else headers:
-        shown.add_column(header, justify="left" if header in ("", "pathway") else "right")
-    ends = min(ENDS, len(found.table) // 2)
-    for label, part in (("most", found.table.head(ends)), ("least", found.table.tail(ends))):
-        for pathway, row in part.iterrows():
-            cells = [label, str(pathway), f"{row['mean']:.3f}", f"{row['sd']:.3f}", f"{100 * row['top']:.0f} %"]
-            shown.add_row(*map(Text, [*cells, f"{row['direction']:+.2f}"] if directed else cells))
-        shown.add_section()
-    stdout().print(shown)
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None
 
 
 def _slug(name: str) -> str:

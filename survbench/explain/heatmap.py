@@ -84,7 +84,8 @@ def write_geojson(found: PatchAttention, canvas: Canvas, stem: Path) -> list[Pat
         rows = found.table[(found.table["slide"] == slide) & found.table["x"].notna()]
         features = [_tile(row, found, edge, about) for row in rows.to_dict("records")]
         if features:
-            file = stem.with_name(f"{stem.name}-{slide}.geojson")
+            whose = stem.name.removesuffix(f"-{found.patient}") if slide.startswith(found.patient) else stem.name
+            file = stem.with_name(f"{whose}-{slide}.geojson")
             file.parent.mkdir(parents=True, exist_ok=True)
             document = {"type": "FeatureCollection", "survbench": about, "features": features}
             file.write_text(json.dumps(document), encoding="utf-8")

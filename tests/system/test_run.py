@@ -385,6 +385,24 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
     told = json.loads(survbench("explain", "pathways", "--model", "amkd", *fast, "--json").stdout)
     assert len(told[0]["pathways"]) == 26
     assert (tmp_path / told[0]["file"]).exists()
+    pictured = json.loads(survbench("explain", "heatmap", "--model", "amkd", *fast, "--json").stdout)
+    assert pictured[0]["simulated"]
+    assert [one["name"] for one in pictured[0]["maps"]][-1] == "student's pooling"
+    asked = ("--model", "amkd", "--pathway", "demo_stroma_1", "--patient", pictured[0]["patient"])
+    done = survbench("explain", "pathway-heatmap", *asked, *fast)
+    assert "DEMO_STROMA_1" in done.stdout
+    assert "demo (simulated)" in done.stdout
+    assert len(list((tmp_path / "out/figures").glob("*heatmap*.geojson"))) == 2
+    for command, said in (
+        (("pathway-heatmap", *asked[:2], "--pathway", "STROMA"), "Did you mean 'DEMO_STROMA"),
+        (("heatmap", "--model", "amkd", "--patient", "nobody"), "no complete patient 'nobody'"),
+        (("heatmap", "--model", "amkd", "--slide", "s.svs"), "--slide with 0 patients"),
+        (("attribution", "--model", "amkd"), "predicts from slides"),
+    ):
+        refused = survbench("explain", *command, *fast, check=False)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize(
