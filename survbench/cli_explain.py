@@ -270,8 +270,14 @@ def _keep_heatmap(found: PatchAttention, cohort: Cohort, slides: Sequence[Path],
 
 
 def _keep_ranking(found: PathwayRanking, file: Path) -> Path:
-    from survbench.explain.pathways import draw_pathways, write_pathways
+    """Write figure and table; warn where the order says little."""
+    from survbench.explain.pathways import FEWEST_AGREE, draw_pathways, write_pathways
 
+    if found.agreement < FEWEST_AGREE:
+        warn(
+            f"{found.model} on {found.cohort}: folds agree with rho = {found.agreement:.2f}; "
+            "other training patients give another order of pathways"
+        )
     draw_pathways(found, file)
     write_pathways(found, file.with_suffix(".csv"))
     return file

@@ -24,6 +24,7 @@ __all__ = ["Canvas", "draw_heatmap", "lay_out", "write_geojson", "write_table"]
 
 OWN, SHARED = "black", "#d55e00"  # outlines of a map's top five, and of those that another map has too
 ROBUST = 0.99  # quantile at which the colors end
+CROWDED = 15  # patches side by side above which a patch is too small for its number
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
     )
     for row, slide in enumerate(slides):
         if pictured:
-            _draw_picture(axes[row, 0], canvas.thumbnails.get(slide))
+            _draw_picture(axes[row, 0], canvas, slide, placed[placed["slide"] == slide])
         axes[row, 0].set_ylabel(slide, fontsize="small")
     for column, name in enumerate(found.maps):
         _draw_map(figure, axes[:, column + pictured].tolist(), found, canvas, slides, name)
@@ -156,11 +157,20 @@ def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
     return True
 
 
-def _draw_picture(axis: Axes, thumbnail: Thumbnail | None) -> None:
-    if thumbnail is not None:
-        axis.imshow(thumbnail.pixels, extent=(0, thumbnail.width, thumbnail.height, 0))
+def _draw_picture(axis: Axes, canvas: Canvas, slide: str, rows: pd.DataFrame) -> None:
+    """The whole slide, and a frame around what the maps show of it."""
+    from matplotlib.patches import Rectangle
+
     axis.set_xticks([])
     axis.set_yticks([])
+    thumbnail = canvas.thumbnails.get(slide)
+    if thumbnail is None:
+        axis.text(0.5, 0.5, "slide not given", transform=axis.transAxes, ha="center", va="center", color="0.5")
+        axis.set_box_aspect(1)
+        return
+    axis.imshow(thumbnail.pixels, extent=(0, thumbnail.width, thumbnail.height, 0))
+    left, right, top, bottom = _extent(rows, canvas.edges[slide])
+    axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="0.3", linestyle="--"))
     axis.set_title("slide", fontsize="medium")
 
 
@@ -182,12 +192,13 @@ def _draw_map(
         if thumbnail is not None:
             axis.imshow(thumbnail.pixels, extent=(0, thumbnail.width, thumbnail.height, 0))
         squares = [Rectangle((edge * x, edge * y), edge, edge) for x, y in rows[["x", "y"]].to_numpy()]
-        opacity = 1.0 if thumbnail is None else 0.55
+        opacity = 1.0 if thumbnail is None else 0.6
         tiles = PatchCollection(squares, cmap="viridis", norm=norm, alpha=opacity, linewidth=0)
         tiles.set_array(values[own])
         axis.add_collection(tiles)
         _mark_top(axis, found, rows, name, edge)
-        _frame(axis, rows, edge, thumbnail)
+        left, right, top, bottom = _extent(rows, edge)
+        axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
     axes[0].set_title(name, fontsize="medium")
     bar = figure.colorbar(
         ScalarMappable(norm, "viridis"), ax=axes, shrink=0.75, extend="max" if end < values.max() else "neither"
@@ -202,14 +213,19 @@ def _mark_top(axis: Axes, found: PatchAttention, rows: pd.DataFrame, name: str, 
     from matplotlib.patheffects import withStroke
 
     others = [f"top {other}" for other in found.maps if other != name]
+    crowded = max(np.ptp(rows["x"]), np.ptp(rows["y"])) > CROWDED
     for row in rows[rows[f"top {name}"]].to_dict("records"):
         color = SHARED if any(row[other] for other in others) else OWN
         corner = (edge * row["x"], edge * row["y"])
-        around = [withStroke(linewidth=3.5, foreground="white")]
-        axis.add_patch(Rectangle(corner, edge, edge, fill=False, edgecolor=color, linewidth=1.8, path_effects=around))
+        width = 1.0 if crowded else 1.8
+        around = [withStroke(linewidth=2 * width, foreground="white")]
+        axis.add_patch(Rectangle(corner, edge, edge, fill=False, edgecolor=color, linewidth=width, path_effects=around))
         axis.annotate(
             str(row[f"rank {name}"]),
             (corner[0] + edge / 2, corner[1] + edge / 2),
+            xytext=_label_place(row[f"rank {name}"]) if crowded else (0, 0),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8} if crowded else None,
             ha="center",
             va="center",
             fontsize="small",
@@ -219,13 +235,17 @@ def _mark_top(axis: Axes, found: PatchAttention, rows: pd.DataFrame, name: str, 
         )
 
 
-def _frame(axis: Axes, rows: pd.DataFrame, edge: float, thumbnail: Thumbnail | None) -> None:
-    if thumbnail is None:
-        axis.set_xlim(edge * (rows["x"].min() - 1), edge * (rows["x"].max() + 2))
-        axis.set_ylim(edge * (rows["y"].max() + 2), edge * (rows["y"].min() - 1))
-    axis.set_aspect("equal")
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _label_place(rank: int) -> tuple[float, float]:
+    """Points from a patch too small for its number; other ranks go other ways, as the highest often touch."""
+    angle = 2 * np.pi * (rank - 0.5) / TOP
+    return 17 * float(np.cos(angle)), 17 * float(np.sin(angle))
+
+
+def _extent(rows: pd.DataFrame, edge: float) -> tuple[float, float, float, float]:
+    """Left, right, top, bottom of a square around all patches, a little wider than they are."""
+    middle = [(rows[axis].min() + rows[axis].max() + 1) / 2 for axis in ("x", "y")]
+    half = max(float(np.ptp(rows[axis])) + 1 for axis in ("x", "y")) / 2 * 1.08 + 0.5
+    return tuple(edge * (m + side) for m in middle for side in (-half, half))
 
 
 def _title(figure: Figure, found: PatchAttention) -> None:

@@ -21,9 +21,18 @@ from survbench.experiments.job import Job
 from survbench.explain.trained import load_trained, refuse_unfinished
 from survbench.training.device import autocast
 
-__all__ = ["ENDS", "PathwayRanking", "draw_pathways", "pathway_attention", "rank_pathways", "write_pathways"]
+__all__ = [
+    "ENDS",
+    "FEWEST_AGREE",
+    "PathwayRanking",
+    "draw_pathways",
+    "pathway_attention",
+    "rank_pathways",
+    "write_pathways",
+]
 
 ENDS = 5  # pathways shown at either end
+FEWEST_AGREE = 0.3  # Spearman correlation between folds below which an order is mostly chance
 
 
 @dataclass(frozen=True)

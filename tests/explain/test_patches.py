@@ -163,7 +163,7 @@ def test_one_gene_set_is_one_map(tmp_path: Path, name: str) -> None:
 
 
 def test_models_that_have_nothing_to_show_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, said in (("transmil", "no attention over patches"), ("snn", "sees no slides")):
+    for name, said in (("transmil_survpath", "no attention over patches"), ("snn", "sees no slides")):
         (one,) = toy(name, tmp_path)
         with pytest.raises(BadConfig, match=said):
             patch_heatmap(one, one.fold.test[0], tmp_path, CPU)
@@ -221,6 +221,8 @@ def slide_file(folder: Path, name: str, found: PatchAttention, **more: Any) -> P
 def test_patches_lie_on_the_slide_that_is_given(abmil: PatchAttention, planted: Planted, tmp_path: Path) -> None:
     pytest.importorskip("openslide", reason="the extra `wsi` is not installed")
     data, slide = planted.jobs["abmil"].cohort, abmil.table["slide"][0]
+    nearer = {axis: abmil.table[axis] - abmil.table[axis].min() + 1 for axis in ("x", "y")}
+    abmil = replace(abmil, table=abmil.table.assign(**nearer))
     file = slide_file(tmp_path, f"{slide}.tif", abmil)
     canvas = lay_out(abmil, data, [file])
     thumbnail = canvas.thumbnails[slide]
