@@ -219,7 +219,6 @@ def slide_file(folder: Path, name: str, found: PatchAttention, **more: Any) -> P
 
 
 def test_patches_lie_on_the_slide_that_is_given(abmil: PatchAttention, planted: Planted, tmp_path: Path) -> None:
-    pytest.importorskip("openslide", reason="the extra `wsi` is not installed")
     data, slide = planted.jobs["abmil"].cohort, abmil.table["slide"][0]
     nearer = {axis: abmil.table[axis] - abmil.table[axis].min() + 1 for axis in ("x", "y")}
     abmil = replace(abmil, table=abmil.table.assign(**nearer))
