@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import GatedAttention, attend_within_bags, pool_bags
+from baselines.layers import GatedAttention, attend_within_bags, full_precision, pool_bags
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
 
@@ -49,6 +49,23 @@ class Attention(nn.Module):
         key, value = self.key_value(context).unflatten(-1, (2, self.heads, self.head_width)).unbind(-3)
         attend = attend_within_bags if self.form is AttentionForm.SOFTMAX else _attend_linearly
         return self.output(attend(query, key, value, row_sizes, context_sizes).flatten(-2))
+
+    def weights(
+        self, rows: Tensor, context: Tensor, row_sizes: Sequence[int], context_sizes: Sequence[int]
+    ) -> list[Tensor]:
+        """(rows, context rows) of each patient, mean over heads, summing to 1 over the context; for explaining."""
+        query = self.query(rows).unflatten(-1, (self.heads, self.head_width))
+        key = self.key_value(context).unflatten(-1, (2, self.heads, self.head_width)).select(-3, 0)
+        if self.form is AttentionForm.LINEAR:
+            query, key = 1 + F.elu(query), 1 + F.elu(key)
+        each = []
+        for q, k in zip(query.split(list(row_sizes)), key.split(list(context_sizes)), strict=True):
+            meeting = full_precision(q.transpose(0, 1) @ k.permute(1, 2, 0))
+            if self.form is AttentionForm.SOFTMAX:
+                each.append((meeting * self.head_width**-0.5).softmax(-1).mean(0))
+            else:
+                each.append((meeting / meeting.sum(-1, keepdim=True)).mean(0))
+        return each
 
 
 class Pooling(nn.Module):

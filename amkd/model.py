@@ -24,7 +24,17 @@ from amkd.student import Student
 from amkd.teacher import Teacher
 from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadConfig
-from survbench.model import Estimation, Inputs, Losses, Modality, Prediction, Reference, Stage, SurvivalModel
+from survbench.model import (
+    Estimation,
+    GeneSetAttention,
+    Inputs,
+    Losses,
+    Modality,
+    Prediction,
+    Reference,
+    Stage,
+    SurvivalModel,
+)
 
 if TYPE_CHECKING:
     from survbench.training.objectives import Objective
@@ -200,9 +210,25 @@ class AMKD(SurvivalModel):
 
     def pathway_attention(self, batch: Batch) -> Tensor | None:
         """That of the teacher; of several, the mean."""
-        each = [teacher.pathway_attention(batch) for teacher in self.teachers if isinstance(teacher, SurvivalModel)]
+        each = [teacher.pathway_attention(batch) for teacher in self._answering()]
         known = [weights for weights in each if weights is not None]
         return torch.stack(known).mean(0) if known else None
+
+    def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
+        """The teacher's maps, of several the mean, and beside them the student's, which sees slides alone."""
+        each = [teacher.attention_maps(teacher(batch), batch) for teacher in self._answering()]
+        names = each[0] if each else ()
+        taught = {f"teacher's {name}": torch.stack([maps[name] for maps in each]).mean(0) for name in names}
+        return taught if prediction.attention is None else {**taught, "student's pooling": prediction.attention}
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention | None:
+        """That of the teacher; of several, the mean."""
+        each = [teacher.gene_set_attention(teacher(batch), batch) for teacher in self._answering()]
+        known = [found for found in each if found is not None]
+        return replace(known[0], weights=torch.stack([f.weights for f in known]).mean(0)) if known else None
+
+    def _answering(self) -> list[SurvivalModel]:
+        return [teacher for teacher in self.teachers if isinstance(teacher, SurvivalModel)]
 
     def deployed(self) -> nn.Module:
         """The student; the teacher is not needed for prediction."""

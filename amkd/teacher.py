@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -9,7 +11,7 @@ from torch_geometric.data import Batch
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
 from amkd.forms import member
 from baselines.layers import PathwayEncoder, needs_pathways
-from survbench.model import Inputs, Modality, Prediction, Stage, SurvivalModel
+from survbench.model import Asking, GeneSetAttention, Inputs, Modality, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
 
@@ -44,7 +46,7 @@ class Teacher(SurvivalModel):
         super().__init__()
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "inputs", "outputs", "__class__")}
         needs_pathways(self, inputs)
-        self.guided_width = width
+        self.guided_width, self.pathway_names = width, tuple(inputs.pathways)
         pool = member(PoolingForm, pooling, "pooling")
 
         def attention() -> Attention:
@@ -66,12 +68,7 @@ class Teacher(SurvivalModel):
         """Slides and expression; `aux["guided"]` is h_g2p of the paper, attention that of the patch pooling."""
         sizes, patients, genes = batch.sizes, len(batch.expression), self.encode_pathways.pathways
         gene_sizes = [genes] * patients
-        pathways = self.project_pathways(self.encode_pathways(batch.expression)).flatten(0, 1)
-        patches = self.project_patches(batch.x)
-        normed = self.pathway_norm(pathways)
-        pathways = pathways + self.pathway_self(normed, normed, gene_sizes, gene_sizes)
-        normed = self.patch_norm(patches)
-        patches = patches + self.patch_self(normed, normed, sizes, sizes)
+        pathways, patches = self._within(batch)
         to_meet, patches_to_meet = self.pathway_cross_norm(pathways), self.patch_cross_norm(patches)
         informed = self.gene_by_path(to_meet, patches_to_meet, gene_sizes, sizes)
         guided = self.path_by_gene(patches_to_meet, to_meet, sizes, gene_sizes)
@@ -83,10 +80,43 @@ class Teacher(SurvivalModel):
             logits, attention=weights, aux={"guided": guided, "pathways": of_genes.unflatten(0, (patients, genes))}
         )
 
+    def _within(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Rows after the self-attention of either modality: all pathways (B x pathways, width), (patches, width)."""
+        sizes, gene_sizes = batch.sizes, [self.encode_pathways.pathways] * len(batch.expression)
+        pathways = self.project_pathways(self.encode_pathways(batch.expression)).flatten(0, 1)
+        patches = self.project_patches(batch.x)
+        normed = self.pathway_norm(pathways)
+        pathways = pathways + self.pathway_self(normed, normed, gene_sizes, gene_sizes)
+        normed = self.patch_norm(patches)
+        return pathways, patches + self.patch_self(normed, normed, sizes, sizes)
+
     def pathway_attention(self, batch: Batch) -> Tensor:
         """Weights of the pooling over pathways."""
         weights: Tensor = self(batch).aux["pathways"]
         return weights
+
+    def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
+        """The co-attention of pathways over patches, mean over pathways, and the weights of the pooling over patches.
+
+        The other direction, path x gene, gives each patch a total of 1 and so tells no patch from another; it is what
+        `gene_set_attention` gives for one pathway at a time.
+        """
+        pathways, patches = self._within(batch)
+        gene_sizes = [self.encode_pathways.pathways] * len(batch.expression)
+        asked = self.gene_by_path.weights(
+            self.pathway_cross_norm(pathways), self.patch_cross_norm(patches), gene_sizes, batch.sizes
+        )
+        assert prediction.attention is not None
+        return {"co-attention": torch.cat([weights.mean(0) for weights in asked]), "pooling": prediction.attention}
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
+        """Path x gene: each patch asks the pathways (paper)."""
+        pathways, patches = self._within(batch)
+        gene_sizes = [self.encode_pathways.pathways] * len(batch.expression)
+        asked = self.path_by_gene.weights(
+            self.patch_cross_norm(patches), self.pathway_cross_norm(pathways), batch.sizes, gene_sizes
+        )
+        return GeneSetAttention(self.pathway_names, torch.cat(asked), Asking.PATCHES)
 
     def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
         """One, on the Cox loss (paper), shared with every student that learns from this teacher."""

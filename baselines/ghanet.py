@@ -17,7 +17,7 @@ from torch_geometric.data import Batch
 
 from baselines.layers import GatedAttention, attend_bags, needs_families
 from survbench.errors import ModalityDenied
-from survbench.model import Inputs, Losses, Prediction, SurvivalModel, rename_state
+from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
 if TYPE_CHECKING:
     from survbench.training.objectives import Objective
@@ -83,6 +83,7 @@ class GHANet(SurvivalModel):
         super().__init__()
         sets = needs_families(self, inputs, groups)
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
+        self.set_names = tuple(sets)
         self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
         self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
         self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
@@ -135,8 +136,12 @@ class GHANet(SurvivalModel):
         joined = joined + self.attention.among(joined)
         joined = joined + self.feed_forward(self.last_norm(joined))
         logits = self.head(self.squeeze(joined).flatten(1))
-        attention = torch.cat([weight.mean(0) for weight in weights])
-        return Prediction(logits, attention, {"rebuilt": rebuilt, "similarities": similarities})
+        shares = torch.cat(weights, dim=1)
+        return Prediction(logits, shares.mean(0), {"rebuilt": rebuilt, "similarities": similarities, "shares": shares})
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
+        """The learned token of each family asks the patches; no expression is involved."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
 
     def _gather(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""

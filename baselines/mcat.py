@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from baselines.layers import GatedAttention, PathwayNetworks, attend_bags, needs_families
-from survbench.model import Inputs, Prediction, SurvivalModel, rename_state
+from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
 
@@ -59,7 +59,9 @@ class MCAT(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        self.families = PathwayNetworks(needs_families(self, inputs, groups), width, dropout)
+        sets = needs_families(self, inputs, groups)
+        self.set_names = tuple(sets)
+        self.families = PathwayNetworks(sets, width, dropout)
         self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
         self.coattention = nn.MultiheadAttention(width, 1)
         self.slide_side = _Side(width, heads, feed_forward, layers, dropout)
@@ -70,12 +72,16 @@ class MCAT(SurvivalModel):
     def forward(self, batch: Batch) -> Prediction:
         """Slides and expression; attention is the mean of the families' over the patches."""
         genes = self.families(batch.expression)
-        seen, weights = self._coattend(genes, self.project(batch.x), batch.sizes)
+        seen, shares = self._coattend(genes, self.project(batch.x), batch.sizes)
         joined = torch.cat([self.slide_side(seen), self.gene_side(genes)], dim=1)
-        return Prediction(self.head(self.fuse(joined)), weights, {"tokens": genes})
+        return Prediction(self.head(self.fuse(joined)), shares.mean(0), {"tokens": genes, "shares": shares})
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
+        """Each family asks the patches."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
 
     def _coattend(self, genes: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """(B, families, width), (patches, width) -> (B, families, width), (patches,)."""
+        """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches)."""
         own = self.coattention
         (wq, wk, wv), (bq, bk, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
         linear = nn.functional.linear
@@ -85,8 +91,7 @@ class MCAT(SurvivalModel):
             linear(patches, wv, bv).unsqueeze(1),
             sizes,
         )
-        weights = torch.cat([s[0].softmax(-1).mean(0) for s in similarities])
-        return own.out_proj(mixed.squeeze(1)), weights
+        return own.out_proj(mixed.squeeze(1)), torch.cat([s[0].softmax(-1) for s in similarities], dim=1)
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of family networks becomes stacked weights."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.layers import attend_bags, attend_within_bags, full_precision, needs_families
-from survbench.model import Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
+from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
     from survbench.training.objectives import Objective
@@ -58,6 +58,7 @@ class POMP(SurvivalModel):
         super().__init__()
         sets = needs_families(self, inputs, groups)
         self.pretrain, self.weights, self.hidden = pretrain, (contrast, match, rebuild), hidden
+        self.set_names = tuple(sets)
         self.settings = {"patches": pretrain_patches, "learning_rate": pretrain_learning_rate}
         self.encoder = _Encoder(inputs.feature_width, sets, width, heads, layers, dropout)
         self.pretext = _Pretext(sets, width)
@@ -66,8 +67,12 @@ class POMP(SurvivalModel):
     def forward(self, batch: Batch) -> Prediction:
         """Slides and expression; attention is that of the fused class row's question to the patches."""
         slide, genes = self.encoder.slide(batch), self.encoder.genes(batch.expression)
-        fused, weights = self.encoder.fuse(slide, genes)
-        return Prediction(self.head(fused[:, 0]), weights)
+        fused, shares = self.encoder.fuse(slide, genes)
+        return Prediction(self.head(fused[:, 0]), shares[0], {"shares": shares[1:]})
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
+        """The row of each gene set, which has met the others before, asks the patches."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
 
     def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
         """Pre-training without labels, then survival from those weights."""
@@ -192,7 +197,7 @@ class _Encoder(nn.Module):
         return self.gene_norm(self._through(self.gene_blocks, rows))
 
     def fuse(self, slide: _Slides, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """Gene rows ask the slide's: (B, 1 + sets, width), attention of the class row over patches (patches,)."""
+        """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches)."""
         mixed, similarities = attend_bags(
             self.query(genes).unsqueeze(1),
             self.key(slide.rows).unsqueeze(1),
@@ -200,8 +205,7 @@ class _Encoder(nn.Module):
             slide.sizes,
         )
         fused = self.fused_norm(self._through(self.fused_blocks, mixed.squeeze(1)) + genes)
-        weights = torch.cat([full_precision(s[0, 0, 1:]).softmax(-1) for s in similarities])
-        return fused, weights
+        return fused, torch.cat([full_precision(s[0, :, 1:]).softmax(-1) for s in similarities], dim=1)
 
     @staticmethod
     def _through(blocks: nn.ModuleList, rows: Tensor) -> Tensor:

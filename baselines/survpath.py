@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
 from baselines.layers import PathwayNetworks, attend_bags, needs_pathways
-from survbench.model import Inputs, Prediction, SurvivalModel, rename_state
+from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
 
@@ -51,6 +51,7 @@ class SurvPath(SurvivalModel):
         super().__init__()
         needs_pathways(self, inputs)
         inner = self.guided_width = width // 2
+        self.pathway_names = tuple(inputs.pathways)
         self.pathways = PathwayNetworks(inputs.pathways, width, network_dropout)
         self.project = nn.Linear(inputs.feature_width, width)
         self.norm = nn.LayerNorm(width)
@@ -67,9 +68,7 @@ class SurvPath(SurvivalModel):
 
         Patches attend to pathways here, so what becomes of them are patch features informed by expression.
         """
-        tokens = self.to_qkv(self.norm(self.pathways(batch.expression)))
-        patches = self.to_qkv(self.norm(self.project(batch.x)))
-        of_pathways, of_patches, weights, shares = self._attend(tokens, patches, batch.sizes)
+        of_pathways, of_patches, weights, shares = self._attend(*self._tokens(batch), batch.sizes)
         of_pathways, of_patches = (self.last_norm(self.feed_forward(rows)) for rows in (of_pathways, of_patches))
         means = [of_pathways.mean(1), segment(of_patches, batch.ptr, reduce="mean")]
         aux = {"guided": of_patches, "pathways": shares}
@@ -79,6 +78,17 @@ class SurvPath(SurvivalModel):
         """What pathways give each other, mean over the asking ones, scaled to 1."""
         weights: Tensor = self(batch).aux["pathways"]
         return weights
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
+        """Each patch asks the pathways."""
+        tokens, patches = self._tokens(batch)
+        asking, keys = patches.chunk(3, -1)[0].split(list(batch.sizes)), tokens.chunk(3, -1)[1]
+        weights = torch.cat([_over_pathways(rows, own) for rows, own in zip(asking, keys, strict=True)])
+        return GeneSetAttention(self.pathway_names, weights, Asking.PATCHES)
+
+    def _tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Query, key and value side by side: (B, pathways, 3 inner), (patches, 3 inner)."""
+        return self.to_qkv(self.norm(self.pathways(batch.expression))), self.to_qkv(self.norm(self.project(batch.x)))
 
     def _attend(self, tokens: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pathways over pathways and patches together, patches over pathways.
@@ -102,10 +112,7 @@ class SurvPath(SurvivalModel):
         shares = [s[0].softmax(-1).mean(0) for s in similarities]
         weights = torch.cat([share[count:] / share[count:].sum() for share in shares])
         among = torch.stack([share[:count] / share[:count].sum() for share in shares])
-        of_patches = [
-            (rows @ own.T * own.shape[1] ** -0.5).softmax(-1) @ ours
-            for rows, own, ours in zip(patch_query, key, value, strict=True)
-        ]
+        of_patches = [_over_pathways(rows, own) @ ours for rows, own, ours in zip(patch_query, key, value, strict=True)]
         return of_pathways.squeeze(1), torch.cat(of_patches), weights, among
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,3 +120,8 @@ class SurvPath(SurvivalModel):
         rest = {k: v for k, v in weights.items() if not k.startswith("sig_networks.")}
         pathways = {f"pathways.{k}": v for k, v in self.pathways.from_official(weights).items()}
         return {**pathways, **rename_state(rest, self.official_names)}
+
+
+def _over_pathways(patches: Tensor, pathways: Tensor) -> Tensor:
+    """Queries (patches, inner), keys (pathways, inner) -> (patches, pathways), summing to 1 over the pathways."""
+    return (patches @ pathways.T * pathways.shape[1] ** -0.5).softmax(-1)

@@ -14,7 +14,8 @@ import click
 from survbench import __version__
 from survbench.cli_data import data
 from survbench.cli_experiments import ablate, study, tune
-from survbench.cli_figures import explain, km
+from survbench.cli_explain import explain
+from survbench.cli_figures import km
 from survbench.cli_leaderboard import Part, compare, leaderboard, show
 from survbench.cli_options import (
     Asked,

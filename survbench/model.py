@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from survbench.training.objectives import Objective
 
 __all__ = [
+    "Asking",
     "Estimation",
+    "GeneSetAttention",
     "Inputs",
     "Losses",
     "Modality",
@@ -74,6 +77,27 @@ class Prediction:
     logits: Tensor
     attention: Tensor | None = None
     aux: dict[str, Any] = field(default_factory=dict)
+
+
+class Asking(StrEnum):
+    """Whose weights sum to 1 where patches and gene sets meet."""
+
+    PATCHES = "patches"  # each patch asks the gene sets: its weights sum to 1 over them
+    SETS = "gene sets"  # each gene set asks the patches: its weights sum to 1 over each patient's bag
+
+
+@dataclass(frozen=True)
+class GeneSetAttention:
+    """Attention between patches and gene sets, for explaining.
+
+    Attributes
+    ----------
+    sets : their names, pathways or families. weights : (patches of the batch, sets), non-negative.
+    """
+
+    sets: tuple[str, ...]
+    weights: Tensor
+    asking: Asking
 
 
 @dataclass(frozen=True)
@@ -219,6 +243,20 @@ class SurvivalModel(nn.Module):
 
         For explaining, so the batch carries what the model was trained with.
         """
+        return None
+
+    def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
+        """What can be laid over a slide: name -> (patches,), each like `Prediction.attention`; empty without attention.
+
+        Parameters
+        ----------
+        prediction : of these patients, made from what is granted for inference. batch : the same patients with what the
+        model was trained with, for models that had help while learning.
+        """
+        return {} if prediction.attention is None else {"attention": prediction.attention}
+
+    def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention | None:
+        """How patches and gene sets attend to each other; None where they do not. Takes what `attention_maps` takes."""
         return None
 
     def deployed(self) -> nn.Module:

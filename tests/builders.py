@@ -42,8 +42,12 @@ class MemoryBags:
         self.read.append(patient)
         return self.spans[patient]
 
+    @property
+    def slides(self) -> list[str]:
+        """Every bag is one slide, named as its patient."""
+        return self.patients
+
     def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Every bag is one slide."""
         wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         return np.searchsorted([stop for _, stop in self.spans.values()], wanted, side="right")
 

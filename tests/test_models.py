@@ -16,7 +16,7 @@ from builders import batch, inputs, split
 from survbench.cards import Modality, ModelCard
 from survbench.data.batches import PatientData
 from survbench.evaluation.metrics import harrell
-from survbench.model import Stage, SurvivalModel
+from survbench.model import Asking, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit, predict_logits, seed_everything
 from survbench.training.objectives import Cox, DiscreteNLL, Objective
@@ -118,6 +118,36 @@ def test_attention_is_a_distribution_over_each_bag(card: ModelCard) -> None:
         assert (prediction.attention >= 0).all()
         sums = torch.zeros(3).index_add(0, full.batch, prediction.attention)
         torch.testing.assert_close(sums, torch.ones(3))
+
+
+@every_model
+def test_what_explains_a_model_is_a_distribution_and_each_patients_own(card: ModelCard) -> None:
+    """Maps over each bag; gene sets over the sets of each patch, or over each bag."""
+    if Modality.SLIDES not in card.train_inputs:
+        return
+    model, full = build(card).double().eval(), batch(sizes=(4, 1, 6), dtype=torch.float64)
+    prediction = model(granted(full, card))
+    maps, sets = model.attention_maps(prediction, full), model.gene_set_attention(prediction, full)
+    assert bool(maps) == (prediction.attention is not None)
+    single = alone(full, 2)
+    of_single = model(granted(single, card))
+    for name, weights in maps.items():
+        assert (weights >= 0).all()
+        sums = torch.zeros(3, dtype=torch.float64).index_add(0, full.batch, weights)
+        torch.testing.assert_close(sums, torch.ones(3, dtype=torch.float64))
+        torch.testing.assert_close(model.attention_maps(of_single, single)[name], weights[5:])
+    if sets is not None:
+        assert sets.weights.shape == (11, len(sets.sets))
+        assert set(sets.sets) in ({*inputs().pathways}, {*inputs().families})
+        assert (sets.weights >= 0).all()
+        if sets.asking is Asking.PATCHES:
+            sums = sets.weights.sum(1)
+        else:
+            sums = torch.zeros(3, len(sets.sets), dtype=torch.float64).index_add(0, full.batch, sets.weights)
+        torch.testing.assert_close(sums, torch.ones_like(sums))
+        again = model.gene_set_attention(of_single, single)
+        assert again is not None
+        torch.testing.assert_close(again.weights, sets.weights[5:])
 
 
 @every_learned_model

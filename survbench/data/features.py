@@ -16,7 +16,16 @@ import numpy as np
 
 from survbench.errors import BadFeatures, BadFile, MissingFile
 
-__all__ = ["SUFFIXES", "SlideFeatures", "find_features", "patch_count", "read_features", "slide_stem"]
+__all__ = [
+    "SUFFIXES",
+    "PatchEdge",
+    "SlideFeatures",
+    "find_features",
+    "patch_count",
+    "patch_edge",
+    "read_features",
+    "slide_stem",
+]
 
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".h5", ".pt", ".npy")
 READABLE = (".h5", ".pt", ".npy")  # in order of preference: h5 files carry coordinates
@@ -39,6 +48,19 @@ class SlideFeatures:
     coords: np.ndarray
     encoder: str | None = None
     simulated: bool = False
+
+
+@dataclass(frozen=True)
+class PatchEdge:
+    """Edge of a patch in the unit of its file's coordinates.
+
+    Attributes
+    ----------
+    unit : `px` of the slide's level 0, `um`, or empty where the file does not say what its coordinates are.
+    """
+
+    size: float
+    unit: str
 
 
 def slide_stem(name: str) -> str:
@@ -110,6 +132,17 @@ def patch_count(file: Path) -> tuple[int, int]:
     return read_features(file).features.shape
 
 
+def patch_edge(file: Path) -> PatchEdge | None:
+    """What a feature file says of the size of its patches; None where it has no coordinates."""
+    if file.suffix.lower() != ".h5":
+        return None
+    try:
+        with h5py.File(file, "r") as content:
+            return _patch_edge(content, file) if "coords" in content else None
+    except OSError as error:
+        raise BadFile(f"{file} cannot be read as HDF5: {error}") from None
+
+
 def _read_h5(file: Path) -> SlideFeatures:
     try:
         with h5py.File(file, "r") as content:
@@ -118,7 +151,7 @@ def _read_h5(file: Path) -> SlideFeatures:
             coords, simulated = None, bool(content.attrs.get("simulated", False))
             encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
             if "coords" in content:
-                coords = _squeeze(content["coords"][()]).reshape(-1, 2) / _patch_edge(content, file)
+                coords = _squeeze(content["coords"][()]).reshape(-1, 2) / _patch_edge(content, file).size
     except OSError as error:
         raise BadFile(
             f"{file} cannot be read as HDF5: {error}", "it may be cut off; copy or extract it again"
@@ -133,24 +166,24 @@ def _key(content: Any, file: Path) -> str:
     raise BadFeatures(f"{file} holds {', '.join(content) or 'nothing'}, expected one of {', '.join(KEYS)}")
 
 
-def _patch_edge(content: Any, file: Path) -> float:
+def _patch_edge(content: Any, file: Path) -> PatchEdge:
     """Edge of a patch in the unit of the coordinates: TRIDENT, STAMP (new, 2.0, older), CLAM, in this order."""
     if (edge := _number(content["coords"].attrs.get("patch_size_level0"))) is not None:
-        return edge
+        return PatchEdge(edge, "px")
     if "feats" in content or "patch_embeddings" in content:
         for name in ("tile_size_um", "tile_size"):
             if (edge := _number(content.attrs.get(name))) is not None:
-                return edge
-        return 224.0  # before sizes were stored, coordinates were pixels at a stride of 224
+                return PatchEdge(edge, "um" if name == "tile_size_um" or content.attrs.get("unit") == "um" else "")
+        return PatchEdge(224.0, "")  # before sizes were stored, coordinates were pixels at a stride of 224
     for twin in (file.parents[1] / "patches" / file.name, file.parents[1] / "patches" / f"{file.stem}_patches.h5"):
         if twin.is_file():
             with h5py.File(twin, "r") as patches:
                 attributes = patches["coords"].attrs
                 size, factor = _number(attributes.get("patch_size")), attributes.get("downsample", 1)
                 if size is not None:
-                    return size * float(np.ravel(factor)[0])
+                    return PatchEdge(size * float(np.ravel(factor)[0]), "px")
     steps = np.diff(np.unique(_squeeze(content["coords"][()]).reshape(-1, 2)[:, 0]))
-    return float(steps.min()) if len(steps) else 1.0
+    return PatchEdge(float(steps.min()) if len(steps) else 1.0, "")
 
 
 def _read_pt(file: Path) -> SlideFeatures:

@@ -95,6 +95,11 @@ class BagStore:
         start, stop = self._spans[patient]
         return stop - start
 
+    @property
+    def slides(self) -> list[str]:
+        """Their names, in the order in which `slide_of` counts them."""
+        return self._index["slide"].tolist()
+
     def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
         """Number of the slide that each of the store's rows belongs to."""
         wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

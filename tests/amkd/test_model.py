@@ -49,6 +49,17 @@ def test_the_student_keeps_the_published_operations_as_the_paper_counts_them() -
     assert sum(counted) == pytest.approx(1.69e9, rel=0.02)
 
 
+@pytest.mark.parametrize("form", list(AttentionForm))
+def test_the_weights_that_are_shown_are_those_that_mix(form: AttentionForm) -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, 1, 8, form).double()
+    rows, context = torch.randn(5, 16, dtype=torch.float64), torch.randn(7, 16, dtype=torch.float64)
+    values = attention.key_value(context)[:, 8:]
+    weights = attention.weights(rows, context, [2, 3], [4, 3])
+    mixed = torch.cat([weights[0] @ values[:4], weights[1] @ values[4:]])
+    torch.testing.assert_close(attention.output(mixed), attention(rows, context, [2, 3], [4, 3]))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

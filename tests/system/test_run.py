@@ -383,8 +383,8 @@ def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbe
 
 
 def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_path: Path) -> None:
-    fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1")
-    done = survbench("ablate", "--study", "targets", *fast, "--set", "crossfit=2", "--no-mlflow")
+    fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1", "--set", "crossfit=2")
+    done = survbench("ablate", "--study", "targets", *fast, "--no-mlflow")
     assert "out-of-fold" in done.stdout
     assert "demo (simulated)" in done.stdout
     assert len(list((tmp_path / "out/studies").glob("*/plot.png"))) == 1
@@ -392,6 +392,10 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
     told = json.loads(survbench("explain", "pathways", "--model", "amkd", *fast, "--json").stdout)
     assert len(told[0]["pathways"]) == 26
     assert (tmp_path / told[0]["file"]).exists()
+    pictured = json.loads(survbench("explain", "heatmap", "--model", "amkd", *fast, "--json").stdout)
+    assert pictured[0]["simulated"]
+    assert [one["name"] for one in pictured[0]["maps"]][-1] == "student's pooling"
+    assert (tmp_path / pictured[0]["files"]["figure"]).exists()
 
 
 @pytest.mark.parametrize(

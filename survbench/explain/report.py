@@ -1,0 +1,103 @@
+"""What the `explain` commands print: as tables, and as plain values for JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from survbench.console import note, stdout
+from survbench.explain.attribution import Completeness
+from survbench.explain.patches import PatchAttention
+from survbench.explain.pathways import ENDS, PathwayRanking
+from survbench.leaderboard.board import KINDS
+
+__all__ = ["plain_heatmap", "plain_ranking", "show_heatmap", "show_ranking"]
+
+
+def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any]:
+    """For JSON; all patches are in the table that `files` names."""
+    keys = ("model", "title", "cohort", "patient", "fold", "seed", "risk")
+    maps = []
+    for name in found.maps:
+        top = found.top(name)
+        patches = [
+            {"slide": row["slide"], "patch": int(row["patch"]), "x": _number(row["x"]), "y": _number(row["y"]),
+             "weight": row[f"weight {name}"]}
+            for row in top.to_dict("records")
+        ]  # fmt: skip
+        maps.append({"name": name, "uniform": found.uniform(name), "top": patches})
+    overlaps = [
+        {"maps": list(o.maps), "shared": o.shared, "by_chance": o.by_chance, "rho": _number(o.rho)}
+        for o in found.overlaps()
+    ]
+    about = {key: getattr(found, key) for key in keys}
+    shares = {"shares_of": found.asked, "equal_weight": found.equal, "patches": len(found.table)}
+    return {**about, "simulated": bool(found.simulated), **shares, "maps": maps, "overlaps": overlaps, "files": files}
+
+
+def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
+    """The highest patches of each map; how maps agree and where the files are goes to standard error."""
+    where = f"patient {found.patient}, a test patient of fold {found.fold} (seed {found.seed})"
+    shown = Table(title=f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}")
+    for header in ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)"):
+        shown.add_column(header, justify="left" if header in ("map", "slide") else "right", overflow="fold")
+    for name in found.maps:
+        top = found.top(name)
+        if top.empty:
+            shown.add_row(Text(name), "", "uniform: no patch stands out")
+        for row in top.to_dict("records"):
+            place = "unknown" if math.isnan(row["x"]) else f"{row['x']:g}, {row['y']:g}"
+            attention = f"{row[f'weight {name}'] / found.equal:.2f}"
+            cells = (name, str(row[f"rank {name}"]), row["slide"], str(row["patch"]), place, attention)
+            shown.add_row(*map(Text, cells))
+        shown.add_section()
+    stdout().print(shown)
+    for o in found.overlaps():
+        note(
+            f"{o.maps[0]} and {o.maps[1]}: {o.shared} of the top five in common ({o.by_chance:.1f} by chance), "
+            f"rho = {o.rho:.2f} over {len(found.table)} patches"
+        )
+    for file in filter(None, (files["figure"], files["table"], *files["geojson"])):
+        note(f"wrote {file}")
+
+
+def plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> dict[str, Any]:
+    """For JSON, all pathways."""
+    about = {k: v for k, v in vars(found).items() if k != "table"}
+    rows = [
+        {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
+        for row in found.table.rename_axis("pathway").reset_index().to_dict("records")
+    ]
+    more = {} if complete is None else {"completeness": {**vars(complete), "holds": complete.holds}}
+    plain = {**about, "agreement": _number(found.agreement), "simulated": bool(found.simulated)}
+    return {**plain, **more, "pathways": rows, "file": str(file)}
+
+
+def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> None:
+    """Both ends of the ranking."""
+    title = f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {found.jobs} models"
+    caption = f"folds agree with rho = {found.agreement:.2f} (Spearman)"
+    if complete is not None:
+        caption += f" · attributions add up to within {complete.gap:.2%} ({complete.steps} steps)"
+    shown = Table(title=title, caption=caption)
+    headers = ["", "pathway", f"{found.quantity} (1 = equal)", "SD", "among the first five"]
+    directed = "direction" in found.table
+    for header in [*headers, "direction"] if directed else headers:
+        shown.add_column(header, justify="left" if header in ("", "pathway") else "right")
+    ends = min(ENDS, len(found.table) // 2)
+    for label, part in (("most", found.table.head(ends)), ("least", found.table.tail(ends))):
+        for pathway, row in part.iterrows():
+            cells = [label, str(pathway), f"{row['mean']:.3f}", f"{row['sd']:.3f}", f"{100 * row['top']:.0f} %"]
+            shown.add_row(*map(Text, [*cells, f"{row['direction']:+.2f}"] if directed else cells))
+        shown.add_section()
+    stdout().print(shown)
+    note(f"wrote {file} and {file.with_suffix('.csv').name}")
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,75 @@
+"""Explanations find what was planted: the patches that tell the risk, and the pathways that drive it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explain.conftest import PROGNOSTIC, Planted
+from sklearn.metrics import roc_auc_score
+
+from survbench.data.demo import TRACED
+from survbench.explain.attribution import pathway_attribution
+from survbench.explain.patches import patch_heatmap
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {"width": 64, "teacher_settings": {"pathway_width": 64}}
+
+
+def learned(planted: Planted, model: str) -> None:
+    """A model that learned nothing has nothing to explain."""
+    job = planted.trained(model)
+    metrics = json.loads((job.folder(planted.out) / "metrics.json").read_text())
+    assert metrics["cindex"]["value"] > 0.7
+
+
+def areas(planted: Planted, model: str) -> dict[str, np.ndarray]:
+    """Map -> how well its weights tell each programme's patches from others (AUC), mean over half the test patients."""
+    job, each = planted.trained(model), dict[str, list[list[float]]]()
+    for patient in job.fold.test[::2]:
+        seen = patch_heatmap(job, patient, planted.out, CPU)
+        places = list(zip(seen.table["slide"], seen.table["patch"], strict=True))
+        inside = [[patch in planted.regions[slide][k] for slide, patch in places] for k in range(TRACED)]
+        for name in seen.maps:
+            weights = seen.table[f"weight {name}"]
+            each.setdefault(name, []).append([roc_auc_score(truth, weights) for truth in inside])
+    return {name: np.mean(values, axis=0) for name, values in each.items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "wanted"),
+    [
+        ("abmil", {}, {"attention": 0.8}),
+        ("amkd", SMALL, {"teacher's co-attention": 0.7, "teacher's pooling": 0.8, "student's pooling": 0.8}),
+    ],
+)
+def test_the_planted_patches_have_the_weight(
+    planted: Planted, model: str, settings: dict[str, Any], wanted: dict[str, float]
+) -> None:
+    """And the patches of programmes that mean nothing, planted just as strongly, have it less."""
+    planted.trained(model, learning_rate=1e-3, **settings)
+    learned(planted, model)
+    found = areas(planted, model)
+    assert found.keys() == wanted.keys()
+    for name, each in found.items():
+        others = np.delete(each, PROGNOSTIC)
+        assert each[PROGNOSTIC] > wanted[name], name
+        assert each[PROGNOSTIC] > others.max() + 0.1, name
+        assert others.mean() < 0.65, name
+
+
+@pytest.mark.parametrize("model", ["snn", "survpath"])
+def test_the_planted_pathways_are_among_the_first_five(planted: Planted, model: str) -> None:
+    job = planted.trained(model, epochs=7, learning_rate=1e-3)
+    learned(planted, model)
+    ranking, complete = pathway_attribution([job], planted.out, CPU, steps=32)
+    truth = json.loads((planted.root.cohort("stad").path / "truth.json").read_text())
+    (name,) = truth["prognostic"]
+    own = truth["programmes"][name]["pathways"]
+    assert len(ranking.table) == 26
+    assert set(own) <= set(ranking.table.index[:5])
+    assert (ranking.table.loc[own, "direction"] > 0.3).all()
+    assert complete.gap < 0.05
