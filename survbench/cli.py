@@ -38,6 +38,7 @@ from survbench.errors import BadConfig, SurvbenchError
 if TYPE_CHECKING:
     from survbench.data.cohort import Cohort
     from survbench.experiments.job import Job
+    from survbench.leaderboard.board import Leaderboard
 
 __all__ = ["main"]
 
@@ -95,6 +96,8 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
     """
     from survbench.experiments.plan import plan
+    from survbench.experiments.tracking import Mirror
+    from survbench.leaderboard.render import to_markdown
 
     if (train is None) != (test is None):
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
@@ -103,13 +106,14 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     request = asked.of(models, [train] if train else None)
     jobs = plan(request, asked.registry, asked.root)
     external = _external_cohort(jobs, test, asked) if test else None
-    experiment = f"{','.join(models)} | {','.join(request.cohorts)} | {request.endpoint} | {request.scheme}"
-    summary = run_all(jobs, asked.out, asked.device, f"{experiment} | {asked.root.name}", mlflow)
+    about = (",".join(models), ",".join(request.cohorts), request.endpoint, request.scheme, asked.root.name)
+    mirror = Mirror(asked.out, f"survbench {' | '.join(about)}", enabled=mlflow)
+    summary = run_all(jobs, asked.out, asked.device, mirror)
     if external is not None:
         from survbench.experiments.external import apply_frozen
 
         apply_frozen(jobs, external, asked.out, asked.device)
-    _print_leaderboard(
+    board = _print_leaderboard(
         asked.out,
         "rich",
         "cindex",
@@ -118,6 +122,7 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
         request.endpoint,
         request.scheme,
     )
+    mirror.attach_text("leaderboard.md", to_markdown(board, "cindex"))
     if external is not None:
         _print_external(asked.out, "rich", list(dict.fromkeys(j.card.name for j in jobs)))
     if summary.failed:
@@ -311,7 +316,7 @@ def _print_leaderboard(
     models: list[str] | None,
     endpoint: str | None,
     scheme: str | None,
-) -> None:
+) -> Leaderboard:
     from survbench.console import stdout
     from survbench.leaderboard import render
     from survbench.leaderboard.aggregate import build
@@ -326,3 +331,4 @@ def _print_leaderboard(
         )
     else:
         click.echo({"markdown": render.to_markdown, "csv": render.to_csv}[form](board, metric))
+    return board

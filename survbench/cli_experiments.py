@@ -55,17 +55,20 @@ def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
     """
     from survbench.console import note, stdout
     from survbench.experiments.study import all_jobs, find_study, plan_study
+    from survbench.experiments.tracking import Mirror
     from survbench.leaderboard.studies import study_frame, study_rich, write_study
 
     found = find_study(study, model, asked.registry)
     request = asked.of([found.model.name])
     jobs = plan_study(found, request, asked.registry, asked.root)
-    experiment = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint}"
-    summary = run_all(all_jobs(jobs), asked.out, asked.device, f"{experiment} | {request.scheme}", mlflow)
+    about = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint} | {request.scheme}"
+    mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow)
+    summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror)
     frame = study_frame(found, jobs, asked.out)
     name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
     folder = asked.out / "studies" / name
     write_study(found, frame, {"data": asked.root.name, **vars(request)}, folder)
+    mirror.attach_files(*(file for file in sorted(folder.iterdir()) if file.suffix in (".md", ".png")))
     stdout().print(study_rich(found, frame))
     note(f"table, plot and settings are in {folder}")
     if summary.failed:
@@ -188,6 +191,7 @@ def transfer(
     """
     from survbench.console import note, stdout
     from survbench.experiments.plan import Request, parse_overrides
+    from survbench.experiments.tracking import Mirror
     from survbench.experiments.transfer import Grid, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
     from survbench.training.device import resolve_device
@@ -200,7 +204,8 @@ def transfer(
         [model], [], "os", "event-stratified", "cox", seeds, (), preset, parse_overrides(overrides), out / "tune"
     )
     jobs = plan_transfer(grid, request, registry, root)
-    summary = run_all([job for of in jobs.values() for job in of], out, where, f"{model} study transfer", mlflow=False)
+    unmirrored = Mirror(out, f"survbench {model} study transfer", enabled=False)
+    summary = run_all([job for of in jobs.values() for job in of], out, where, unmirrored)
     folder = out / "studies" / f"{model}-transfer"
     stdout().print(write_transfer(jobs, registry.models[model], root, out, folder))
     note(f"tables and plot are in {folder}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from survbench.experiments.execute import Summary
     from survbench.experiments.job import Job
     from survbench.experiments.plan import Request
+    from survbench.experiments.tracking import Mirror
     from survbench.registry import Registry
 
 __all__ = [
@@ -227,19 +228,20 @@ def make_out(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def run_all(jobs: Sequence[Job], out: Path, device: torch.device, experiment: str, mlflow: bool) -> Summary:
+def run_all(jobs: Sequence[Job], out: Path, device: torch.device, mirror: Mirror) -> Summary:
     """Run jobs with their progress; an interruption says how to go on."""
     from survbench.console import note
     from survbench.experiments.execute import run_jobs
-    from survbench.experiments.tracking import Mirror
 
     make_out(out)
     note(f"{len(jobs)} jobs on {device}; results go to {out}")
     try:
-        summary = run_jobs(jobs, out, device, Mirror(out, f"survbench {experiment}", enabled=mlflow))
+        summary = run_jobs(jobs, out, device, mirror)
     except KeyboardInterrupt:
         note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
         sys.exit(130)
+    finally:
+        mirror.close()
     note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
     return summary
 

@@ -121,6 +121,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "id": job.id,
             "identity": job.identity,
             "card": {**job.card.public(), "beside": list(job.card.beside)},
+            "target": job.card.target,
             "selected": job.origin,
             "simulated": job.cohort.simulated,
             "selection": {
@@ -194,6 +195,7 @@ def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any)
         result / "fitted.json",
         {
             "genes": list(job.cohort.inputs.genes),
+            "inputs": {key: value for key, value in vars(job.cohort.inputs).items() if key != "genes"},
             "expression_mean": [] if done.scaler is None else done.scaler.mean.tolist(),
             "expression_scale": [] if done.scaler is None else done.scaler.scale.tolist(),
             "objective": done.objective.state(),

@@ -244,12 +244,14 @@ def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Pa
     again = survbench(*one_fold)  # caught up with, without training again
     assert "1 were done before" in again.stderr
     with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchone() == (1,)
-        assert database.execute("select count(*) from params where key = 'model' and value = 'snn'").fetchone() == (1,)
+        kinds = "select value, count(*) from tags where key = 'kind' group by value order by value"
+        assert database.execute(kinds).fetchall() == [("fold", 1), ("row", 1)]
+        assert database.execute("select count(*) from params where key = 'model' and value = 'snn'").fetchone() == (2,)
         assert database.execute("select count(*) from metrics where key = 'test/cindex'").fetchone() == (1,)
+    assert list(tmp_path.glob("out/mlflow-artifacts/*/artifacts/leaderboard.md"))
     survbench(*one_fold)
     with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchone() == (1,)
+        assert database.execute(kinds).fetchall() == [("fold", 1), ("row", 1)]
 
 
 @pytest.mark.parametrize(
