@@ -32,6 +32,8 @@ from survbench.cli_options import (
     out_option,
     print_json,
     run_all,
+    threads_option,
+    workers_option,
 )
 from survbench.errors import BadConfig, SurvbenchError
 
@@ -87,8 +89,18 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
 @click.option("--train", "train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", "test", help="Cohort for external validation; no one is trained or tuned on it.")
 @mlflow_option
+@workers_option
+@threads_option
 @about_jobs
-def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | None, mlflow: bool) -> None:
+def run(
+    asked: Asked,
+    models: tuple[str, ...],
+    train: str | None,
+    test: str | None,
+    mlflow: bool,
+    workers: int | None,
+    threads: int | None,
+) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
@@ -108,7 +120,7 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     external = _external_cohort(jobs, test, asked) if test else None
     about = (",".join(models), ",".join(request.cohorts), request.endpoint, request.scheme, asked.root.name)
     mirror = Mirror(asked.out, f"survbench {' | '.join(about)}", enabled=mlflow)
-    summary = run_all(jobs, asked.out, asked.device, mirror)
+    summary = run_all(jobs, asked.out, asked.device, mirror, workers, threads)
     if external is not None:
         from survbench.experiments.external import apply_frozen
 

@@ -25,6 +25,8 @@ from survbench.cli_options import (
     run_all,
     seeds_option,
     set_option,
+    threads_option,
+    workers_option,
 )
 from survbench.console import warn
 from survbench.errors import BadConfig, SurvbenchError
@@ -46,8 +48,10 @@ __all__ = ["ablate", "study", "tune"]
 @click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
 @click.option("--model", "-m", help="Whose study, where several models have one of that name.")
 @mlflow_option
+@workers_option
+@threads_option
 @about_jobs
-def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
+def ablate(asked: Asked, study: str, model: str | None, mlflow: bool, workers: int | None, threads: int | None) -> None:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
@@ -63,7 +67,7 @@ def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
     jobs = plan_study(found, request, asked.registry, asked.root)
     about = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint} | {request.scheme}"
     mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow)
-    summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror)
+    summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror, workers, threads)
     frame = study_frame(found, jobs, asked.out)
     name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
     folder = asked.out / "studies" / name
@@ -170,6 +174,8 @@ def study() -> None:
 @preset_option
 @set_option
 @device_option
+@workers_option
+@threads_option
 @click.pass_obj
 def transfer(
     registries: tuple[Path, ...],
@@ -183,6 +189,8 @@ def transfer(
     preset: str | None,
     overrides: tuple[str, ...],
     device: str,
+    workers: int | None,
+    threads: int | None,
 ) -> None:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
@@ -205,7 +213,7 @@ def transfer(
     )
     jobs = plan_transfer(grid, request, registry, root)
     unmirrored = Mirror(out, f"survbench {model} study transfer", enabled=False)
-    summary = run_all([job for of in jobs.values() for job in of], out, where, unmirrored)
+    summary = run_all([job for of in jobs.values() for job in of], out, where, unmirrored, workers, threads)
     folder = out / "studies" / f"{model}-transfer"
     stdout().print(write_transfer(jobs, registry.models[model], root, out, folder))
     note(f"tables and plot are in {folder}")
