@@ -33,6 +33,8 @@ from survbench.cli_options import (
     open_root,
     print_json,
     run_all,
+    threads_option,
+    workers_option,
 )
 from survbench.errors import BadConfig, SurvbenchError
 
@@ -87,8 +89,18 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
 @click.option("--train", "train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", "test", help="Cohort for external validation; no one is trained or tuned on it.")
 @mlflow_option
+@workers_option
+@threads_option
 @about_jobs
-def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | None, mlflow: bool) -> None:
+def run(
+    asked: Asked,
+    models: tuple[str, ...],
+    train: str | None,
+    test: str | None,
+    mlflow: bool,
+    workers: int | None,
+    threads: int | None,
+) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
@@ -96,6 +108,8 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
     """
     from survbench.experiments.plan import plan
+    from survbench.experiments.tracking import Mirror
+    from survbench.leaderboard.render import to_markdown
 
     if (train is None) != (test is None):
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
@@ -104,8 +118,9 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     request = asked.of(models, [train] if train else None)
     jobs = plan(request, asked.registry, asked.root)
     external = _external_cohort(jobs, test, asked) if test else None
-    experiment = f"{','.join(models)} | {','.join(request.cohorts)} | {request.endpoint} | {request.scheme}"
-    summary = run_all(jobs, asked.out, asked.device, f"{experiment} | {asked.root.name}", mlflow)
+    about = (",".join(models), ",".join(request.cohorts), request.endpoint, request.scheme, asked.root.name)
+    mirror = Mirror(asked.out, f"survbench {' | '.join(about)}", enabled=mlflow)
+    summary = run_all(jobs, asked.out, asked.device, mirror, workers, threads)
     if external is not None:
         from survbench.experiments.external import apply_frozen
 
@@ -114,6 +129,7 @@ def run(asked: Asked, models: tuple[str, ...], train: str | None, test: str | No
     part = Part("cindex", scored, trained, request.endpoint, request.scheme)
     board, applied = part.build(asked.out)
     show(board, applied if external is not None else [], "rich", part.metric)
+    mirror.attach_text("leaderboard.md", to_markdown(board, part.metric))
     if summary.failed:
         sys.exit(1)
 

@@ -25,6 +25,8 @@ from survbench.cli_options import (
     run_all,
     seeds_option,
     set_option,
+    threads_option,
+    workers_option,
 )
 from survbench.console import warn
 from survbench.errors import BadConfig, SurvbenchError
@@ -46,8 +48,10 @@ __all__ = ["ablate", "study", "tune"]
 @click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
 @click.option("--model", "-m", help="Whose study, where several models have one of that name.")
 @mlflow_option
+@workers_option
+@threads_option
 @about_jobs
-def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
+def ablate(asked: Asked, study: str, model: str | None, mlflow: bool, workers: int | None, threads: int | None) -> None:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
@@ -55,17 +59,20 @@ def ablate(asked: Asked, study: str, model: str | None, mlflow: bool) -> None:
     """
     from survbench.console import note, stdout
     from survbench.experiments.study import all_jobs, find_study, plan_study
+    from survbench.experiments.tracking import Mirror
     from survbench.leaderboard.studies import study_frame, study_rich, write_study
 
     found = find_study(study, model, asked.registry)
     request = asked.of([found.model.name])
     jobs = plan_study(found, request, asked.registry, asked.root)
-    experiment = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint}"
-    summary = run_all(all_jobs(jobs), asked.out, asked.device, f"{experiment} | {request.scheme}", mlflow)
+    about = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint} | {request.scheme}"
+    mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow)
+    summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror, workers, threads)
     frame = study_frame(found, jobs, asked.out)
     name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
     folder = asked.out / "studies" / name
     write_study(found, frame, {"data": asked.root.name, **vars(request)}, folder)
+    mirror.attach_files(*(file for file in sorted(folder.iterdir()) if file.suffix in (".md", ".png")))
     stdout().print(study_rich(found, frame))
     note(f"table, plot and settings are in {folder}")
     if summary.failed:
@@ -167,6 +174,8 @@ def study() -> None:
 @preset_option
 @set_option
 @device_option
+@workers_option
+@threads_option
 @click.pass_obj
 def transfer(
     registries: tuple[Path, ...],
@@ -180,6 +189,8 @@ def transfer(
     preset: str | None,
     overrides: tuple[str, ...],
     device: str,
+    workers: int | None,
+    threads: int | None,
 ) -> None:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
@@ -188,6 +199,7 @@ def transfer(
     """
     from survbench.console import note, stdout
     from survbench.experiments.plan import Request, parse_overrides
+    from survbench.experiments.tracking import Mirror
     from survbench.experiments.transfer import Grid, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
     from survbench.training.device import resolve_device
@@ -200,7 +212,8 @@ def transfer(
         [model], [], "os", "event-stratified", "cox", seeds, (), preset, parse_overrides(overrides), out / "tune"
     )
     jobs = plan_transfer(grid, request, registry, root)
-    summary = run_all([job for of in jobs.values() for job in of], out, where, f"{model} study transfer", mlflow=False)
+    unmirrored = Mirror(out, f"survbench {model} study transfer", enabled=False)
+    summary = run_all([job for of in jobs.values() for job in of], out, where, unmirrored, workers, threads)
     folder = out / "studies" / f"{model}-transfer"
     stdout().print(write_transfer(jobs, registry.models[model], root, out, folder))
     note(f"tables and plot are in {folder}")

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from survbench.data.root import DataRoot
-    from survbench.experiments.execute import Summary
     from survbench.experiments.job import Job
     from survbench.experiments.plan import Request
+    from survbench.experiments.schedule import Summary
+    from survbench.experiments.tracking import Mirror
     from survbench.registry import Registry
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "run_all",
     "seeds_option",
     "set_option",
+    "threads_option",
+    "workers_option",
 ]
 
 OUT = Path("survbench-runs")
@@ -119,6 +122,31 @@ set_option = click.option(
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 mlflow_option = click.option(
     "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
+)
+
+
+def _workers(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """A number of processes; None for `auto`."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"'{value}' is neither `auto` nor a number from 1")
+    return int(value)
+
+
+workers_option = click.option(
+    "--workers",
+    callback=_workers,
+    default="auto",
+    show_default=True,
+    envvar="SURVBENCH_WORKERS",
+    show_envvar=True,
+    help="Processes that run jobs side by side. auto: one per core and 3 GB of memory, on a GPU one.",
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads of each job; last digits depend on it, not on --workers. Default: 1 on a CPU.",
 )
 
 
@@ -227,19 +255,22 @@ def make_out(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def run_all(jobs: Sequence[Job], out: Path, device: torch.device, experiment: str, mlflow: bool) -> Summary:
+def run_all(
+    jobs: Sequence[Job], out: Path, device: torch.device, mirror: Mirror, workers: int | None, threads: int | None
+) -> Summary:
     """Run jobs with their progress; an interruption says how to go on."""
     from survbench.console import note
-    from survbench.experiments.execute import run_jobs
-    from survbench.experiments.tracking import Mirror
+    from survbench.experiments.schedule import run_jobs
 
     make_out(out)
     note(f"{len(jobs)} jobs on {device}; results go to {out}")
     try:
-        summary = run_jobs(jobs, out, device, Mirror(out, f"survbench {experiment}", enabled=mlflow))
+        summary = run_jobs(jobs, out, device, mirror, workers=workers, threads=threads)
     except KeyboardInterrupt:
         note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
         sys.exit(130)
+    finally:
+        mirror.close()
     note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
     return summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["note", "progress_bars", "stderr", "stdout", "track", "warn"]
+__all__ = ["note", "progress_bars", "say", "speak_through", "stderr", "stdout", "track", "warn"]
 
 T = TypeVar("T")
 
@@ -31,14 +31,30 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
+_relay: list[Callable[[str, str], None]] = []
+
+
+def speak_through(relay: Callable[[str, str], None]) -> None:
+    """Hand what this process has to say to another one, whose progress bars it would write into; show no bars here."""
+    _relay[:] = [relay]
+
+
+def say(text: str, style: str) -> None:
+    """Print a line on standard error, or have it printed."""
+    if _relay:
+        _relay[0](text, style)
+    else:
+        stderr().print(text, style=style, markup=False, soft_wrap=True)
+
+
 def note(text: str) -> None:
     """Say something that is not the command's result."""
-    stderr().print(text, style="dim", markup=False, soft_wrap=True)
+    say(text, "dim")
 
 
 def warn(text: str) -> None:
     """Say something that the user should act on or know when reading the result."""
-    stderr().print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    say(f"warning: {text}", "yellow")
 
 
 def progress_bars() -> Progress:
@@ -59,7 +75,7 @@ def progress_bars() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=stderr(),
-        disable=not stderr().is_terminal,
+        disable=bool(_relay) or not stderr().is_terminal,
         transient=True,
     )
 

@@ -1,6 +1,6 @@
-"""Running jobs: train, then load the saved weights and score, then let the result appear by one rename.
+"""Running one job: train, then load the saved weights and score, then let the result appear by one rename.
 
-What is done is skipped, what was killed goes on, what fails is recorded and does not stop the others.
+What is done is skipped, what was killed goes on, what fails is recorded. Which job runs when and where: schedule.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from survbench.complexity import Complexity, complexity
-from survbench.console import progress_bars, warn
+from survbench.console import warn
 from survbench.data.batches import Split
 from survbench.data.cohort import POLICY, ExpressionScaler
 from survbench.errors import BadModel, SurvbenchError
@@ -33,7 +33,6 @@ from survbench.evaluation.metrics import prediction_grid, prediction_horizon, sc
 from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
 from survbench.experiments.provenance import package_versions
-from survbench.experiments.tracking import Mirror
 from survbench.model import SurvivalModel
 from survbench.training.device import hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit, predict_logits, seed_everything
@@ -41,67 +40,48 @@ from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
 
-__all__ = ["Summary", "Trained", "run_jobs", "train_model"]
+__all__ = ["Outcome", "Trained", "record_failure", "run_job", "train_model"]
 
 
-@dataclass
-class Summary:
-    """What became of the jobs."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job. reason : why it failed."""
 
-    done: int = 0
-    skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-
-
-def run_jobs(jobs: Sequence[Job], out: Path, device: torch.device, mirror: Mirror) -> Summary:
-    """Run what is not done yet; show progress; mirror every finished job."""
-    summary = Summary()
-    with progress_bars() as bars:
-        overall = bars.add_task("jobs", total=len(jobs))
-        current = bars.add_task("", total=None, visible=False)
-
-        def report(epoch: EpochReport) -> None:
-            bars.update(
-                current,
-                description=f"{job.title}: {epoch.stage}, validation loss {epoch.val_loss:.3f}",
-                completed=epoch.epoch,
-                total=epoch.epochs,
-                visible=True,
-            )
-
-        for job in jobs:
-            with _owned(job.scratch(out)) as mine:
-                if not mine:
-                    warn(f"{job.title} is being run by another process; left to it")
-                elif job.folder(out).exists():
-                    summary.skipped += 1
-                else:
-                    _attempt(job, out, device, report, summary)
-            if job.folder(out).exists():
-                mirror.log(job.folder(out))
-            bars.advance(overall)
-    return summary
+    status: Literal["done", "skipped", "failed", "left"]
+    reason: str = ""
 
 
-def _attempt(job: Job, out: Path, device: torch.device, report: Any, summary: Summary) -> None:
-    try:
-        _execute(job, out, device, report)
-    except Exception as error:  # one model's failure must not take the others' results with it
-        reason = str(error) if isinstance(error, SurvbenchError) else f"{type(error).__name__}: {error}"
-        summary.failed.append(f"{job.title}: {reason}")
-        warn(f"{job.title} failed: {reason}")
-        record = {
-            "format": 1,
-            "identity": job.identity,
-            "card": job.card.public(),
-            "simulated": job.cohort.simulated,
-            "error": reason,
-            "traceback": "" if isinstance(error, SurvbenchError) else traceback.format_exc(),
-        }
-        _write_json(job.failure(out), record)
-    else:
-        summary.done += 1
+def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
+    """Run a job unless it is done, or another process is at it and it is left to that one."""
+    with _owned(job.scratch(out)) as mine:
+        if not mine:
+            warn(f"{job.title} is being run by another process; left to it")
+            return Outcome("left")
+        if job.folder(out).exists():
+            return Outcome("skipped")
+        try:
+            _execute(job, out, device, report)
+        except Exception as error:  # one model's failure must not take the others' results with it
+            return record_failure(job, out, error)
         job.failure(out).unlink(missing_ok=True)
+        return Outcome("done")
+
+
+def record_failure(job: Job, out: Path, error: Exception) -> Outcome:
+    """Say that a job failed, and leave a file that says so on the leaderboard."""
+    known = isinstance(error, SurvbenchError)
+    reason = str(error) if known else f"{type(error).__name__}: {error}"
+    warn(f"{job.title} failed: {reason}")
+    record = {
+        "format": 1,
+        "identity": job.identity,
+        "card": job.card.public(),
+        "simulated": job.cohort.simulated,
+        "error": reason,
+        "traceback": "" if known else "".join(traceback.format_exception(error)),
+    }
+    _write_json(job.failure(out), record)
+    return Outcome("failed", reason)
 
 
 def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
@@ -121,6 +101,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "id": job.id,
             "identity": job.identity,
             "card": {**job.card.public(), "beside": list(job.card.beside)},
+            "target": job.card.target,
             "selected": job.origin,
             "simulated": job.cohort.simulated,
             "selection": {
@@ -194,6 +175,7 @@ def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any)
         result / "fitted.json",
         {
             "genes": list(job.cohort.inputs.genes),
+            "inputs": {key: value for key, value in vars(job.cohort.inputs).items() if key != "genes"},
             "expression_mean": [] if done.scaler is None else done.scaler.mean.tolist(),
             "expression_scale": [] if done.scaler is None else done.scaler.scale.tolist(),
             "objective": done.objective.state(),

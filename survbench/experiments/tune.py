@@ -28,6 +28,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, altered, build_model, build_objective, plan
 from survbench.experiments.trials import SharedStudy
 from survbench.registry import Registry
+from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
 __all__ = ["Outcome", "Tuning", "parse_space", "tune", "tune_jobs"]
@@ -100,7 +101,8 @@ def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path
     study = SharedStudy(folder, json.loads(json.dumps(task, default=list)), space, seed=tuning.seed, pruner=pruner)
     try:
         _enqueue_default(study, first, space)
-        _work(study, tuning, jobs, registry, out, device)
+        with cpu_threads(1 if device.type == "cpu" else None):  # as `run` does; more processes share the study
+            _work(study, tuning, jobs, registry, out, device)
     finally:
         study.close()
     return _conclude(study, tuning, first, folder)
@@ -172,7 +174,7 @@ def _fold_value(
 
     def report(epoch: EpochReport) -> None:
         nonlocal best
-        show(f"trial {trial.number} {job.title}: {epoch.stage}, validation loss {epoch.val_loss:.3f}", epoch)
+        show(epoch.told(f"trial {trial.number} {job.title}"), epoch)
         if epoch.stage != last:
             return
         best = min(best, epoch.val_loss)

@@ -6,14 +6,16 @@ import os
 import platform
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from survbench.errors import BadConfig
 
-__all__ = ["autocast", "hardware", "peak_memory", "precision", "resolve_device"]
+__all__ = ["autocast", "cpu_threads", "hardware", "peak_memory", "precision", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,6 +43,24 @@ def precision(device: torch.device) -> str:
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Context for forward passes and losses; objectives compute in float32 by themselves."""
     return torch.autocast("cuda", torch.bfloat16) if precision(device) != "float32" else nullcontext()
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Compute with so many threads: sums are taken in another order with another number, so results depend on it.
+
+    None leaves it to the libraries.
+    """
+    if number is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    with threadpool_limits(number):
+        torch.set_num_threads(number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

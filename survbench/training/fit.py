@@ -39,6 +39,10 @@ class EpochReport:
     epochs: int
     val_loss: float
 
+    def told(self, title: str) -> str:
+        """In words, for a progress bar."""
+        return f"{title}: {self.stage}, validation loss {self.val_loss:.3f}"
+
 
 @dataclass(frozen=True)
 class FitResult:

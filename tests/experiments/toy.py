@@ -13,9 +13,8 @@ import torch
 from builders import GENES, MemoryBags
 from survbench.data.cohort import Cohort, encode_clinical
 from survbench.data.folds import folds_hash
-from survbench.experiments import execute
-from survbench.experiments.execute import run_jobs
 from survbench.experiments.job import Job
+from survbench.experiments.schedule import Summary, run_jobs
 from survbench.experiments.tracking import Mirror
 from survbench.registry import load_registry
 from survbench.training.settings import Settings
@@ -82,7 +81,7 @@ def job(data: Cohort, model: str = "snn", fold: int = 0, objective: str = "cox",
     return replace(made, **changes)
 
 
-def run(out: Path, *jobs: Job) -> execute.Summary:
+def run(out: Path, *jobs: Job) -> Summary:
     return run_jobs(jobs, out, torch.device("cpu"), Mirror(out, "test", enabled=False))
 
 

@@ -14,9 +14,10 @@ from survbench.cli import main
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The caller's environment without its survbench and MLflow settings; one thread, so that workers don't fight."""
+    """The caller's environment without its survbench and MLflow settings; one thread and no workers, so that test
+    processes don't fight."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SURVBENCH_", "MLFLOW_"))}
-    clean |= {"OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+    clean |= {"OMP_NUM_THREADS": "1", "SURVBENCH_WORKERS": "1", "COLUMNS": "140"}
     if "SURVBENCH_TEST_CACHE" in os.environ:
         clean["SURVBENCH_CACHE"] = os.environ["SURVBENCH_TEST_CACHE"]
     return clean

@@ -175,6 +175,55 @@ def test_ctrl_c_loses_nothing_and_says_so(survbench: Command, tmp_path: Path, en
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
+def test_workers_leave_nothing_behind_and_lose_nothing(
+    survbench: Command, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Interrupted from the terminal, then killed, then let be: no process stays, and the results are those of one."""
+    arguments = ["run", "--model", "snn", "--cohort", "crad", "--fold", "0,1,2,3", "--no-mlflow"]
+    arguments += ["--set", "epochs=150", "--set", "patience=150"]
+    survbench(*arguments, "--out", "alone", "--workers", "1")
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            [executable(), *arguments, "--out", "side", "--workers", "2"],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a process group of its own, as a terminal gives it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        deadline, before = time.time() + 120, progress(tmp_path / "side")
+        while process.poll() is None and progress(tmp_path / "side") <= before and time.time() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does it
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 130
+            assert "nothing is lost" in errors
+            assert "Traceback" not in errors
+        else:
+            process.kill()
+            process.communicate(timeout=60)
+        assert gone(process.pid)
+    survbench(*arguments, "--out", "side", "--workers", "2")
+    assert predictions(tmp_path / "side") == predictions(tmp_path / "alone")
+    assert not list((tmp_path / "side" / "scratch").iterdir())
+
+
+def gone(group: int) -> bool:
+    """Whether the last process of a group ends within seconds."""
+    deadline = time.time() + 20
+    while time.time() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_a_model_in_a_single_file_stands_on_the_leaderboard(survbench: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODEL_FILE.replace("NAME", "mine"))
     survbench("run", "--model", "./mine.py,snn", "--cohort", "crad", "--out", "out", *FAST)
@@ -244,12 +293,14 @@ def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Pa
     again = survbench(*one_fold)  # caught up with, without training again
     assert "1 were done before" in again.stderr
     with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchone() == (1,)
-        assert database.execute("select count(*) from params where key = 'model' and value = 'snn'").fetchone() == (1,)
+        kinds = "select value, count(*) from tags where key = 'kind' group by value order by value"
+        assert database.execute(kinds).fetchall() == [("fold", 1), ("row", 1)]
+        assert database.execute("select count(*) from params where key = 'model' and value = 'snn'").fetchone() == (2,)
         assert database.execute("select count(*) from metrics where key = 'test/cindex'").fetchone() == (1,)
+    assert list(tmp_path.glob("out/mlflow-artifacts/*/artifacts/leaderboard.md"))
     survbench(*one_fold)
     with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchone() == (1,)
+        assert database.execute(kinds).fetchall() == [("fold", 1), ("row", 1)]
 
 
 @pytest.mark.parametrize(
