@@ -215,11 +215,10 @@ def folds(
     from survbench import listings
     from survbench.data.cohort import load_cohort
     from survbench.data.folds import summarize
-    from survbench.experiments.plan import select_cohorts
 
     root = open_root(data)
     tables = {}
-    for name in select_cohorts(cohorts, open_registry(registries), root):
+    for name in open_registry(registries).select_cohorts(cohorts, root.cohorts()):
         cohort = load_cohort(root, name, chosen_endpoint(endpoint))
         tables[name] = summarize(cohort.folds(scheme), cohort.patients, cohort.sites)
     if as_json:
@@ -260,9 +259,8 @@ def _external_cohort(jobs: Sequence[Job], name: str, asked: Asked) -> Cohort:
     """The cohort of --test, refused now if the models cannot be applied to it."""
     from survbench.data.cohort import load_cohort
     from survbench.experiments.external import check_external
-    from survbench.experiments.plan import select_cohorts
 
-    (chosen, *more) = select_cohorts([name], asked.registry, asked.root)
+    (chosen, *more) = asked.registry.select_cohorts([name], asked.root.cohorts())
     if more or len({job.cohort.name for job in jobs}) > 1:
         raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
     cohort = load_cohort(asked.root, chosen, jobs[0].cohort.endpoint)

@@ -107,12 +107,12 @@ def tune(asked: Asked, models: tuple[str, ...], trials: int, searches: tuple[str
     leaderboard says `tuned (n trials)`.
     """
     from survbench.console import note
-    from survbench.experiments.plan import select_cohorts, tuned_name
+    from survbench.experiments.plan import tuned_name
     from survbench.experiments.tune import Tuning, parse_space
     from survbench.experiments.tune import tune as search
 
     space, cards = parse_space(searches), asked.registry.select_models(models)
-    studies = list(product(select_cohorts(asked.cohorts, asked.registry, asked.root), cards))
+    studies = list(product(asked.registry.select_cohorts(asked.cohorts, asked.root.cohorts()), cards))
     if name is not None and len(studies) > 1:
         raise BadConfig(f"--name {name} for {len(studies)} studies", "name one model and one cohort")
     make_out(asked.out)

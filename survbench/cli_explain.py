@@ -194,10 +194,10 @@ def _for_each(asked: Asked, models: Sequence[str], compute: Callable[[list[Job]]
 
     Of several, those that are refused are left out with a warning.
     """
-    from survbench.experiments.plan import plan, select_cohorts
+    from survbench.experiments.plan import plan
 
     cards = asked.registry.select_models(models)
-    pairs = list(product(select_cohorts(asked.cohorts, asked.registry, asked.root), cards))
+    pairs = list(product(asked.registry.select_cohorts(asked.cohorts, asked.root.cohorts()), cards))
     answered = False
     for cohort, card in pairs:
         request = asked.of([card.name], [cohort])
@@ -225,11 +225,10 @@ def _heatmaps(
     show: Callable[[Job, str], PatchAttention],
 ) -> None:
     """What both heatmap commands do once they know what to ask a model."""
-    from survbench.experiments.plan import select_cohorts
     from survbench.explain.patches import chosen_patients
     from survbench.explain.report import plain_heatmap, show_heatmap
 
-    several = len(select_cohorts(asked.cohorts, asked.registry, asked.root)) > 1
+    several = len(asked.registry.select_cohorts(asked.cohorts, asked.root.cohorts())) > 1
     if slides and len(patients) != 1:
         raise BadConfig(f"--slide with {len(patients)} patients", "name the slide's patient with --patient")
 

@@ -192,11 +192,14 @@ def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
         device: str,
         **more: Any,
     ) -> None:
+        registry, root = open_registry(registries), open_root(data)
+        registry.select_cohorts(cohorts, root.cohorts())
+        registry.select_models(more.get("models", ()))  # a slip of the pen is answered before torch is loaded
+
         from survbench.experiments.plan import Request, parse_overrides
         from survbench.training.device import resolve_device
 
-        where, chosen = resolve_device(device), parse_overrides(overrides)
-        registry, root, outcome = open_registry(registries), open_root(data), chosen_endpoint(endpoint)
+        where, chosen, outcome = resolve_device(device), parse_overrides(overrides), chosen_endpoint(endpoint)
         request = Request((), cohorts, outcome, scheme, objective, seeds, only_folds, preset, chosen, out / "tune")
         command(Asked(registry, root, where, cohorts, out, request), **more)
 

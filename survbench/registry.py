@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from survbench.cards import CohortCard, ModelCard, card_from_mapping
+from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.shipped import shipped
 
@@ -76,6 +76,20 @@ class Registry:
             else:
                 chosen |= {name: self.models[name] for name in pick(pattern, self.models, "model")}
         return list(chosen.values())
+
+    def select_cohorts(self, patterns: Iterable[str], present: Collection[str]) -> list[str]:
+        """Of the cohorts that are present those named, in any of the ways of models, or by the name that files use.
+
+        `all` leaves out those that are for external validation.
+        """
+        chosen: dict[str, None] = {}
+        for pattern in patterns:
+            found = pick(self.aliases().get(pattern, pattern), present, "cohort")
+            if pattern == "all":
+                external = {name for name, card in self.cohorts.items() if card.role is CohortRole.EXTERNAL}
+                found = [name for name in found if name not in external]
+            chosen |= dict.fromkeys(found)
+        return list(chosen)
 
     def aliases(self) -> dict[str, str]:
         """Names that files use -> names of cohorts."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from survbench.cards import CohortRole, ModelCard
+from survbench.cards import ModelCard
 from survbench.console import warn
 from survbench.data.cohort import Cohort, load_cohort
 from survbench.data.folds import Fold, folds_hash
@@ -30,7 +30,6 @@ __all__ = [
     "build_objective",
     "parse_overrides",
     "plan",
-    "select_cohorts",
     "tuned_name",
 ]
 
@@ -63,7 +62,7 @@ class Request:
 def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     """Jobs in the order in which they run: by cohort, then model, seed and fold."""
     cards = registry.select_models(request.models)
-    names = select_cohorts(request.cohorts, registry, root)
+    names = registry.select_cohorts(request.cohorts, root.cohorts())
     objectives = {card.name: _objective_entry(card.objective or request.objective, registry) for card in cards}
     _refuse_unused(request.overrides, {card.name: model_settings(card) for card in cards})
     exactly_named = not any(set("*?[") & set(p) or p == "all" for p in (*request.models, *request.cohorts))
@@ -119,19 +118,6 @@ def _try(
     except Exception:  # a bug of the model's; its jobs will say so, and the other models still run
         warn(f"model {card.name} cannot be built; its jobs will fail")
     return None
-
-
-def select_cohorts(patterns: Sequence[str], registry: Registry, root: DataRoot) -> list[str]:
-    """Names of the root's cohorts; `all` leaves out those that are for external validation."""
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        found = pick(registry.aliases().get(pattern, pattern), root.cohorts(), "cohort")
-        if pattern == "all":
-            found = [
-                n for n in found if n not in registry.cohorts or registry.cohorts[n].role is CohortRole.DEVELOPMENT
-            ]
-        chosen |= dict.fromkeys(found)
-    return list(chosen)
 
 
 def build_objective(entry: Mapping[str, Any]) -> Objective:
