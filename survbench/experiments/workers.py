@@ -35,7 +35,13 @@ __all__ = ["Worker", "hired", "sensible_workers"]
 
 GIGABYTES_EACH = 3  # of memory, for `auto`
 LONGEST = 1500  # characters of a message; a datagram arrives whole or not at all, also when its sender is killed
-_PRELOADED = ["torch", "survbench.experiments.execute"]
+_PRELOADED = [  # loaded once, before processes divide; the latter ones are what a job would otherwise import late
+    "survbench.experiments.workers",
+    "fvcore.nn",
+    "sklearn.model_selection",
+    "sksurv.linear_model.coxph",
+    "sksurv.metrics",
+]
 
 Hear = Callable[[int, Mapping[str, Any]], None]
 """Called with the number of a worker and `{say, style}` or `{epoch, epochs, text}`, from a thread."""
