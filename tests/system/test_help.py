@@ -33,3 +33,14 @@ def test_help_imports_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_slip_of_the_pen_is_answered_before_torch_is_loaded() -> None:
+    code = (
+        "import sys; from survbench.cli import main\n"
+        "try: main(['run', '--model', 'amdk'])\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "Did you mean 'amkd'" in done.stderr
