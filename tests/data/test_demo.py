@@ -133,7 +133,7 @@ def test_the_log_hazard_is_programmes_and_covariates(root: DataRoot) -> None:
 
 def test_the_full_size_truth_lies_where_it_is_meant_to() -> None:
     for recipe in RECIPES:
-        people = demo_module._People(recipe, recipe.patients)
+        people = demo_module._People(recipe)
         outcome = people.months, people.event
         # the effects aim at 0.77 and 0.71; with 21 to 58 deaths a cohort lies up to 0.06 beside that
         assert 0.71 <= harrell(*outcome, people.log_hazard) <= 0.83
