@@ -53,7 +53,8 @@ class Teacher(SurvivalModel):
             return Attention(width, heads, head_width, AttentionForm.SOFTMAX)
 
         self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
-        self.project_pathways = nn.Sequential(nn.Linear(pathway_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project_pathways = nn.Linear(pathway_width, width)
+        self.activate_pathways = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
         self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
         self.pathway_norm, self.patch_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.pathway_self, self.patch_self = attention(), attention()
@@ -83,7 +84,8 @@ class Teacher(SurvivalModel):
     def _within(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rows after the self-attention of either modality: all pathways (B x pathways, width), (patches, width)."""
         sizes, gene_sizes = batch.sizes, [self.encode_pathways.pathways] * len(batch.expression)
-        pathways = self.project_pathways(self.encode_pathways(batch.expression)).flatten(0, 1)
+        projected = self.encode_pathways.projected(batch.expression, self.project_pathways)
+        pathways = self.activate_pathways(projected).flatten(0, 1)
         patches = self.project_patches(batch.x)
         normed = self.pathway_norm(pathways)
         pathways = pathways + self.pathway_self(normed, normed, gene_sizes, gene_sizes)

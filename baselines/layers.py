@@ -175,12 +175,27 @@ class PathwayEncoder(nn.Module):
 
     def forward(self, expression: Tensor) -> Tensor:
         """(B, genes) -> (B, pathways, width)."""
+        return self._spread(self._units(expression), self.second) + self.second_bias
+
+    def projected(self, expression: Tensor, linear: nn.Linear) -> Tensor:
+        """`linear` of the encoding, (B, genes) -> (B, pathways, linear.out_features).
+
+        Nothing lies between the two, so the weights are multiplied first where there are more patients than weights of
+        a pathway: the same product, less work, and no encoding to keep for the gradient.
+        """
+        if len(expression) <= self.second.shape[1] + 1:
+            encoded: Tensor = linear(self(expression))
+            return encoded
+        return self._spread(self._units(expression), self.second @ linear.weight.T) + linear(self.second_bias)
+
+    def _units(self, expression: Tensor) -> Tensor:
         products = expression[:, self.membership_gene].unsqueeze(-1) * self.first
         hidden = products.new_zeros(len(expression), self.pathways, products.shape[-1])
         hidden = hidden.index_add(1, self.membership_pathway, products) + self.first_bias
-        return (
-            torch.einsum("bph,phw->bpw", F.relu(hidden) if self.activated else hidden, self.second) + self.second_bias
-        )
+        return F.relu(hidden) if self.activated else hidden
+
+    def _spread(self, units: Tensor, weights: Tensor) -> Tensor:
+        return torch.einsum("bph,phw->bpw", units, weights)
 
     def from_dense(
         self, fc_1_weight: Tensor, fc_1_bias: Tensor, fc_2_weight: Tensor, fc_2_bias: Tensor

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.layers import PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags
@@ -57,6 +57,21 @@ def test_masked_layers_equal_the_dense_ones() -> None:
         hidden = expression @ (dense[0] * first) + dense[1]
         expected = (F.relu(hidden) if activated else hidden) @ (dense[2] * second) + dense[3]
         torch.testing.assert_close(encoder(expression).flatten(1), expected)
+
+
+@pytest.mark.parametrize("patients", [1, 3, 4, 9])
+def test_either_order_of_products_projects_alike(patients: int) -> None:
+    torch.manual_seed(0)
+    encoder, linear = PathwayEncoder(SETS, 2, 3).double(), nn.Linear(3, 7).double()
+    expression = torch.randn(patients, 6, dtype=torch.float64)
+    weights = [*encoder.parameters(), *linear.parameters()]
+    written_out, found = linear(encoder(expression)), encoder.projected(expression, linear)
+    torch.testing.assert_close(found, written_out, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(found)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
