@@ -1,0 +1,126 @@
+"""The real meter: this process's clock, a matrix product on the device, /proc for what others do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.rounds import Work
+from survbench.training.device import precision
+
+__all__ = ["DeviceMeter", "peak_growth"]
+
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: 20 ms on one core, 2 ms on a large GPU
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class DeviceMeter:
+    """Measures on one device; the matrix product is in the precision that training multiplies in."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        side = SIDE.get(device.type, 2048)
+        dtype = torch.float32 if precision(device) == "float32" else torch.bfloat16
+        self._left, self._right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        self._result = torch.empty_like(self._left)
+        self.probe_flops = 2.0 * side**3
+        for _ in range(3):
+            self.probe()
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def probe(self) -> float:
+        started = self.now()
+        torch.mm(self._left, self._right, out=self._result)
+        return self.now() - started
+
+    def others(self) -> float:
+        """What all processors did, less what this process and its finished children did; 0 where /proc is missing."""
+        busy = _busy_seconds()
+        own = os.times()
+        return 0.0 if busy is None else busy - time.process_time() - own.children_user - own.children_system
+
+    def count(self, work: Work) -> int:
+        with FlopCounterMode(display=False, custom_mapping=_attention_on_cpu()) as counter:
+            work()
+        return int(counter.get_total_flops())
+
+    def memory(self) -> int:
+        """Bytes that may still be taken, with a tenth left for the rest of the machine."""
+        if self.device.type == "cuda":
+            return int(0.9 * torch.cuda.mem_get_info(self.device)[0])
+        for line in _lines("/proc/meminfo"):
+            if line.startswith("MemAvailable"):
+                return int(0.9 * 1024 * int(line.split()[1]))
+        return sys.maxsize
+
+    def growth(self, work: Callable[[], object]) -> int:
+        if self.device.type != "cuda":
+            return peak_growth(work)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        work()
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+
+def peak_growth(work: Callable[[], object]) -> int:
+    """Bytes by which the process's resident memory rose above what it was, at its highest, while working."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts from here
+    except OSError:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        work()
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    before = _status("VmRSS")
+    work()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(key: str) -> int:
+    return next(1024 * int(line.split()[1]) for line in _lines("/proc/self/status") if line.startswith(f"{key}:"))
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all processors were not idle, time taken by other virtual machines included."""
+    for line in _lines("/proc/stat"):
+        if line.startswith("cpu "):
+            user, nice, system, _, _, irq, softirq, steal, *_ = (int(v) for v in line.split()[1:])
+            return (user + nice + system + irq + softirq + steal) / _TICK
+    return None
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+
+
+def _attention_on_cpu() -> dict[Any, Any]:
+    """torch's counter does not know the fused attention of CPUs: two products forward, four backward."""
+    aten = torch.ops.aten
+    return {
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, *_, **__: _products(2, query, key),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda _, query, key, *__, **___: _products(4, query, key)
+        ),
+    }
+
+
+def _products(number: int, query: Any, key: Any) -> int:
+    query, key = (shape.shape if isinstance(shape, Tensor) else shape for shape in (query, key))
+    batch, heads, queries, width = query
+    return int(2 * number * batch * heads * queries * width * key[-2])
