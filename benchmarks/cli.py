@@ -39,7 +39,8 @@ class Sizes:
     slide_patches: int = 3000
 
 
-QUICK = Sizes(("abmil", "dsmil", "survpath", "snn", "smlp"), (1000,), (1, 8), (300,), 4, 1000)
+QUICK = Sizes(("abmil", "dsmil", "snn", "smlp"), (1000,), (8,), (300,), 4, 1000)
+QUICK_SUITES = ("step", "peers", "memory", "data", "statistics", "startup")
 
 
 def _integers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -117,7 +118,8 @@ def bench(
     suites = _chosen(what)
     sizes, limits = Sizes(models, patches, patients), (rounds, seconds)
     if quick:
-        sizes, limits = replace(QUICK, models=QUICK.models if models == ("all",) else models), (3, 2.5)
+        sizes, limits = replace(QUICK, models=QUICK.models if models == ("all",) else models), (3, 5.0)
+        suites = suites if what else QUICK_SUITES
     _measure(suites, sizes, limits, threads, device, peers, out)
 
 

@@ -16,7 +16,8 @@ from benchmarks.figures import Round, kept
 
 __all__ = ["Contestant", "Limits", "Meter", "Outcome", "Race", "Work", "run_races"]
 
-SHORTEST = 0.05  # seconds: quicker work is repeated until a measurement takes this long
+SHORTEST = 0.1  # seconds: quicker work is repeated until a measurement takes this long; /proc counts hundredths
+LONG = 2.0  # seconds: work that takes this long needs no second call to warm up
 TRIES = 3  # rounds at most, as a multiple of those wanted, when load from outside spoils some
 FEWEST = 3  # rounds that must fit into the budget, or the contestant is left out
 
@@ -167,7 +168,7 @@ def _ready(
         started = meter.now()
         memory = meter.growth(lambda: _warm_up(lane, contestant, meter))
         lane.seconds = meter.now() - started
-        if lane.seconds < limits.seconds / FEWEST:
+        if lane.seconds < LONG:
             lane.seconds = _timed(lane.work, meter, 1)  # the first call also touches memory and fills caches
     except NotMeasured as error:
         lane.work, outcome.status = None, str(error)

@@ -111,7 +111,10 @@ def _config(card: ModelCard) -> dict[str, Any]:
 def memory(
     cards: Sequence[ModelCard], cells: Cells, device: torch.device, meter: Meter, limits: Limits
 ) -> Iterator[Outcome]:
-    """Memory that one training step needs on top of weights, optimizer and batch, each in a process of its own."""
+    """Memory of a first training step on top of weights and batch, each in a process of its own.
+
+    Gradients, the optimizer's state and activations.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.patients", "benchmarks.real"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
