@@ -163,16 +163,16 @@ def _measure(
 
     where, others = resolve_device(device), read_peers(peers)
     cards = load_registry().select_models(sizes.models)
+    options = {"suites": suites, **vars(sizes), "rounds": limits[0], "budget_seconds": limits[1]}
     with cpu_threads(threads if where.type == "cpu" else None):
         meter = DeviceMeter(where)
-        outcomes = tuple(_outcomes(suites, sizes, cards, others, where, meter, Limits(*limits)))
-        about = machine.about(where)
-    options = {"suites": suites, **vars(sizes), "rounds": limits[0], "budget_seconds": limits[1]}
-    results = Results(
-        machine.today(), machine.commit(), about, machine.versions(), options, meter.probe_flops, outcomes
-    )
-    file = out or RESULTS / f"{results.date}-{results.commit.strip('+') or 'unknown'}.json"
-    write(results, file)
+        results = Results(
+            machine.today(), machine.commit(), machine.about(where), machine.versions(), options, meter.probe_flops
+        )
+        file = out or RESULTS / f"{results.date}-{results.commit.strip('+') or 'unknown'}.json"
+        for outcome in _outcomes(suites, sizes, cards, others, where, meter, Limits(*limits)):
+            results = replace(results, outcomes=(*results.outcomes, outcome))
+            write(results, file)  # after each, so that a call that is stopped keeps what it has
     file.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
     stdout().print(screen(tables(results), described(results.machine, results.peak)))
     note(f"written: {file} and {file.with_suffix('.md').name}")

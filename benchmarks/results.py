@@ -41,7 +41,7 @@ class Results:
     versions: dict[str, str]
     options: dict[str, Any]
     probe_flops: float
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def peak(self) -> float:

@@ -57,7 +57,7 @@ def run(meter: Invented, *contestants: Contestant, limits: Limits, sizes: tuple[
 
 def test_contestants_take_turns() -> None:
     meter = Invented()
-    run(meter, meter.contestant("a", 0.1), meter.contestant("b", 0.1), limits=Limits(3))
+    run(meter, meter.contestant("a", 0.2), meter.contestant("b", 0.2), limits=Limits(3))
     assert meter.calls[-6:] == ["a", "b", "a", "b", "a", "b"]
 
 
