@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rounds import Work
@@ -53,7 +53,7 @@ class DeviceMeter:
         return 0.0 if busy is None else busy - time.process_time() - own.children_user - own.children_system
 
     def count(self, work: Work) -> int:
-        with FlopCounterMode(display=False, custom_mapping=_attention_on_cpu()) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_own_counts()) as counter:
             work()
         return int(counter.get_total_flops())
 
@@ -109,18 +109,30 @@ def _lines(file: str) -> list[str]:
         return []
 
 
-def _attention_on_cpu() -> dict[Any, Any]:
-    """torch's counter does not know the fused attention of CPUs: two products forward, four backward."""
+def _own_counts() -> dict[Any, Any]:
+    """What torch's counter does not know, the fused attention of CPUs, or counts too high, gradients of grouped
+    convolutions: it takes every channel for an input of every other.
+
+    Attention is two products forward and four backward, however often a kernel recomputes.
+    """
     aten = torch.ops.aten
     return {
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, *_, **__: _products(2, query, key),
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, *_, **__: _attention(2, query, key),
         aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda _, query, key, *__, **___: _products(4, query, key)
+            lambda _, query, key, *__, **___: _attention(4, query, key)
         ),
+        aten.convolution_backward: _convolution_backward,
     }
 
 
-def _products(number: int, query: Any, key: Any) -> int:
-    query, key = (shape.shape if isinstance(shape, Tensor) else shape for shape in (query, key))
-    batch, heads, queries, width = query
-    return int(2 * number * batch * heads * queries * width * key[-2])
+def _attention(products: int, query: Sequence[int], key: Sequence[int]) -> int:
+    """Shapes (batch, heads, rows, width)."""
+    return 2 * products * math.prod(query) * key[-2]
+
+
+def _convolution_backward(
+    gradient: Sequence[int], _: Sequence[int], weight: Sequence[int], *options: Any, **__: Any
+) -> int:
+    """As many operations as forward for each gradient that is asked for. Weights are (out, in of a group, kernel)."""
+    asked = sum(options[-1][:2])
+    return asked * 2 * math.prod(gradient) * math.prod(weight[1:])
