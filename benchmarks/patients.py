@@ -88,6 +88,7 @@ def _split(granted: tuple[Modality, ...], patches: int, patients: int, parts: in
     if parts:
         store["part"] = tuple(i % parts for i in range(patients))
     batch._num_graphs = patients
+    batch.__dict__["pin_memory"] = lambda: batch  # the trainer pins what it copies; this is where it belongs already
     return cast(Split, _OneBatch(batch, patients))
 
 
