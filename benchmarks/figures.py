@@ -33,8 +33,8 @@ class Round:
 
     @property
     def cost(self) -> float:
-        """Time in units of the matrix product beside it: what survives a change of machine or of clock."""
-        return self.seconds / ((self.before + self.after) / 2)
+        """Time in units of the faster matrix product beside it: what survives a change of machine or of clock."""
+        return self.seconds / min(self.before, self.after)
 
 
 @dataclass(frozen=True)

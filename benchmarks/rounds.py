@@ -212,7 +212,7 @@ def _take_turns(lanes: Sequence[_Lane], meter: Meter, limits: Limits) -> None:
             outside = max(0.0, others_end - others) / max(end - start, 1e-9)
             lane.outcome.rounds.append(Round(lane.seconds, before, after, outside))
             best = min(best, before, after)
-            start, others, before = end - after, others_end, after
+            start, others, before = end, others_end, after
 
 
 def _timed(work: Work, meter: Meter, repeats: int) -> float:
