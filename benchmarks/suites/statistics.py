@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,7 +139,7 @@ def _torchsurv_bootstrap(sample: Sample) -> Work:
     return lambda: _nothing(index.confidence_interval(method="bootstrap", n_bootstraps=RESAMPLES))
 
 
-def _torchsurv_index():  # type: ignore[no-untyped-def]
+def _torchsurv_index() -> Any:
     try:
         from torchsurv.metrics.cindex import ConcordanceIndex
     except ImportError as error:
