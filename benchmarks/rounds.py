@@ -196,7 +196,7 @@ def _refusal(seconds: float, memory: float, free: float, limits: Limits) -> str:
     if memory > free:
         return f"skipped: needs about {memory / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
     if FEWEST * seconds > limits.seconds:
-        return f"skipped: about {seconds:.0f} s a call, {FEWEST} of them exceed the budget of {limits.seconds:.0f} s"
+        return f"skipped: about {seconds:,.0f} s a call, {FEWEST} of them exceed the budget of {limits.seconds:.0f} s"
     return "measured"
 
 

@@ -73,20 +73,31 @@ def _brief(row: Row, probe_flops: float) -> str:
 
 def _list(suite: str, rows: Sequence[Row], probe_flops: float) -> Table:
     cell = list(rows[0].outcome.cell)
+    first: dict[str, Row] = {}  # of each cell, what the others are set against
     lines = []
     for row in rows:
         outcome, found = row.outcome, row.figure
         where = [f"{v:,}" if isinstance(v, int) else str(v) for v in outcome.cell.values()]
         if found is None:
-            lines.append((*where, outcome.contestant, outcome.status, "", "", ""))
+            lines.append((*where, outcome.contestant, outcome.status, "", "", "", ""))
             continue
         low, high = (milliseconds(v / outcome.units) for v in (found.low, found.high))
         speed = f"{outcome.bytes / found.seconds / 1e6:,.0f}" if outcome.bytes else ""
         mark = "*" if found.loaded else ""
         median = milliseconds(found.seconds / outcome.units) + mark
         rounds = f"{found.kept} of {found.kept + found.dropped}"
-        lines.append((*where, outcome.contestant, median, f"{low} to {high}", speed, rounds))
-    heads = (*cell, "contestant", f"ms per {rows[0].outcome.unit}", "quartiles", "MB/s", "rounds kept")
+        reference = first.setdefault(str(outcome.cell), row)
+        times = "" if row is reference or reference.figure is None else f"{found.cost / reference.figure.cost:.2f}"
+        lines.append((*where, outcome.contestant, median, f"{low} to {high}", times, speed, rounds))
+    heads = (
+        *cell,
+        "contestant",
+        f"ms per {rows[0].outcome.unit}",
+        "quartiles",
+        "times the first",
+        "MB/s",
+        "rounds kept",
+    )
     return _without_empty(Table(suite, heads, tuple(lines)))
 
 

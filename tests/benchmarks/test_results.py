@@ -60,12 +60,22 @@ def test_a_peer_is_compared_with_ours_and_load_is_marked() -> None:
 
 
 def test_memory_and_lists_have_their_own_columns() -> None:
+    writes = Outcome("data", "a file", {"slides": 2}, "patient", 2, bytes=10**6, rounds=[Round(0.03, 0.02, 0.02)])
     needs = Outcome("memory", "abmil", dict(CELL), peak_bytes=[3 << 20])
     reads = Outcome("data", "packed", {"slides": 2}, "patient", 2, bytes=10**6, rounds=[Round(0.01, 0.02, 0.02)])
-    data, memory = tables(results(needs, reads))
+    data, memory = tables(results(needs, reads, writes))
     assert memory.rows == (("abmil", "3"),)
-    assert data.heads == ("slides", "contestant", "ms per patient", "quartiles", "MB/s", "rounds kept")
-    assert data.rows == (("2", "packed", "5", "5 to 5", "100", "1 of 1"),)
+    assert data.heads == (
+        "slides",
+        "contestant",
+        "ms per patient",
+        "quartiles",
+        "times the first",
+        "MB/s",
+        "rounds kept",
+    )
+    assert data.rows[0] == ("2", "packed", "5", "5 to 5", "", "100", "1 of 1")
+    assert data.rows[1] == ("2", "a file", "15.0", "15.0 to 15.0", "3.00", "33", "1 of 1")
 
 
 def test_a_comparison_is_by_the_matrix_product_beside() -> None:
