@@ -39,6 +39,7 @@ def data(patches: int, slides: int, batch_size: int) -> Iterator[Race]:
         split = _split(pack(_folder(Path(folder) / "clam-pt", files["clam-pt"])))
         ways: dict[str, Callable[[], Work]] = {
             f"packed store, batches of {batch_size}": partial(_epoch, split, batch_size, None),
+            "packed store, patient by patient": partial(_epoch, split, 1, None),
             f"packed store, {patches // 2:,} patches sampled": partial(_epoch, split, batch_size, patches // 2),
             "torch.load, a .pt per slide": partial(_load_pt, files["clam-pt"]),
         }
