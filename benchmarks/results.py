@@ -100,7 +100,8 @@ def _outcome(entry: dict[str, Any]) -> Outcome:
 
 def merged(parts: Sequence[Results]) -> Results:
     """Several calls as one document, for a table; where two measured the same, the last one counts."""
-    newest = {(o.suite, o.contestant, json.dumps(o.cell)): o for part in parts for o in part.outcomes}
+    outcomes = sorted((o for part in parts for o in part.outcomes), key=lambda o: o.status == "measured")
+    newest = {(o.suite, o.contestant, json.dumps(o.cell)): o for o in outcomes}  # what was skipped later stays measured
     last = parts[-1]
     return Results(
         last.date, last.commit, last.machine, last.versions, last.options, last.probe_flops, tuple(newest.values())

@@ -94,6 +94,12 @@ def test_of_two_calls_the_later_one_counts() -> None:
     assert both.commit == "def"
 
 
+def test_a_later_skip_does_not_hide_a_measurement() -> None:
+    skipped = outcome("abmil", 0.1, status="skipped: too long", rounds=[])
+    (only,) = merged([results(outcome("abmil", 0.1)), results(skipped)]).outcomes
+    assert only.status == "measured"
+
+
 def test_screen_and_markdown_have_the_same_cells() -> None:
     from rich.console import Console
 
