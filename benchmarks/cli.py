@@ -40,7 +40,7 @@ class Sizes:
 
 
 QUICK = Sizes(("abmil", "dsmil", "snn", "smlp"), (1000,), (8,), (300,), 4, 1000)
-QUICK_SUITES = ("step", "peers", "memory", "data", "statistics", "startup")
+QUICK_SUITES = ("step", "peers", "data", "statistics")  # the others start processes that import for seconds
 
 
 def _integers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def _integers(context: click.Context, parameter: click.Parameter, value: str) ->
 
 @click.command(
     epilog=examples(
-        "python -m benchmarks --quick                              a small part of everything, in two minutes",
+        "python -m benchmarks --quick                              a few models and statistics, in two minutes",
         "python -m benchmarks step --models abmil,dsmil --patches 3000 --patients 8,32",
         "python -m benchmarks peers --peer mine=my_adapter.py      our models beside somebody else's",
         "python -m benchmarks --compare before.json after.json     what a change was worth",
