@@ -39,7 +39,7 @@ class Sizes:
     slide_patches: int = 3000
 
 
-QUICK = Sizes(("abmil", "dsmil", "snn", "smlp"), (1000,), (8,), (300,), 4, 1000)
+QUICK = Sizes(("abmil", "dsmil", "snn", "smlp"), (1000,), (8,), (100,), 4, 1000)
 QUICK_SUITES = ("step", "peers", "data", "statistics")  # the others start processes that import for seconds
 
 
