@@ -1,9 +1,10 @@
-# `make run` and `make test` set up what they need on a fresh machine and then do it.
+# `make run`, `make test` and `make bench` set up what they need on a fresh machine and then do it.
+# make bench BENCH='--quick' passes options on; see benchmarks/README.md.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint wheel clean
+.PHONY: run test lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
@@ -15,6 +16,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks $(BENCH)
 
 wheel: $(VENV)/.installed
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,0 +1,98 @@
+"""Suites of commands: `startup` and `run`, each call in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from benchmarks.rounds import Contestant, Race, Work
+
+__all__ = ["runs", "startup"]
+
+IMPORTS = ("torch", "torch_geometric", "mlflow", "sksurv.metrics", "pandas", "survbench.cli", "survbench.training.fit")
+
+
+def startup() -> Iterator[Race]:
+    """From the shell to the answer of commands that compute nothing, and what imports cost; files are in the cache."""
+    calls = {
+        "python, doing nothing": ("-c", "pass"),
+        "survbench --help": ("-m", "survbench", "--help"),
+        "survbench models": ("-m", "survbench", "models"),
+    } | {f"import {module}": ("-W", "ignore", "-c", f"import {module}") for module in IMPORTS}
+    contestants = [Contestant(name, _call(*arguments)) for name, arguments in calls.items()]
+    yield Race("startup", {"what": "wall time"}, contestants)
+
+
+def _call(*arguments: str) -> Callable[[], Work]:
+    def work() -> None:
+        _python(*arguments)
+
+    return lambda: work
+
+
+def _python(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip() or done.stdout.strip())[-200:])
+
+
+def runs(models: str = "snn,abmil", cohort: str = "hnsc") -> Iterator[Race]:
+    """A whole `survbench run` on a small demo root: its wall time, and what each job takes beyond fitting."""
+    from survbench.data.demo import build_demo
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = build_demo(Path(folder) / "demo", scale=0.4)
+        arguments = ("run", "--model", models, "--cohort", cohort, "--data", str(root), "--preset", "rehearsal")
+        contestants = []
+        for mirror in ("--no-mlflow", "--mlflow"):
+            run = _Run(Path(folder) / mirror.strip("-"), (*arguments, mirror, "--workers", "1"))
+            contestants.append(Contestant(f"per job beyond fitting, {mirror}", partial(_same, run.overhead)))
+        whole = _Run(Path(folder) / "whole", (*arguments, "--mlflow", "--workers", "1"))
+        contestants.append(Contestant("whole run, --mlflow", partial(_same, whole.whole)))
+        yield Race("run", {"models": models, "cohort": f"demo-{cohort}"}, contestants)
+
+
+def _same(work: Work) -> Work:
+    return work
+
+
+class _Run:
+    """The command, always into a new folder, since it skips what is done."""
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...]) -> None:
+        self.folder, self.arguments, self.number = folder, arguments, count()
+
+    def whole(self) -> float:
+        """Seconds of wall time."""
+        with self._done() as (_, wall):
+            return wall
+
+    def overhead(self) -> float:
+        """Seconds of wall time per job that were not spent in fitting."""
+        with self._done() as (out, wall):
+            jobs = [json.loads(file.read_text(encoding="utf-8")) for file in out.rglob("job.json")]
+            return (wall - sum(job["seconds"]["fit"] for job in jobs)) / len(jobs)
+
+    @contextmanager
+    def _done(self) -> Iterator[tuple[Path, float]]:
+        out = self.folder / str(next(self.number))
+        out.mkdir(parents=True)
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{out / 'mlflow.db'}"}
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "survbench", *self.arguments, "--out", str(out / "runs")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        wall = time.perf_counter() - started
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip()[-200:])
+        yield out, wall
+        shutil.rmtree(out)
