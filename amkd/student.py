@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
+from baselines.layers import Dropout
 
 __all__ = ["Student", "StudentOutput"]
 
@@ -53,7 +54,7 @@ class Student(nn.Module):
         pooling: PoolingForm,
     ) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(features, width), nn.ReLU(), Dropout(dropout))
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads, head_width, attention)
         self.enhance = nn.Sequential(
@@ -64,10 +65,10 @@ class Student(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(width + guided_width, first),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(first, second),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(second, outputs),
         )
 

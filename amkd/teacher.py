@@ -10,7 +10,7 @@ from torch_geometric.data import Batch
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
 from amkd.forms import member
-from baselines.layers import PathwayEncoder, needs_pathways
+from baselines.layers import Dropout, PathwayEncoder, needs_pathways
 from survbench.model import Asking, GeneSetAttention, Inputs, Modality, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
@@ -54,16 +54,14 @@ class Teacher(SurvivalModel):
 
         self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
         self.project_pathways = nn.Linear(pathway_width, width)
-        self.activate_pathways = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
-        self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.activate_pathways = nn.Sequential(nn.ReLU(), Dropout(dropout))
+        self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.pathway_norm, self.patch_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.pathway_self, self.patch_self = attention(), attention()
         self.pathway_cross_norm, self.patch_cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.gene_by_path, self.path_by_gene = attention(), attention()
         self.pool_pathways, self.pool_patches = Pooling(2 * width, gate, pool), Pooling(2 * width, gate, pool)
-        self.head = nn.Sequential(
-            nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, outputs)
-        )
+        self.head = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, outputs))
 
     def forward(self, batch: Batch) -> Prediction:
         """Slides and expression; `aux["guided"]` is h_g2p of the paper, attention that of the patch pooling."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import GatedAttention
+from baselines.layers import Dropout, GatedAttention
 from survbench.model import Inputs, Losses
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class CLAM(EncoderModel):
     ) -> None:
         super().__init__(width, outputs)
         self.examples, self.instance = examples, instance
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.attention = GatedAttention(width, attention, dropout)
         self.instances = nn.Linear(width, 2)
 

@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, segment, softmax
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import full_precision
+from baselines.layers import Dropout, full_precision, pool_bags
 from survbench.model import Inputs, Losses, Prediction, rename_state
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class DSMIL(EncoderModel):
         if deep_query:
             self.query = nn.Sequential(nn.Linear(width, query), nn.ReLU(), nn.Linear(query, query), nn.Tanh())
         self.value = (
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
-            if projected_values
-            else nn.Identity()
+            nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU()) if projected_values else nn.Identity()
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -84,7 +82,7 @@ class DSMIL(EncoderModel):
         similarity = (query.unsqueeze(1) * query[critical][batch.batch]).sum(-1) * query.shape[1] ** -0.5
         weights = softmax(full_precision(similarity), ptr=batch.ptr)
         values = self.value(batch.x)
-        pooled = torch.cat([segment(w.unsqueeze(1) * values, batch.ptr, reduce="sum") for w in weights.T], dim=1)
+        pooled = torch.cat([pool_bags(own, values, batch.ptr) for own in weights.T], dim=1)
         attention = weights.mean(1)
         return Encoded(pooled, attention, {"critical": logits[critical[:, 0]], "attention": attention})
 

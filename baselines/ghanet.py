@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.layers import GatedAttention, attend_bags, needs_families
+from baselines.layers import Dropout, GatedAttention, attend_bags, needs_families
 from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
@@ -84,7 +84,7 @@ class GHANet(SurvivalModel):
         sets = needs_families(self, inputs, groups)
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
         self.set_names = tuple(sets)
-        self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
         self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
             nn.LayerNorm(width) for _ in range(4)
@@ -97,13 +97,13 @@ class GHANet(SurvivalModel):
                 nn.Linear(width, width),
                 nn.LayerNorm(width),
                 nn.ELU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(width, len(genes)),
             )
             for genes in self.sets
         )
         self.project = nn.Sequential(
-            nn.Linear(inputs.feature_width, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout)
+            nn.Linear(inputs.feature_width, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout)
         )
         self.gate = GatedAttention(width, gate, dropout)
         self.convolve = nn.Sequential(
@@ -117,7 +117,7 @@ class GHANet(SurvivalModel):
         self.attention = _Attention(width, heads)
         self.last_norm, self.feed_forward = nn.LayerNorm(width), _GatedFeedForward(width)
         self.squeeze = nn.Sequential(
-            nn.Linear(width, bottleneck), nn.LayerNorm(bottleneck), nn.ReLU(), nn.Dropout(dropout)
+            nn.Linear(width, bottleneck), nn.LayerNorm(bottleneck), nn.ReLU(), Dropout(dropout)
         )
         self.head = nn.Linear(bottleneck * len(sets), outputs)
 

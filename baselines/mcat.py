@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.layers import GatedAttention, PathwayNetworks, attend_bags, needs_families
+from baselines.layers import Dropout, GatedAttention, PathwayNetworks, attend_bags, needs_families
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
@@ -62,7 +62,7 @@ class MCAT(SurvivalModel):
         sets = needs_families(self, inputs, groups)
         self.set_names = tuple(sets)
         self.families = PathwayNetworks(sets, width, dropout)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.coattention = nn.MultiheadAttention(width, 1)
         self.slide_side = _Side(width, heads, feed_forward, layers, dropout)
         self.gene_side = _Side(width, heads, feed_forward, layers, dropout)
@@ -108,7 +108,7 @@ class _Side(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.pool = GatedAttention(width, width, dropout)
-        self.rho = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.rho = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout))
 
     def forward(self, tokens: Tensor) -> Tensor:
         count = tokens.shape[1]

@@ -9,6 +9,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
+from baselines.layers import Dropout
 from survbench.model import Inputs
 
 __all__ = ["MLP"]
@@ -33,10 +34,10 @@ class MLP(EncoderModel):
         self.net = nn.Sequential(
             nn.Linear(len(inputs.genes), width),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width, width),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def encode(self, batch: Batch) -> Encoded:

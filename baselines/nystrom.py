@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import full_precision
+from baselines.layers import Dropout, full_precision
 
 __all__ = ["NystromAttention"]
 
@@ -41,7 +41,7 @@ class NystromAttention(nn.Module):
         super().__init__()
         self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
         self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(heads * head_width, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(heads * head_width, width), Dropout(dropout))
         self.value_conv = (
             nn.Conv2d(heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False) if kernel else None
         )

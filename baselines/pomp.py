@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.layers import attend_bags, attend_within_bags, full_precision, needs_families
+from baselines.layers import Dropout, attend_bags, attend_within_bags, full_precision, needs_families
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
@@ -225,9 +225,9 @@ class _Block(nn.Module):
         self.norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width)
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         query, key, value = self.qkv(self.norm(rows)).unflatten(-1, (3, self.heads, -1)).unbind(1)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import PathwayEncoder, needs_pathways
+from baselines.layers import Dropout, PathwayEncoder, needs_pathways
 from survbench.model import Inputs, rename_state
 
 __all__ = ["SMLP", "SparseOmics"]
@@ -63,7 +63,7 @@ class SMLP(_Masked):
         super().__init__(max(1, flat // 4), outputs)
         self.activated = activated
         self.pathways = PathwayEncoder(inputs.pathways, hidden, width, activated=activated)
-        self.squeeze = nn.Sequential(nn.Linear(flat, self.width), nn.ReLU(), nn.Dropout(dropout))
+        self.squeeze = nn.Sequential(nn.Linear(flat, self.width), nn.ReLU(), Dropout(dropout))
 
     def encode(self, batch: Batch) -> Encoded:
         """Expression only."""

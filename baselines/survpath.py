@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
-from baselines.layers import PathwayNetworks, attend_bags, needs_pathways
+from baselines.layers import Dropout, PathwayNetworks, attend_bags, needs_pathways
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
@@ -57,7 +57,7 @@ class SurvPath(SurvivalModel):
         self.norm = nn.LayerNorm(width)
         self.to_qkv = nn.Linear(width, 3 * inner, bias=False)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, inner)
+            nn.LayerNorm(inner), nn.Linear(inner, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, inner)
         )
         self.last_norm = nn.LayerNorm(inner)
         self.squeeze = nn.Sequential(nn.Linear(2 * inner, width // 4), nn.ReLU())

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
 from baselines.encoders import Encoded, EncoderModel
+from baselines.layers import Dropout
 from baselines.nystrom import NystromAttention
 from survbench.model import Inputs
 
@@ -42,7 +43,7 @@ class TransMILSurvPath(EncoderModel):
         dropout: float = 0.25,
     ) -> None:
         super().__init__(width, outputs)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.attention = NystromAttention(width, heads, head_width, landmarks=landmarks)
 
     def encode(self, batch: Batch) -> Encoded:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags
+from baselines.layers import PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags, dropout, pool_bags
 from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
 from survbench.errors import BadFeatures
@@ -72,6 +72,33 @@ def test_either_order_of_products_projects_alike(patients: int) -> None:
         torch.autograd.grad(found, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
     ):
         torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99))
+def test_a_bag_is_pooled_as_the_weighted_sum_of_its_rows(sizes: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weights, rows = torch.randn(sum(sizes), generator=generator), torch.randn(sum(sizes), 3, generator=generator)
+    pooled = pool_bags(weights, rows, torch.tensor([0, *sizes]).cumsum(0))
+    bag = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    expected = torch.zeros(len(sizes), 3).index_add(0, bag, weights.unsqueeze(1) * rows)
+    torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.9])
+def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    rows = torch.ones(1001, 999, requires_grad=True)  # no multiple of what one draw decides
+    dropped = dropout(rows, rate, training=True)
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / (1 - rate)).item()}
+    for share in ((dropped == 0).float().mean(), (dropped == 0).float().mean(0), (dropped == 0).float().mean(1)):
+        # five standard errors of a share of as many elements
+        assert (share - rate).abs().max() < 5 * (rate * (1 - rate) * share.numel() / rows.numel()) ** 0.5
+    dropped.sum().backward()
+    assert torch.equal(rows.grad, dropped)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(rows, rate, training=True), dropped)
+    assert dropout(rows, rate, training=False) is rows
 
 
 @settings(max_examples=25, deadline=None)
