@@ -82,7 +82,8 @@ class Row:
     labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
     `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
     belong to this row. errors : of failed jobs; the row then has no mean. group : None where the model is not known.
-    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS.
+    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS. as_registered : with every
+    setting as the registry has it, so that published figures may stand beside it.
     """
 
     identity: Mapping[str, Any]
@@ -104,6 +105,7 @@ class Row:
     bins: Mapping[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     source: str = MEASURED
+    as_registered: bool = False
 
     @property
     def model(self) -> str:

@@ -56,7 +56,7 @@ class JobRecord:
     ----------
     identity : everything that decides the result; see `survbench.experiments.job`.
     simulated : "", "slides" or "all"; None where a failure did not get as far as recording it.
-    beside : models whose differences are shown with it.
+    beside : models whose differences are shown with it. as_registered : with every setting as the registry has it.
     grid : months at which survival curves are stored. horizon : months. modified : seconds since 1970.
     """
 
@@ -74,6 +74,7 @@ class JobRecord:
     fvcore_flops: int | None = None
     error: str = ""
     beside: tuple[str, ...] = ()
+    as_registered: bool = False
 
     @property
     def model(self) -> str:
@@ -182,6 +183,7 @@ def _common(content: Mapping[str, Any]) -> dict[str, Any]:
         "group": ModelGroup(_typed(card, "modality", str)),
         "reconstruction": str(card.get("reconstruction") or ""),
         "beside": tuple(map(str, card.get("beside") or ())),
+        "as_registered": content.get("as_registered") is True,
     }
 
 

@@ -89,7 +89,7 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
     above.set_ylabel("survival")
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
     above.set_title(title, fontsize="medium")
-    published = published_logrank(row.model, row.cohort)
+    published = published_logrank(row.model, row.cohort) if row.as_registered else None
     beside = "" if published is None else f"; published {_p(published)}"
     above.text(
         0.98,
