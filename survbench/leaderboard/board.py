@@ -15,6 +15,7 @@ import numpy as np
 from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
+from survbench.identity import Identified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Identified):
     """One model with one configuration on one cohort, all folds and seeds.
 
     Attributes
@@ -106,14 +107,6 @@ class Row:
     errors: tuple[str, ...] = ()
     source: str = MEASURED
     as_registered: bool = False
-
-    @property
-    def model(self) -> str:
-        return str(self.identity["model"])
-
-    @property
-    def cohort(self) -> str:
-        return str(self.identity["cohort"])
 
     @property
     def failed(self) -> bool:

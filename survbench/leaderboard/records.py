@@ -17,6 +17,7 @@ import pandas as pd
 
 from survbench.cards import ModelGroup
 from survbench.errors import BadFile
+from survbench.identity import Identified
 
 __all__ = ["FORMAT", "JobRecord", "Unreadable", "read_jobs", "read_predictions"]
 
@@ -49,7 +50,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class JobRecord:
+class JobRecord(Identified):
     """One job: done, or failed where `error` is not empty.
 
     Attributes
@@ -75,18 +76,6 @@ class JobRecord:
     error: str = ""
     beside: tuple[str, ...] = ()
     as_registered: bool = False
-
-    @property
-    def model(self) -> str:
-        return str(self.identity["model"])
-
-    @property
-    def fold(self) -> int:
-        return int(self.identity["fold"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.identity["seed"])
 
 
 def read_jobs(out: Path) -> Iterator[JobRecord | Unreadable]:

@@ -24,6 +24,7 @@ from survbench.leaderboard.page.svg import inline_svg, tooltip
 from survbench.leaderboard.ranks_plot import draw_ranks, ranks_text
 from survbench.leaderboard.risk_groups import draw_curves, logrank_text, risk_groups
 from survbench.leaderboard.studies import MEAN, study_figure
+from survbench.leaderboard.transfer import Transfer, transfer_cells, transfer_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ __all__ = [
     "ranks_drawing",
     "risk_drawing",
     "study_drawing",
+    "transfer_drawing",
 ]
 
 ACROSS = 4  # panels beside each other
@@ -228,3 +230,15 @@ def study_drawing(frame: pd.DataFrame, name: str, title: str) -> Drawing:
         f"{arm} {mean:.3f}" for arm, mean in zip(means["arm"], means["mean"], strict=True) if np.isfinite(mean)
     )
     return Drawing(inline_svg(figure, name, title, f"{caption} {said}."), title, caption)
+
+
+def transfer_drawing(found: Transfer, name: str) -> Drawing:
+    """The map of when distillation pays."""
+    figure = transfer_figure(found.curves, found.gains, found.student)
+    caption = (
+        "Above: C-index with standard errors against the strength of the traces in slides; the oracles know the true "
+        "risk. Below: gain over the undistilled student with both 95 % intervals."
+    )
+    _, rows = transfer_cells(found.curves, found.gains)
+    said = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
+    return Drawing(inline_svg(figure, name, found.title, f"{caption} {said}."), found.title, caption)
