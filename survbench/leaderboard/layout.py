@@ -107,7 +107,7 @@ def blocks(table: Table, metric: str) -> list[Block]:
     return [_block(line, table, metric) for line in table.lines]
 
 
-APART = "Published figures of models that were not run as registered (their own settings, preset `default`, their loss)"
+APART = "Published figures of models that were not run as registered: own settings, default preset, own loss"
 
 
 def apart(table: Table, metric: str) -> list[Block]:
