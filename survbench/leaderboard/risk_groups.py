@@ -46,6 +46,8 @@ def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
     above.set_ylim(0, 1.02)
     below.set_yticks([0, 1], [label for _, label, _ in _GROUPS])
     below.tick_params(left=False)  # a tick before a number reads as a minus
+    for text, (*_, color) in zip(below.get_yticklabels(), _GROUPS, strict=True):
+        text.set_color(color)
     below.set_ylim(1.6, -0.6)
     below.spines[["top", "right", "left"]].set_visible(False)
 

@@ -142,7 +142,15 @@ def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, k
         else:
             below.tick_params(labelleft=False)
         said.append(_risk_words(column, patients, pooled, stratified))
-    figure.legend(handles=group_handles(), loc="upper center", ncols=2, fontsize="small", borderaxespad=0.2)
+    first = panels[0][0].get_position().x0  # above the panel that a phone shows first
+    figure.legend(
+        handles=group_handles(),
+        loc="upper left",
+        bbox_to_anchor=(first, 1),
+        ncols=2,
+        fontsize="small",
+        borderaxespad=0.2,
+    )
     title = f"{label}: survival of low and high risk · {kind}"
     return Drawing(inline_svg(figure, name, title, " ".join(said)), title, " ".join(said))
 
