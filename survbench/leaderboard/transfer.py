@@ -134,8 +134,9 @@ class Transfer:
 
 def read_transfer(folder: Path) -> Transfer:
     """Back from a folder; damaged tables raise OSError, ValueError or KeyError."""
-    curves, gains = (pd.read_csv(folder / f"{name}.csv") for name in ("curves", "gains"))
-    gains = gains.assign(reason=gains["reason"].fillna("").astype(str))
+    curves = pd.read_csv(folder / "curves.csv")
+    gains = pd.read_csv(folder / "gains.csv", dtype={"reason": str})
+    gains = gains.assign(reason=gains["reason"].fillna(""))
     against = list(dict.fromkeys(gains["against"]))
     titles = dict(zip(curves["model"], curves["title"], strict=True))
     (model,) = (name for name in titles if name not in (*against, ORACLE, SLIDES_ORACLE))
