@@ -164,7 +164,7 @@ def study() -> None:
         "survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal",
     )
 )
-@click.option("--model", "-m", default="amkd", show_default=True, help="One whose card puts other models beside it.")
+@click.option("--model", "-m", help="One whose card puts other models beside it. Default: the one registered.")
 @click.option("--traces", default="0,0.5,1,2", show_default=True, help="Strengths of the traces; 1 is the demo's.")
 @click.option("--patients", callback=numbers, default="120,300", show_default=True, help="Sizes of the cohorts.")
 @click.option("--event-rates", default="0.2,0.5", show_default=True, help="Shares of patients who die.")
@@ -179,7 +179,7 @@ def study() -> None:
 @click.pass_obj
 def transfer(
     registries: tuple[Path, ...],
-    model: str,
+    model: str | None,
     traces: str,
     patients: tuple[int, ...],
     event_rates: str,
@@ -200,22 +200,23 @@ def transfer(
     from survbench.console import note, stdout
     from survbench.experiments.plan import Request, parse_overrides
     from survbench.experiments.tracking import Mirror
-    from survbench.experiments.transfer import Grid, plan_transfer, simulated_root
+    from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
     from survbench.training.device import resolve_device
 
     registry, where = open_registry(registries), resolve_device(device)
+    card = find_student(model, registry)
     grid = Grid(_fractions(traces, "--traces"), patients, _fractions(event_rates, "--event-rates"), replicates)
     make_out(out)
     root = simulated_root(grid, out)
     request = Request(
-        [model], [], "os", "event-stratified", "cox", seeds, (), preset, parse_overrides(overrides), out / "tune"
+        [card.name], [], "os", "event-stratified", "cox", seeds, (), preset, parse_overrides(overrides), out / "tune"
     )
     jobs = plan_transfer(grid, request, registry, root)
-    unmirrored = Mirror(out, f"survbench {model} study transfer", enabled=False)
+    unmirrored = Mirror(out, f"survbench {card.name} study transfer", enabled=False)
     summary = run_all([job for of in jobs.values() for job in of], out, where, unmirrored, workers, threads)
-    folder = out / "studies" / f"{model}-transfer"
-    stdout().print(write_transfer(jobs, registry.models[model], root, out, folder))
+    folder = out / "studies" / f"{card.name}-transfer"
+    stdout().print(write_transfer(jobs, card, root, out, folder))
     note(f"tables and plot are in {folder}")
     if summary.failed:
         sys.exit(1)

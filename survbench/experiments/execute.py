@@ -76,6 +76,7 @@ def record_failure(job: Job, out: Path, error: Exception) -> Outcome:
         "format": 1,
         "identity": job.identity,
         "card": job.card.public(),
+        "as_registered": job.as_registered,
         "simulated": job.cohort.simulated,
         "error": reason,
         "traceback": "" if known else "".join(traceback.format_exception(error)),
@@ -103,6 +104,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "card": {**job.card.public(), "beside": list(job.card.beside)},
             "target": job.card.target,
             "selected": job.origin,
+            "as_registered": job.as_registered,
             "simulated": job.cohort.simulated,
             "selection": {
                 "rule": SELECTION_RULE,

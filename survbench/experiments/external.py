@@ -111,6 +111,7 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
         "identity": job.identity,
         "card": record["card"],
         "selected": record["selected"],
+        "as_registered": record.get("as_registered", False),
         "test_cohort": cohort.name,
         "test_hash": cohort.content_hash,
         "endpoint": cohort.endpoint,

@@ -34,6 +34,8 @@ class Job:
     ----------
     config : every setting of the model, defaults included. objective : its registry entry, with its name.
     origin : `default` or `tuned (n trials)` (protocol rule 2).
+    as_registered : every setting is the registry's own: published figures belong beside such a job and no other. It
+    follows from the settings, so it is no part of the identity.
     """
 
     card: ModelCard
@@ -47,6 +49,7 @@ class Job:
     fold: Fold
     seed: int
     origin: str = "default"
+    as_registered: bool = False
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from survbench.identity import Identified
 
 __all__ = [
     "MirroredJob",
@@ -32,16 +34,18 @@ _OWN = ("fold", "seed")  # what the jobs of one row differ in
 
 
 @dataclass(frozen=True)
-class MirroredJob:
+class MirroredJob(Identified):
     """A finished job's folder.
 
     Attributes
     ----------
-    record : its job.json. metrics : name -> value on the test patients; None where undefined. ended : milliseconds.
+    record : its job.json. identity : of the record. metrics : name -> value on the test patients; None where undefined.
+    ended : milliseconds.
     """
 
     folder: Path
     record: dict[str, Any]
+    identity: Mapping[str, Any]
     metrics: dict[str, float | None]
     ended: int
 
@@ -51,19 +55,7 @@ class MirroredJob:
         record = json.loads(file.read_text(encoding="utf-8"))
         scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         values = {name: score["value"] for name, score in scores.items()}
-        return cls(folder, record, values, int(1000 * file.stat().st_mtime))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return self.record["identity"]
-
-    @property
-    def fold(self) -> int:
-        return int(self.identity["fold"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.identity["seed"])
+        return cls(folder, record, record["identity"], values, int(1000 * file.stat().st_mtime))
 
     @property
     def started(self) -> int:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 TUNED = "tuned"
+OBJECTIVE = "cox"  # of AMKD's paper, and so everybody's unless another one is asked for
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Request:
     cohorts: Sequence[str]
     endpoint: str
     scheme: str
-    objective: str = "cox"
+    objective: str = OBJECTIVE
     seeds: Sequence[int] = (0,)
     folds: Sequence[int] = ()
     preset: str | None = None
@@ -90,7 +91,10 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
             make = partial(
                 Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
             )
-            jobs += [make(fold, seed, origin) for seed in request.seeds for fold in wanted]
+            plain = replace(request, preset=None, overrides={})
+            asis = (config, settings, origin) == _resolve(model, cohort, plain, registry)
+            asis = asis and objective == _objective_entry(model.objective or OBJECTIVE, registry)
+            jobs += [make(fold, seed, origin, as_registered=asis) for seed in request.seeds for fold in wanted]
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
     return jobs
@@ -103,7 +107,8 @@ def altered(job: Job, changes: Mapping[str, Any], registry: Registry) -> Job:
     for key in import_target(job.card.target).model_settings:
         config[key] = _referenced(job.card, key, config[key], registry)
     training = {key: value for key, value in changes.items() if key in trainer}
-    return replace(job, config=config, settings=Settings.build(vars(job.settings), training))
+    settings = Settings.build(vars(job.settings), training)
+    return replace(job, config=config, settings=settings, as_registered=False)
 
 
 def _try(

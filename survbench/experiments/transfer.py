@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from survbench.cards import ModelCard
 from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig
@@ -19,7 +20,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, plan
 from survbench.registry import Registry
 
-__all__ = ["Cell", "Grid", "plan_transfer", "simulated_root"]
+__all__ = ["Cell", "Grid", "find_student", "plan_transfer", "simulated_root"]
 
 SITES = 8
 
@@ -93,15 +94,27 @@ def simulated_root(grid: Grid, out: Path) -> DataRoot:
     return DataRoot.open(build_cohorts(out / "simulated" / f"transfer-{digest}", "transfer", recipes))
 
 
-def plan_transfer(grid: Grid, request: Request, registry: Registry, root: DataRoot) -> dict[Cell, list[Job]]:
-    """Jobs of the model and of the models its card puts beside it, cell by cell.
+def find_student(model: str | None, registry: Registry) -> ModelCard:
+    """The model whose distillation is studied: the named one, or the only one whose card puts others beside it.
 
     Raises
     ------
-    BadConfig : the card puts none beside it, so there is nothing to compare with.
+    UnknownName : no such model. BadConfig : several could be meant, or there is nothing beside it to compare with.
     """
-    (card, *_) = registry.select_models(request.models)
-    if not card.beside:
-        raise BadConfig(f"model {card.name} has nothing beside it to compare with", "its card lists them as `beside`")
+    named = registry.select_models([model]) if model is not None else list(registry.models.values())
+    found = [card for card in named if card.beside]
+    if not found:
+        raise BadConfig(
+            f"model {model} has nothing beside it to compare with" if model else "no model has others beside it",
+            "its card lists them as `beside`",
+        )
+    if len(found) > 1:
+        raise BadConfig(f"{', '.join(card.name for card in found)} could be meant", "name one of them with --model")
+    return found[0]
+
+
+def plan_transfer(grid: Grid, request: Request, registry: Registry, root: DataRoot) -> dict[Cell, list[Job]]:
+    """Jobs of the model and of the models its card puts beside it, cell by cell; raises as `find_student` does."""
+    card = find_student(request.models[0], registry)
     names = [*card.beside, card.name]
     return {cell: plan(replace(request, models=names, cohorts=[cell.cohort]), registry, root) for cell in grid.cells()}

@@ -15,6 +15,7 @@ import numpy as np
 from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
+from survbench.identity import Identified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Identified):
     """One model with one configuration on one cohort, all folds and seeds.
 
     Attributes
@@ -82,7 +83,8 @@ class Row:
     labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
     `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
     belong to this row. errors : of failed jobs; the row then has no mean. group : None where the model is not known.
-    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS.
+    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS. as_registered : with every
+    setting as the registry has it, so that published figures may stand beside it.
     """
 
     identity: Mapping[str, Any]
@@ -104,14 +106,7 @@ class Row:
     bins: Mapping[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     source: str = MEASURED
-
-    @property
-    def model(self) -> str:
-        return str(self.identity["model"])
-
-    @property
-    def cohort(self) -> str:
-        return str(self.identity["cohort"])
+    as_registered: bool = False
 
     @property
     def failed(self) -> bool:

@@ -19,11 +19,13 @@ from survbench.leaderboard.board import EXTERNAL, MEASURED, UNKNOWN, Column, Lea
 from survbench.leaderboard.published import published_cindex, published_logrank
 
 __all__ = [
+    "APART",
     "DIFFERENCES",
     "GROUPS",
     "Block",
     "Figure",
     "Kind",
+    "apart",
     "blocks",
     "check_metric",
     "contrast_rows",
@@ -105,6 +107,22 @@ def blocks(table: Table, metric: str) -> list[Block]:
     return [_block(line, table, metric) for line in table.lines]
 
 
+APART = "Published figures of models that were not run as registered: own settings, default preset, own loss"
+
+
+def apart(table: Table, metric: str) -> list[Block]:
+    """Published figures that may stand beside no row: of models whose rows all have other settings than the paper's."""
+    if metric != "cindex":
+        return []
+    found = []
+    for model, line in {line.model: line for line in reversed(table.lines) if line.source == MEASURED}.items():
+        rows = [[other.rows.get(c) for other in table.lines if other.model == model] for c in table.columns]
+        columns = [any(of) and not any(row and row.as_registered for row in of) for of in rows]
+        if figures := _printed(model, table, columns):
+            found.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
+    return found[::-1]
+
+
 DIFFERENCES = (
     "paired by fold, seed and patient; in brackets 95 % of a corrected resampled t over folds (other training "
     "patients) and of a patient bootstrap inside folds (other test patients); * where both leave out zero."
@@ -148,7 +166,7 @@ def footnotes(table: Table, metric: str) -> list[str]:
             "external predictions: scored here, made elsewhere; how they were trained and selected is not known. Their "
             "folds are numbered from 0 in their order."
         )
-    if metric == "cindex" and any(_published_cells(line, table) for line in table.lines):
+    if metric == "cindex" and (apart(table, metric) or any(_published_figures(line, table) for line in table.lines)):
         notes.append(_about_published(table))
     rows = [row for line in table.lines for row in line.rows.values()]
     if any(len(row.seeds) < ENOUGH_SEEDS for row in rows):
@@ -234,7 +252,7 @@ def _block(line: Line, table: Table, metric: str) -> Block:
         figures.append(Figure(Kind.DETAIL, "all folds pooled", tuple(_pooled_calibration(row) for row in rows)))
     figures.append(Figure(Kind.DETAIL, "log-rank p", tuple(_logrank(row) for row in rows)))
     if metric == "cindex":
-        figures += _published_figures(line, table)
+        figures.extend(_published_figures(line, table))
     return Block(
         group=GROUPS[line.group],
         name=_one_line(line.title) + (f" {RECONSTRUCTED}" if line.reconstruction else ""),
@@ -251,23 +269,21 @@ def _origin(line: Line, table: Table) -> str:
     return line.source if not table.invented else f"{line.source}, {table.kind}"
 
 
-def _published_figures(line: Line, table: Table) -> list[Figure]:
-    figures = []
-    if cells := _published_cells(line, table):
-        figures.append(Figure(Kind.PUBLISHED, "published", cells))
-    shown = [c in line.rows and line.source == MEASURED for c in table.columns]
-    tests = [published_logrank(line.model, c.cohort) if s else None for c, s in zip(table.columns, shown, strict=True)]
-    if any(p is not None for p in tests):
-        figures.append(Figure(Kind.PUBLISHED, "published p", tuple("" if p is None else _p(p) for p in tests)))
-    return figures
+def _published_figures(line: Line, table: Table) -> tuple[Figure, ...]:
+    """What the paper prints of this model, where the row was run as registered; elsewhere it is no counterpart."""
+    rows = [line.rows.get(column) for column in table.columns]
+    return _printed(line.model, table, [row is not None and row.as_registered for row in rows])
 
 
-def _published_cells(line: Line, table: Table) -> tuple[str, ...]:
-    """The paper's C-index where the line has a row; empty where it has none at all, or was predicted elsewhere."""
-    if line.source != MEASURED:
-        return ()
-    found = [published_cindex(line.model, c.cohort) if c in line.rows else None for c in table.columns]
-    return tuple("" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found) if any(found) else ()
+def _printed(model: str, table: Table, columns: Sequence[bool]) -> tuple[Figure, ...]:
+    """The paper's figures of a model in the chosen columns; none where it has none."""
+    found = [published_cindex(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
+    tests = [published_logrank(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
+    figures = {
+        "published": ["" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found],
+        "published p": ["" if p is None else _p(p) for p in tests],
+    }
+    return tuple(Figure(Kind.PUBLISHED, name, tuple(cells)) for name, cells in figures.items() if any(cells))
 
 
 def _cell(row: Row | None, metric: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_ranks", "ranks_text"]
 
 _BAR, _INK = "#b3261e", "#1f2933"
+_TICKS = 12  # at most about so many numbers on the axis
 
 
 def draw_ranks(found: CriticalDifference, axes: Axes) -> None:
@@ -31,7 +32,7 @@ def draw_ranks(found: CriticalDifference, axes: Axes) -> None:
     axes.set_xlim(1 - 0.9 * (models - 1), models + 0.9 * (models - 1))
     axes.set_ylim(-(bars + 0.9 * left + 0.8), 1.6)
     axes.plot([1, models], [0, 0], color=_INK, linewidth=1.2)
-    for tick in range(1, models + 1):
+    for tick in _ticks(models):
         axes.plot([tick, tick], [0, 0.15], color=_INK, linewidth=1.0)
         axes.text(tick, 0.25, str(tick), ha="center", va="bottom", fontsize="small", color=_INK)
     _draw_distance(found, axes, models)
@@ -55,6 +56,16 @@ def draw_ranks(found: CriticalDifference, axes: Axes) -> None:
             fontsize="small",
             parse_math=False,
         )
+
+
+def _ticks(models: int) -> list[int]:
+    """First and last rank and round ones between them, few enough for their numbers to stand apart."""
+    from matplotlib.ticker import MaxNLocator
+
+    places = MaxNLocator(_TICKS, integer=True, steps=[1, 2, 5, 10]).tick_values(1, models)
+    step = places[1] - places[0]
+    between = [int(place) for place in places if 1 + step / 2 < place < models - step / 2]
+    return list(dict.fromkeys([1, *between, models]))
 
 
 def _draw_distance(found: CriticalDifference, axes: Axes, models: int) -> None:

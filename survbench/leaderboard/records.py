@@ -17,6 +17,7 @@ import pandas as pd
 
 from survbench.cards import ModelGroup
 from survbench.errors import BadFile
+from survbench.identity import Identified
 
 __all__ = ["FORMAT", "JobRecord", "Unreadable", "read_jobs", "read_predictions"]
 
@@ -49,14 +50,14 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class JobRecord:
+class JobRecord(Identified):
     """One job: done, or failed where `error` is not empty.
 
     Attributes
     ----------
     identity : everything that decides the result; see `survbench.experiments.job`.
     simulated : "", "slides" or "all"; None where a failure did not get as far as recording it.
-    beside : models whose differences are shown with it.
+    beside : models whose differences are shown with it. as_registered : with every setting as the registry has it.
     grid : months at which survival curves are stored. horizon : months. modified : seconds since 1970.
     """
 
@@ -74,18 +75,7 @@ class JobRecord:
     fvcore_flops: int | None = None
     error: str = ""
     beside: tuple[str, ...] = ()
-
-    @property
-    def model(self) -> str:
-        return str(self.identity["model"])
-
-    @property
-    def fold(self) -> int:
-        return int(self.identity["fold"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.identity["seed"])
+    as_registered: bool = False
 
 
 def read_jobs(out: Path) -> Iterator[JobRecord | Unreadable]:
@@ -182,6 +172,7 @@ def _common(content: Mapping[str, Any]) -> dict[str, Any]:
         "group": ModelGroup(_typed(card, "modality", str)),
         "reconstruction": str(card.get("reconstruction") or ""),
         "beside": tuple(map(str, card.get("beside") or ())),
+        "as_registered": content.get("as_registered") is True,
     }
 
 

@@ -18,10 +18,12 @@ from survbench.evaluation.calibration import Calibration
 from survbench.evaluation.compare import Difference
 from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Summary, Table
 from survbench.leaderboard.layout import (
+    APART,
     DIFFERENCES,
     Block,
     Figure,
     Kind,
+    apart,
     blocks,
     check_metric,
     contrast_rows,
@@ -84,6 +86,7 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
         parts += [
             Text(title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
             _rich_table(table, metric),
+            *_rich_apart(table, metric),
             *_rich_contrasts(table),
             *(Text(note, style="dim") for note in footnotes(table, metric)),
             Text(),
@@ -107,6 +110,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     for table in board.tables:
         parts.append(f"## {_escaped(title(table, metric))}")
         parts.append("\n".join(_markdown_table(table, metric)))
+        parts += [part for part in ["\n".join(_markdown_apart(table, metric))] if part]
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
         parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
     if not board.tables:
@@ -177,6 +181,27 @@ def _rich_table(table: Table, metric: str) -> RichTable:
     return shown
 
 
+def _rich_apart(table: Table, metric: str) -> Iterator[Any]:
+    """What the paper prints of models that have no row of their registered settings, in a table of its own."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    printed = apart(table, metric)
+    if not printed:
+        return
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for i, header in enumerate(("model", "figure", *headers(table))):
+        shown.add_column(Text(header), justify="left" if i < 2 else "right", overflow="fold")
+    for block in printed:
+        for i, figure in enumerate(block.figures):
+            cells = [figure.label, *figure.cells]
+            shown.add_row(
+                Text(block.name if i == 0 else ""), *(Text(cell, style=_STYLES[figure.kind]) for cell in cells)
+            )
+    yield from (Text(APART, style="bold"), shown)
+
+
 def _rich_contrasts(table: Table) -> Iterator[Any]:
     """Below the table, one line per pair and cohort."""
     from rich.text import Text
@@ -191,6 +216,20 @@ def _rich_contrasts(table: Table) -> Iterator[Any]:
             if cell:
                 yield Text(f"    {name:<18}{cell}")
     yield Text(f"  {DIFFERENCES}", style="dim")
+
+
+def _markdown_apart(table: Table, metric: str) -> Iterator[str]:
+    printed = apart(table, metric)
+    if not printed:
+        return
+    yield _escaped(f"{APART}:")
+    yield ""
+    yield _markdown_row(map(_escaped, ("model", "figure", *headers(table))))
+    yield _markdown_row(["---"] * 2 + ["---:"] * len(table.columns))
+    for block in printed:
+        for i, figure in enumerate(block.figures):
+            cells = (f"*{_escaped(cell)}*" if cell else "" for cell in figure.cells)
+            yield _markdown_row([_escaped(block.name) if i == 0 else "", _escaped(figure.label), *cells])
 
 
 def _markdown_contrasts(table: Table) -> Iterator[str]:

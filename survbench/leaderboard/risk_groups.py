@@ -20,8 +20,9 @@ from survbench.leaderboard.published import published_logrank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
-__all__ = ["draw_curves", "draw_risk_groups", "logrank_text", "risk_groups"]
+__all__ = ["draw_curves", "draw_risk_groups", "group_handles", "logrank_text", "risk_groups"]
 
 _GROUPS = ((False, "low risk", "#1f4e79"), (True, "high risk", "#b3261e"))
 
@@ -35,7 +36,7 @@ def risk_groups(row: Row, seed: int) -> tuple[pd.DataFrame, LogRank, LogRank]:
 
 
 def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
-    """Kaplan-Meier curves of both groups into `above`, and how many are at risk into `below`."""
+    """Kaplan-Meier curves of both groups into `above`, and how many are at risk into `below`; the legend is left."""
     marks = np.linspace(0, patients["time"].max(), 6)
     for place, (high, label, color) in enumerate(_GROUPS):
         group = patients[patients["high"] == high]
@@ -43,10 +44,19 @@ def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
         for mark in marks:
             below.text(mark, place, str(int((group["time"] >= mark).sum())), ha="center", va="center", color=color)
     above.set_ylim(0, 1.02)
-    above.legend(loc="lower left", fontsize="small")
     below.set_yticks([0, 1], [label for _, label, _ in _GROUPS])
+    below.tick_params(left=False)  # a tick before a number reads as a minus
+    for text, (*_, color) in zip(below.get_yticklabels(), _GROUPS, strict=True):
+        text.set_color(color)
     below.set_ylim(1.6, -0.6)
     below.spines[["top", "right", "left"]].set_visible(False)
+
+
+def group_handles() -> list[Line2D]:
+    """For a legend of both groups, whether or not anybody is in them."""
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], color=color, label=label) for _, label, color in _GROUPS]
 
 
 def draw_risk_groups(
@@ -86,10 +96,11 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
         2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True, layout="constrained"
     )
     draw_curves(patients, above, below)
+    above.legend(loc="lower left", fontsize="small")
     above.set_ylabel("survival")
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
     above.set_title(title, fontsize="medium")
-    published = published_logrank(row.model, row.cohort)
+    published = published_logrank(row.model, row.cohort) if row.as_registered else None
     beside = "" if published is None else f"; published {_p(published)}"
     above.text(
         0.98,

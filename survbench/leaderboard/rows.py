@@ -187,6 +187,7 @@ def make_row(jobs: Sequence[Scored]) -> Row:
         parameters=max((r.parameters or 0 for r in costs), default=None),
         fvcore_flops=max(flops, default=None),
         beside=record.beside,
+        as_registered=all(s.record.as_registered for s in jobs),
         tests={(s.record.seed, s.record.fold): s.test for s in jobs},
         bins={(s.record.seed, s.record.fold): s.bins for s in jobs if s.bins},
         errors=tuple(dict.fromkeys(s.record.error for s in jobs if s.record.error)),

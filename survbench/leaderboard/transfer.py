@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from survbench.leaderboard.contrasts import row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Group
 
     from survbench.cards import ModelCard
@@ -29,7 +31,19 @@ if TYPE_CHECKING:
     from survbench.experiments.job import Job
     from survbench.experiments.transfer import Cell
 
-__all__ = ["curves_frame", "gains_frame", "transfer_markdown", "transfer_plot", "transfer_rich", "write_transfer"]
+__all__ = [
+    "Transfer",
+    "curves_frame",
+    "gains_frame",
+    "read_transfer",
+    "transfer_cells",
+    "transfer_figure",
+    "transfer_markdown",
+    "transfer_notes",
+    "transfer_plot",
+    "transfer_rich",
+    "write_transfer",
+]
 
 ORACLE, SLIDES_ORACLE = "oracle", "oracle on slides"
 _SETTING = ["patients", "event_rate", "trace"]
@@ -108,6 +122,31 @@ def write_transfer(
     return transfer_rich(curves, gains, card.title)
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """What `write_transfer` left in a folder. student : the model without distillation, which the gain is over."""
+
+    title: str
+    curves: pd.DataFrame
+    gains: pd.DataFrame
+    student: str
+
+
+def read_transfer(folder: Path) -> Transfer:
+    """Back from a folder; damaged tables raise OSError, ValueError or KeyError."""
+    curves = pd.read_csv(folder / "curves.csv")
+    gains = pd.read_csv(folder / "gains.csv", dtype={"reason": str})
+    gains = gains.assign(reason=gains["reason"].fillna(""))
+    against = list(dict.fromkeys(gains["against"]))
+    titles = dict(zip(curves["model"], curves["title"], strict=True))
+    (model,) = (name for name in titles if name not in (*against, ORACLE, SLIDES_ORACLE))
+    return Transfer(_title(titles[model]), curves, gains, against[-1])
+
+
+def _title(model: str) -> str:
+    return f"When does distillation pay? {model} on simulated cohorts"
+
+
 def transfer_rich(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Group:
     """For the terminal."""
     from rich import box
@@ -115,25 +154,26 @@ def transfer_rich(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Grou
     from rich.table import Table
     from rich.text import Text
 
-    headers, lines = _table(curves, gains)
+    headers, lines = transfer_cells(curves, gains)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for header in headers:
         shown.add_column(header, justify="right")
     for line in lines:
         shown.add_row(*map(Text, line))
-    title = Text(f"When does distillation pay? {model} on simulated cohorts", style="bold black on yellow")
-    return Group(title, shown, *(Text(note, style="dim") for note in _notes(gains)))
+    title = Text(_title(model), style="bold black on yellow")
+    return Group(title, shown, *(Text(note, style="dim") for note in transfer_notes(gains)))
 
 
 def transfer_markdown(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> str:
     """As Markdown."""
-    headers, lines = _table(curves, gains)
-    parts = [f"## When does distillation pay? {model} on simulated cohorts", "", f"| {' | '.join(headers)} |"]
+    headers, lines = transfer_cells(curves, gains)
+    parts = [f"## {_title(model)}", "", f"| {' | '.join(headers)} |"]
     parts += ["|" + " ---: |" * len(headers), *(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n".join([*parts, "", *(f"- {note}" for note in _notes(gains))]) + "\n"
+    return "\n".join([*parts, "", *(f"- {note}" for note in transfer_notes(gains))]) + "\n"
 
 
-def _table(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:
+def transfer_cells(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Headers, and one row of texts per setting: C-index of every model and oracle, then the gains."""
     titles = dict(zip(curves["model"], curves["title"], strict=True))
     against = list(dict.fromkeys(gains["against"]))
     means = curves.groupby([*_SETTING, "model"])["mean"].mean()
@@ -160,7 +200,8 @@ def _difference(row: Any) -> Difference:
     )
 
 
-def _notes(gains: pd.DataFrame) -> list[str]:
+def transfer_notes(gains: pd.DataFrame) -> list[str]:
+    """What a reader must know to read the table right."""
     return [
         "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
         "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
@@ -170,13 +211,23 @@ def _notes(gains: pd.DataFrame) -> list[str]:
 
 
 def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student: str, file: Path) -> None:
+    """The figure of a map as a file."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure = transfer_figure(curves, gains, student)
+    figure.suptitle(_title(model), fontsize="medium")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> Figure:
     """C-index and the gain over the undistilled student against the strength of the traces.
 
     One column of panels per size and event rate. Above with standard errors, below with both 95 % intervals.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     panels = list(dict.fromkeys(zip(curves["patients"], curves["event_rate"], strict=True)))
@@ -199,7 +250,7 @@ def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student
         below.fill_between(gain["trace"], gain["low"], gain["high"], color="#1f4e79", alpha=0.15, label="95 %, folds")
         bars = [gain["difference"] - gain["patient_low"], gain["patient_high"] - gain["difference"]]
         below.errorbar(gain["trace"], gain["difference"], yerr=bars, fmt="o-", color="#1f4e79", label="95 %, patients")
-        below.axhline(0, color="0.5", linewidth=0.8)
+        below.axhline(0, color="#808080", linewidth=0.8)
         below.set_xlabel("strength of the traces in slides")
     axes[0][0].set_ylabel("C-index")
     axes[1][0].set_ylabel("gain over the undistilled student")
@@ -210,12 +261,11 @@ def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student
         ncols=min(5, 1 + len(panels)),
         fontsize="small",
     )
-    figure.suptitle(f"When does distillation pay? {model} on simulated cohorts", fontsize="medium")
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    return figure
 
 
-_STYLES = (("#1b7837", "s-"), ("#b35900", "^-"), ("#1f4e79", "o-"), ("0.3", ":"), ("0.6", "--"))
+# Colors that the page knows in light and dark.
+_STYLES = (("#2a7a4b", "s-"), ("#b35900", "^-"), ("#1f4e79", "o-"), ("#1f2933", ":"), ("#808080", "--"))
 
 
 def _curves(axis: Any, here: pd.DataFrame) -> None:
@@ -227,4 +277,4 @@ def _curves(axis: Any, here: pd.DataFrame) -> None:
         spread = of["mean"].std(ddof=1) / np.sqrt(count) if (count > 1).all() else of["sd"].mean() / math.sqrt(5)
         title = here.loc[here["model"] == model, "title"].iloc[0]
         axis.errorbar(means.index, means, yerr=spread, fmt=style, color=color, label=title, markersize=4, capsize=2)
-    axis.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
+    axis.axhline(0.5, color="#bfbfbf", linewidth=0.8, zorder=0)

@@ -93,6 +93,11 @@ def test_the_table_equals_scikit_survival(tmp_path: Path) -> None:
     assert row.low < row.mean < row.high
     assert row.ensemble_low < row.ensemble < row.ensemble_high
     assert external_plain([row])[0]["published"] is None
+    named = replace(row, train="hnsc", test="cptac-hnsc", as_registered=True)
+    assert external_plain([named])[0]["published"] == 0.518
+    changed = replace(named, as_registered=False)
+    assert external_plain([changed])[0]["published"] is None
+    assert "for other settings than here: SNN 0.518" in external_markdown([changed])
     assert "demo (simulated)" in external_markdown([row])
 
 

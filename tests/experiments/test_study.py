@@ -15,11 +15,41 @@ from experiments.toy import run
 from survbench.cards import ModelCard
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, UnknownName
-from survbench.experiments.plan import Request
+from survbench.experiments.execute import record_failure
+from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.study import Study, all_jobs, find_study, plan_study
 from survbench.leaderboard.aggregate import build
+from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.studies import study_frame, study_markdown, study_rich, write_study
 from survbench.registry import Registry, load_registry
+
+
+@pytest.mark.parametrize(
+    ("changed", "as_registered"),
+    [
+        ({}, True),
+        ({"preset": "default", "overrides": {"alpha": 0.75}}, True),  # what it is anyway
+        ({"overrides": {"without": ["regulation"]}}, False),
+        ({"overrides": {"epochs": 99}}, False),
+        ({"preset": "brisk"}, False),
+        ({"objective": "nll"}, False),
+    ],
+)
+def test_a_job_knows_whether_its_settings_are_the_registered_ones(
+    changed: dict[str, Any], as_registered: bool, small_root: DataRoot, request_on_stad: Request
+) -> None:
+    """Published figures are shown beside such jobs alone."""
+    jobs = plan(replace(request_on_stad, **{"overrides": {}, **changed}), load_registry(), small_root)
+    assert {job.as_registered for job in jobs} == {as_registered}
+    assert not altered(jobs[0], {"tau": 4.0}, load_registry()).as_registered
+
+
+def test_that_it_is_as_registered_is_recorded(small_root: DataRoot, request_on_stad: Request, out: Path) -> None:
+    jobs = plan(replace(request_on_stad, models=["snn"], folds=[0]), load_registry(), small_root)
+    done, failed = (replace(jobs[0], as_registered=True, seed=seed) for seed in (0, 1))
+    assert run(out, done).failed == []
+    record_failure(failed, out, BadConfig("no", "such"))
+    assert {record.as_registered for record in read_jobs(out) if isinstance(record, JobRecord)} == {True}
 
 
 @pytest.mark.parametrize("name", ["losses", "alpha", "temperature", "teacher", "targets"])

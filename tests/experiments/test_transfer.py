@@ -14,8 +14,8 @@ from sksurv.metrics import concordance_index_censored
 
 from survbench.errors import BadConfig
 from survbench.experiments.plan import Request
-from survbench.experiments.transfer import Grid, plan_transfer, simulated_root
-from survbench.leaderboard.transfer import curves_frame, gains_frame, write_transfer
+from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
+from survbench.leaderboard.transfer import curves_frame, gains_frame, read_transfer, transfer_cells, write_transfer
 from survbench.registry import load_registry
 
 GRID = Grid(traces=(0.0, 2.0), patients=(60,), event_rates=(0.5,), replicates=2)
@@ -62,6 +62,18 @@ def test_a_model_with_nothing_beside_it_is_refused(out: Path) -> None:
         plan_transfer(GRID, asked, load_registry(), simulated_root(GRID, out))
 
 
+def test_the_registry_names_the_model() -> None:
+    registry = load_registry()
+    assert find_student(None, registry).name == "amkd"
+    other = replace(registry.models["amkd"], name="other")
+    two = replace(registry, models={**registry.models, "other": other})
+    with pytest.raises(BadConfig, match="amkd, other could be meant"):
+        find_student(None, two)
+    assert find_student("other", two) is other
+    with pytest.raises(BadConfig, match="no model has others"):
+        find_student(None, replace(registry, models={"snn": registry.models["snn"]}))
+
+
 def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: torch.device) -> None:
     grid = replace(GRID, replicates=1)
     registry, root = load_registry(), simulated_root(grid, out)
@@ -93,3 +105,6 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
     write_transfer(jobs, registry.models["amkd"], root, out, folder)
     assert {file.name for file in folder.iterdir()} == {"curves.csv", "gains.csv", "table.md", "plot.png"}
     assert "simulated: every patient is invented" in (folder / "table.md").read_text()
+    kept = read_transfer(folder)
+    assert (kept.title, kept.student) == ("When does distillation pay? AMKD on simulated cohorts", "amkd_student")
+    assert transfer_cells(kept.curves, kept.gains) == transfer_cells(curves, gains)

@@ -49,6 +49,7 @@ def write_job(
     modified: float | None = None,
     format_number: int = 1,
     error: str = "",
+    as_registered: bool = True,
     **identity: Any,
 ) -> Path:
     """One job. `risks` are those of the fold's test patients in order; everybody else has 0. `drop`: not predicted."""
@@ -74,6 +75,7 @@ def write_job(
         "identity": full,
         "card": {"name": model, "reconstruction": "", **CARDS.get(model, {"title": model, "modality": "omics"})}
         | dict(card or {}),
+        "as_registered": as_registered,
     }
     identifier = hashlib.sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()
     folder = model.replace("/", "-")

@@ -14,7 +14,7 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.external import ExternalRow
 from survbench.leaderboard.page import page_html
 
-__all__ = ["INJECTED", "external_row", "full_folder", "full_page", "write_study_folder"]
+__all__ = ["INJECTED", "external_row", "full_folder", "full_page", "write_map_folder", "write_study_folder"]
 
 INJECTED = '<script>window.injected = 1</script><img src=x onerror="window.injected = 1">$x^2$ \' \\ &amp;'
 ABOUT = {
@@ -55,6 +55,7 @@ def full_folder(out: Path, simulated: str = "all") -> Path:
     write_job(out, "mcat", fold=0, cohort="hnsc", endpoint="dss", error=f"the loss became {INJECTED}")
     write_job(out, "null", fold=0, cohort="hnsc", endpoint="dss")
     write_study_folder(out)
+    write_map_folder(out)
     return out
 
 
@@ -82,4 +83,18 @@ def write_study_folder(out: Path, simulated: str = "all") -> Path:
     about = {"cohort": "stad", "simulated": simulated, "seeds": 1, "sd": 0.1, "sd_seeds": math.nan, "reason": ""}
     pd.DataFrame([{**about, **nothing, **arm} for arm in arms]).to_csv(folder / "table.csv", index=False)
     (folder / "study.json").write_text(json.dumps({"study": "losses", "model": "amkd"}))
+    return folder
+
+
+def write_map_folder(out: Path) -> Path:
+    """Two strengths of the traces, as `survbench study transfer` leaves them."""
+    folder = out / "studies" / "amkd-transfer"
+    folder.mkdir(parents=True)
+    about = [{"patients": 60, "event_rate": 0.5, "trace": trace} for trace in (0.0, 2.0)]
+    titles = {"amkd_student": "undistilled", "amkd": INJECTED, "oracle": "oracle", "oracle on slides": "on slides"}
+    points = [{**one, "replicate": 0, "model": m, "title": t, "mean": 0.6} for one in about for m, t in titles.items()]
+    pd.DataFrame(points).assign(sd=0.1).to_csv(folder / "curves.csv", index=False)
+    gain = {"against": "amkd_student", "replicates": 1, "clear": False, "reason": "", "difference": 0.012, "p": 0.5}
+    bounds = {"low": -0.1, "high": 0.13, "patient_low": -0.05, "patient_high": 0.08}
+    pd.DataFrame([{**one, **gain, **bounds} for one in about]).to_csv(folder / "gains.csv", index=False)
     return folder

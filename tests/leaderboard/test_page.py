@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from leaderboard.jobs import patients, write_job, write_row
-from leaderboard.pages import INJECTED, full_page, write_study_folder
+from leaderboard.pages import INJECTED, full_page, write_map_folder, write_study_folder
 
 from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, compare
@@ -277,6 +277,22 @@ def test_external_validation_and_ablations_are_there(page: Page) -> None:
     assert "0.610 ± 0.020 [0.500, 0.700]" in flat(external)
     assert "0.716 ± 0.057" in flat(studies)
     assert INJECTED in str(studies["text"])
+
+
+def test_the_map_of_known_truth_says_that_it_is_simulated(page: Page) -> None:
+    maps = next(s for s in page.all("section") if attribute(s, "id") == "maps")
+    said = flat(maps)
+    assert "demo (simulated)" in said
+    assert "every patient is invented" in said
+    assert INJECTED in str(maps["text"])
+    described = next(t for t in page.all("desc") if attribute(t, "id") == "map-figure-0-description")
+    assert "60 patients, 50 % events, trace 2: gain +0.012 [-0.100, +0.130] [-0.050, +0.080]" in flat(described)
+
+
+def test_a_damaged_map_is_left_out(tmp_path: Path) -> None:
+    (write_map_folder(tmp_path) / "gains.csv").write_text("against\nx\n")
+    write_row(tmp_path, "snn")
+    assert 'id="maps"' not in page_html(build(tmp_path), [], tmp_path)
 
 
 def test_a_damaged_study_is_left_out(tmp_path: Path) -> None:

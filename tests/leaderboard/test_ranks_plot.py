@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from survbench.evaluation.ranks import critical_difference
@@ -39,6 +41,17 @@ def test_ranks_ties_and_the_bars_of_groups(axes: Axes) -> None:
         pytest.approx((found.ranks[g[0]], found.ranks[g[-1]]), abs=0.1) for g in found.groups
     ]
     assert len(bars) == 2
+
+
+def test_the_numbers_of_many_ranks_stand_apart(axes: Axes) -> None:
+    scores = pd.DataFrame(
+        {f"c{i}": [float(k) for k in range(27)] for i in range(4)}, index=[f"m{k}" for k in range(27)]
+    )
+    draw_ranks(critical_difference(scores), axes)
+    shown = FigureCanvasAgg(axes.get_figure(root=True))
+    boxes = [text.get_window_extent(shown.get_renderer()) for text in axes.texts if text.get_text().isdigit()]
+    assert len(boxes) > 4
+    assert all(one.x1 + 4 < other.x0 for one, other in pairwise(boxes))
 
 
 def test_no_verdict_without_a_test(axes: Axes) -> None:

@@ -19,6 +19,7 @@ from survbench.errors import UnknownName
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard
+from survbench.leaderboard.layout import apart, blocks
 from survbench.leaderboard.render import to_csv, to_json, to_markdown, to_rich
 
 
@@ -117,6 +118,25 @@ def test_published_figures_stand_beside_and_are_marked() -> None:
     assert amkd["metrics"]["cindex"]["mean"] == 0.716
     assert amkd["logrank_p"] == 1.48e-3
     assert csv_rows(board, "published", "mean").count("0.716") == 1
+
+
+def test_published_figures_stand_beside_the_registered_settings_alone(tmp_path: Path) -> None:
+    """Of AMKD's two rows one is ablated; SNN was trained with another preset, so its figures stand apart."""
+    write_row(tmp_path, "amkd", config={"without": []})
+    write_row(tmp_path, "amkd", config={"without": ["regulation"]}, as_registered=False)
+    write_row(tmp_path, "snn", training={"epochs": 40}, as_registered=False)
+    board = build(tmp_path)
+    (table,) = board.tables
+    of = {(b.name, b.variant): [figure.label for figure in b.figures] for b in blocks(table, "cindex")}
+    assert of["AMKD †", "without=[]"] == ["measured", "log-rank p", "published", "published p"]
+    assert of["AMKD †", "without=['regulation']"] == ["measured", "log-rank p"]
+    assert of["SNN", ""] == ["measured", "log-rank p"]
+    (alone,) = apart(table, "cindex")
+    assert (alone.name, [figure.cells for figure in alone.figures]) == ("SNN", [("0.533 ± 0.052",)])
+    for text in (flat(terminal(board)), to_markdown(board)):
+        assert text.count("0.716 ± 0.057") == 1
+        assert text.index("not run as registered") < text.index("0.533 ± 0.052")
+    assert apart(table, "auc") == []
 
 
 def test_published_figures_are_shown_with_the_c_index_only(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from survbench.leaderboard.board import Column, Line, Row
 from survbench.leaderboard.layout import GROUPS
 from survbench.leaderboard.page.svg import inline_svg, tooltip
 from survbench.leaderboard.ranks_plot import draw_ranks, ranks_text
-from survbench.leaderboard.risk_groups import draw_curves, logrank_text, risk_groups
+from survbench.leaderboard.risk_groups import draw_curves, group_handles, logrank_text, risk_groups
 from survbench.leaderboard.studies import MEAN, study_figure
+from survbench.leaderboard.transfer import Transfer, transfer_cells, transfer_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ __all__ = [
     "ranks_drawing",
     "risk_drawing",
     "study_drawing",
+    "transfer_drawing",
 ]
 
 ACROSS = 4  # panels beside each other
@@ -126,7 +128,7 @@ def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, k
     shown = [(c, line.rows[c]) for c in columns if c in line.rows and _has_groups(line.rows[c])]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12)
+    figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12, legend=0.25)
     said = []
     for place, ((above, below), (column, row)) in enumerate(zip(panels, shown, strict=True)):
         patients, pooled, stratified = risk_groups(row, row.seeds[0])
@@ -138,8 +140,17 @@ def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, k
         if place % ACROSS == 0:
             above.set_ylabel("survival")
         else:
-            below.tick_params(labelleft=False, left=False)
+            below.tick_params(labelleft=False)
         said.append(_risk_words(column, patients, pooled, stratified))
+    first = panels[0][0].get_position().x0  # above the panel that a phone shows first
+    figure.legend(
+        handles=group_handles(),
+        loc="upper left",
+        bbox_to_anchor=(first, 1),
+        ncols=2,
+        fontsize="small",
+        borderaxespad=0.2,
+    )
     title = f"{label}: survival of low and high risk · {kind}"
     return Drawing(inline_svg(figure, name, title, " ".join(said)), title, " ".join(said))
 
@@ -166,19 +177,24 @@ def calibration_drawing(line: Line, columns: Sequence[Column], name: str, label:
     return Drawing(inline_svg(figure, name, title, caption), title, caption)
 
 
-def _panels(count: int, heights: Sequence[float], gap: float) -> tuple[MplFigure, list[list[Axes]]]:
-    """A figure with `count` panels, each a stack of axes of these heights (inches); placed by hand, which is quick."""
+def _panels(
+    count: int, heights: Sequence[float], gap: float, legend: float = 0.0
+) -> tuple[MplFigure, list[list[Axes]]]:
+    """A figure with `count` panels, each a stack of axes of these heights (inches); placed by hand, which is quick.
+
+    `legend` is the room for one above all panels.
+    """
     from matplotlib.figure import Figure
 
     across, down = min(count, ACROSS), math.ceil(count / ACROSS)
     left, wide, top, bottom, between = 0.8, 1.9, 0.35, 0.55, 0.36
     stack = top + sum(heights) + gap * (len(heights) - 1) + bottom
-    width, height = left + across * (wide + between) - between + 0.2, down * stack
+    width, height = left + across * (wide + between) - between + 0.2, down * stack + legend
     figure = Figure(figsize=(width, height))
     panels = []
     for place in range(count):
         x = left + (place % across) * (wide + between)
-        y = height - (place // across) * stack - top
+        y = height - legend - (place // across) * stack - top
         axes = []
         for tall in heights:
             y -= tall
@@ -228,3 +244,15 @@ def study_drawing(frame: pd.DataFrame, name: str, title: str) -> Drawing:
         f"{arm} {mean:.3f}" for arm, mean in zip(means["arm"], means["mean"], strict=True) if np.isfinite(mean)
     )
     return Drawing(inline_svg(figure, name, title, f"{caption} {said}."), title, caption)
+
+
+def transfer_drawing(found: Transfer, name: str) -> Drawing:
+    """The map of when distillation pays."""
+    figure = transfer_figure(found.curves, found.gains, found.student)
+    caption = (
+        "Above: C-index with standard errors against the strength of the traces in slides; the oracles know the true "
+        "risk. Below: gain over the undistilled student with both 95 % intervals."
+    )
+    _, rows = transfer_cells(found.curves, found.gains)
+    said = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
+    return Drawing(inline_svg(figure, name, found.title, f"{caption} {said}."), found.title, caption)

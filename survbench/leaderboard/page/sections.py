@@ -15,7 +15,7 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.board import Column, Table
 from survbench.leaderboard.comparison import MEAN, Comparison
-from survbench.leaderboard.layout import GROUPS, contrast_rows, footnotes, line_name, simulation
+from survbench.leaderboard.layout import APART, GROUPS, apart, contrast_rows, footnotes, line_name, simulation
 from survbench.leaderboard.page.charts import (
     COSTS,
     Cost,
@@ -73,6 +73,9 @@ def section(
         "others": [model_table(table, name, resampling.interval, {}) for name in others],
         "best_rule": _BEST_RULE if metric == "cindex" else "",
         "footnotes": footnotes(table, metric),
+        "apart": APART,
+        "apart_headers": ["model", "figure", *_labels(table)],
+        "apart_rows": [(b.name, f.label, *f.cells) for b in apart(table, metric) for f in b.figures],
         "jobs_said": f"{about.jobs} jobs, {duration(about.seconds)} of computing",
         "facts": about.facts,
         "cohort_headers": list(about.cohorts[0]) if about.cohorts else [],

@@ -18,12 +18,13 @@ from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
 from survbench.leaderboard.external import ExternalRow, ExternalTable, external_tables
 from survbench.leaderboard.layout import DIFFERENCES, check_metric, nothing
-from survbench.leaderboard.page.charts import study_drawing
+from survbench.leaderboard.page.charts import study_drawing, transfer_drawing
 from survbench.leaderboard.page.differences import MATRIX_RULE, Resampling
 from survbench.leaderboard.page.provenance import JobAbout, jobs_of
 from survbench.leaderboard.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
 from survbench.leaderboard.page.svg import page_style
 from survbench.leaderboard.studies import STUDY_HEADERS, read_study, study_cells, study_notes
+from survbench.leaderboard.transfer import read_transfer, transfer_cells, transfer_notes
 
 __all__ = ["page_html", "write_page"]
 
@@ -68,14 +69,15 @@ def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, me
             section(table, metric, i, pairs, resampling, jobs, advance)
             for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
         ]
-        studies = list(_studies(out))
+        studies, maps = list(_studies(out)), list(_maps(out))
     tables = external_tables(external)
     return _rendered(
         glance=_glance(board, jobs),
-        simulations=_simulations(sections, tables, studies),
+        simulations=_simulations(sections, tables, studies, maps),
         sections=sections,
         external=tables,
         studies=studies,
+        maps=maps,
         notes=board.notes,
         refused=[(refusal.label, refusal.reason) for refusal in board.refused],
         nothing=nothing(board),
@@ -107,12 +109,16 @@ def _rendered(**content: Any) -> str:
 
 
 def _simulations(
-    sections: Sequence[Mapping[str, Any]], tables: Sequence[ExternalTable], studies: Sequence[Mapping[str, Any]]
+    sections: Sequence[Mapping[str, Any]],
+    tables: Sequence[ExternalTable],
+    studies: Sequence[Mapping[str, Any]],
+    maps: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """What the banner says of everything on the page that is simulated, each thing once."""
     said = [one["simulation"] for one in sections]
     said += [f"{KINDS[table.simulated]}: also the external validation below." for table in tables if table.simulated]
     said += [f"{one['kind']}: also the ablations below." for one in studies if one["simulated"]]
+    said += [f"{KINDS['all']}: also the cohorts of known truth below."] if maps else []
     return list(dict.fromkeys(text for text in said if text))
 
 
@@ -172,4 +178,23 @@ def _studies(out: Path) -> Iterator[dict[str, Any]]:
             "rows": study_cells(frame),
             "notes": study_notes(frame),
             "drawing": study_drawing(frame, f"study-figure-{i}", title),
+        }
+
+
+def _maps(out: Path) -> Iterator[dict[str, Any]]:
+    """Of `survbench study transfer`; all of its cohorts are simulated."""
+    for i, file in enumerate(sorted((out / "studies").glob("*/gains.csv"))):
+        try:
+            found = read_transfer(file.parent)
+            headers, rows = transfer_cells(found.curves, found.gains)
+        except (OSError, ValueError, KeyError) as problem:
+            note(f"{file.parent} is left out of the page: {problem}")
+            continue
+        yield {
+            "title": found.title,
+            "kind": KINDS["all"],
+            "headers": headers,
+            "rows": rows,
+            "notes": transfer_notes(found.gains),
+            "drawing": transfer_drawing(found, f"map-figure-{i}"),
         }
