@@ -159,11 +159,12 @@ def _measure(
     from benchmarks.rounds import Limits
     from benchmarks.tables import described, markdown, screen, tables
     from survbench.registry import load_registry
-    from survbench.training.device import cpu_threads, resolve_device
+    from survbench.training.device import cpu_threads, keep_freed_memory, resolve_device
 
     where, others = resolve_device(device), read_peers(peers)
     cards = load_registry().select_models(sizes.models)
     options = {"suites": suites, **vars(sizes), "rounds": limits[0], "budget_seconds": limits[1]}
+    keep_freed_memory()  # as the suite's own processes do
     with cpu_threads(threads if where.type == "cpu" else None):
         meter = DeviceMeter(where)
         results = Results(
