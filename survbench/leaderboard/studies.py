@@ -40,6 +40,7 @@ __all__ = [
 
 MEAN = "mean"
 _ARM_WIDTH = 34  # letters of an arm's name in a line of the figure
+_TITLE_WIDTH = 11  # letters of the title in an inch of the figure, as wide as letters come
 
 
 def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> pd.DataFrame:
@@ -110,13 +111,12 @@ def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure = study_figure(frame)
-    figure.suptitle(f"{_title(study, frame)}; mean ± SD over folds", fontsize="medium")
+    figure = study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds")
     figure.savefig(file, dpi=150)
     plt.close(figure)
 
 
-def study_figure(frame: pd.DataFrame) -> Figure:
+def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
     from matplotlib import pyplot as plt
 
@@ -144,6 +144,7 @@ def study_figure(frame: pd.DataFrame) -> Figure:
     axes[0][0].set_yticks(list(places.values()), [textwrap.fill(arm, _ARM_WIDTH) for arm in arms])
     axes[0][0].set_ylim(0.6 - len(arms), 0.6)
     handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.suptitle(textwrap.fill(title, int(_TITLE_WIDTH * figure.get_figwidth())), fontsize="medium")
     shown = 2 if frame["published"].notna().any() else 1
     figure.legend(handles[-shown:], labels[-shown:], loc="outside lower center", ncols=shown, fontsize="small")
     return figure
