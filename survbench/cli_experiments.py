@@ -69,12 +69,15 @@ def ablate(asked: Asked, study: str, model: str | None, mlflow: bool, workers: i
     mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow)
     summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror, workers, threads)
     frame = study_frame(found, jobs, asked.out)
-    name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
-    folder = asked.out / "studies" / name
-    write_study(found, frame, {"data": asked.root.name, **vars(request)}, folder)
-    mirror.attach_files(*(file for file in sorted(folder.iterdir()) if file.suffix in (".md", ".png")))
-    stdout().print(study_rich(found, frame))
-    note(f"table, plot and settings are in {folder}")
+    if frame.empty:
+        note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
+    else:
+        name = "-".join((found.model.name, found.name, asked.root.name, request.endpoint, request.scheme))
+        folder = asked.out / "studies" / name
+        write_study(found, frame, {"data": asked.root.name, **vars(request)}, folder)
+        mirror.attach_files(*(file for file in sorted(folder.iterdir()) if file.suffix in (".md", ".png")))
+        stdout().print(study_rich(found, frame))
+        note(f"table, plot and settings are in {folder}")
     if summary.failed:
         sys.exit(1)
 

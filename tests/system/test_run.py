@@ -436,6 +436,8 @@ def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbe
 
 def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_path: Path) -> None:
     fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1", "--set", "crossfit=2")
+    early = survbench("ablate", "--study", "targets", *fast, "--fold", "0", "--no-mlflow")
+    assert "no arm has all its folds yet" in early.stderr
     done = survbench("ablate", "--study", "targets", *fast, "--no-mlflow")
     assert "out-of-fold" in done.stdout
     assert "demo (simulated)" in done.stdout
