@@ -284,7 +284,7 @@ def _plots(study: optuna.Study, folder: Path) -> None:
         "importance": shown.plot_param_importances,
     }
     for name, draw in drawings.items():
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), mpl.rc_context():  # they set a style for all figures of the process
             warnings.simplefilter("ignore")  # optuna calls these functions experimental
             try:
                 axes = draw(study)

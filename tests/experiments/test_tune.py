@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from experiments.toy import cohort, job
+from matplotlib import rcParams
 from optuna.trial import TrialState
 
 from survbench.data.batches import Split
@@ -70,7 +71,9 @@ def test_what_is_chosen_does_not_depend_on_test_labels(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_worth_the_mean_of_its_folds_lowest_validation_losses(tmp_path: Path) -> None:
+    style = {key: rcParams[key] for key in ("xtick.color", "axes.facecolor", "axes.prop_cycle", "grid.color")}
     outcome = tuned(tmp_path, trials=2)
+    assert {key: rcParams[key] for key in style} == style  # optuna's figures have one of their own
     folds = [json.loads(f.read_text())["val_loss"] for f in (tmp_path / "tune/study/folds").iterdir()]
     assert len(folds) == 6
     assert sum(values(tmp_path)) * 3 == pytest.approx(sum(folds))

@@ -57,8 +57,8 @@ def test_the_planted_patches_have_the_weight(
     for name, each in found.items():
         others = np.delete(each, PROGNOSTIC)
         assert each[PROGNOSTIC] > wanted[name], name
-        assert each[PROGNOSTIC] > others.max() + 0.1, name
-        assert others.mean() < 0.65, name
+        assert each[PROGNOSTIC] > others.max() + 0.15, name
+        assert each[PROGNOSTIC] > others.mean() + 0.2, name
 
 
 @pytest.mark.parametrize("model", ["snn", "survpath"])

@@ -23,6 +23,7 @@ from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.brought import read_brought
 from survbench.leaderboard.page import page_html, write_page
 from survbench.leaderboard.page.differences import Resampling
+from survbench.leaderboard.page.svg import page_style
 
 VOID = frozenset({"meta", "input", "img", "br", "link"})
 
@@ -344,3 +345,15 @@ def test_external_predictions_stand_in_a_group_of_their_own(tmp_path: Path) -> N
     assert attribute(row, "data-group") == "external predictions"
     assert "1.000 ± 0.000" in flat(row)
     assert "data not known here" in flat(page.all("div", **{"class": "banner"})[0])
+
+
+def test_no_style_set_before_shows_in_the_figures() -> None:
+    """Libraries set styles for the whole process; colors that the page doesn't know would stay dark on dark."""
+    from matplotlib import rcParams, rcParamsDefault, style
+
+    with style.context("ggplot"):
+        assert rcParams["xtick.color"] != rcParamsDefault["xtick.color"]
+        with page_style():
+            inside = {key: rcParams[key] for key in ("xtick.color", "axes.labelcolor", "axes.facecolor", "font.size")}
+        assert rcParams["xtick.color"] != rcParamsDefault["xtick.color"]
+    assert inside == {key: rcParamsDefault[key] for key in inside}

@@ -41,7 +41,7 @@ _UNTURNED = re.compile(r"rotate\(-?0 ")
 
 @contextmanager
 def page_style() -> Iterator[None]:
-    """Text stays text and markup in it stays text too; nothing depends on the machine's fonts or the time."""
+    """Text stays text and markup in it stays text too; nothing depends on fonts, the time or who set a style before."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -57,7 +57,9 @@ def page_style() -> Iterator[None]:
         "axes.titlesize": "medium",
         "legend.frameon": False,
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(settings)
         yield
 
 
