@@ -180,8 +180,8 @@ def test_workers_leave_nothing_behind_and_lose_nothing(
     survbench: Command, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Interrupted from the terminal, then killed, then let be: no process stays, and the results are those of one."""
-    arguments = ["run", "--model", "snn", "--cohort", "crad", "--fold", "0,1,2,3", "--no-mlflow"]
-    arguments += ["--set", "epochs=80", "--set", "patience=80"]
+    arguments = ["run", "--model", "snn", "--cohort", "crad", "--fold", "0,1,2", "--no-mlflow"]
+    arguments += ["--set", "epochs=50", "--set", "patience=50"]
     survbench(*arguments, "--out", "alone", "--workers", "1")
     for number in (signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
