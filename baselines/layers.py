@@ -24,7 +24,6 @@ __all__ = [
     "PathwayNetworks",
     "attend_bags",
     "attend_within_bags",
-    "dropout",
     "full_precision",
     "needs_families",
     "needs_pathways",
@@ -54,30 +53,20 @@ def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, t
     return sets[groups]
 
 
-class Dropout(nn.Module):
-    """`dropout` at a fixed rate."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Any shape."""
-        return dropout(rows, self.rate, self.training)
-
-
-def dropout(rows: Tensor, rate: float, training: bool) -> Tensor:
+class Dropout(nn.Dropout):
     """Dropout whose random numbers are cheap on a CPU, where torch's take a fifth of a training step.
 
     Sixteen random bits decide on an element, four elements share one draw, so the rate is met to 1 in 130,000.
     """
-    if not training or rate == 0:
-        return rows
-    if rows.device.type != "cpu":
-        return F.dropout(rows, rate)
-    draws = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = draws.view(torch.int16)[: rows.numel()].view(rows.shape) >= round(rate * 2**16) - 2**15
-    return rows * kept.to(rows.dtype).mul_(1 / (1 - rate))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Any shape."""
+        cut = round(self.p * 2**16)
+        if not self.training or cut in (0, 2**16) or rows.device.type != "cpu":
+            return super().forward(rows)
+        draws = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: rows.numel()].view(rows.shape) >= cut - 2**15
+        return rows * kept.to(rows.dtype).mul_(1 / (1 - self.p))
 
 
 def pool_bags(weights: Tensor, rows: Tensor, ptr: Tensor) -> Tensor:
@@ -109,12 +98,12 @@ class GatedAttention(nn.Module):
         self.value = nn.Linear(width, hidden)
         self.gate = nn.Linear(width, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
 
     def forward(self, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
         """(patches, width), offsets -> pooled (bags, width), weights (patches,)."""
-        value = dropout(torch.tanh(self.value(rows)), self.dropout, self.training)
-        gate = dropout(torch.sigmoid(self.gate(rows)), self.dropout, self.training)
+        value = self.dropout(torch.tanh(self.value(rows)))
+        gate = self.dropout(torch.sigmoid(self.gate(rows)))
         scores = self.score(value * gate).squeeze(-1)
         weights = softmax(full_precision(scores), ptr=ptr)
         return pool_bags(weights, rows, ptr), weights
@@ -207,7 +196,7 @@ class PathwayEncoder(nn.Module):
 
     def forward(self, expression: Tensor) -> Tensor:
         """(B, genes) -> (B, pathways, width)."""
-        return self._spread(self._units(expression), self.second) + self.second_bias
+        return torch.einsum("bph,phw->bpw", self._units(expression), self.second) + self.second_bias
 
     def projected(self, expression: Tensor, linear: nn.Linear) -> Tensor:
         """`linear` of the encoding, (B, genes) -> (B, pathways, linear.out_features).
@@ -218,16 +207,14 @@ class PathwayEncoder(nn.Module):
         if len(expression) <= self.second.shape[1] + 1:
             encoded: Tensor = linear(self(expression))
             return encoded
-        return self._spread(self._units(expression), self.second @ linear.weight.T) + linear(self.second_bias)
+        weights = self.second @ linear.weight.T
+        return torch.einsum("bph,phw->bpw", self._units(expression), weights) + linear(self.second_bias)
 
     def _units(self, expression: Tensor) -> Tensor:
         products = expression[:, self.membership_gene].unsqueeze(-1) * self.first
         hidden = products.new_zeros(len(expression), self.pathways, products.shape[-1])
         hidden = hidden.index_add(1, self.membership_pathway, products) + self.first_bias
         return F.relu(hidden) if self.activated else hidden
-
-    def _spread(self, units: Tensor, weights: Tensor) -> Tensor:
-        return torch.einsum("bph,phw->bpw", units, weights)
 
     def from_dense(
         self, fc_1_weight: Tensor, fc_1_bias: Tensor, fc_2_weight: Tensor, fc_2_bias: Tensor

@@ -164,7 +164,7 @@ def _measure(
     where, others = resolve_device(device), read_peers(peers)
     cards = load_registry().select_models(sizes.models)
     options = {"suites": suites, **vars(sizes), "rounds": limits[0], "budget_seconds": limits[1]}
-    keep_freed_memory()  # as the suite's own processes do
+    keep_freed_memory()  # as training does
     with cpu_threads(threads if where.type == "cpu" else None):
         meter = DeviceMeter(where)
         results = Results(

@@ -6,17 +6,17 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from survbench.experiments.provenance import installed, package_versions
 from survbench.training.device import precision
 
 __all__ = ["about", "commit", "today", "versions"]
 
-PACKAGES = ("torch", "torch-geometric", "numpy", "scikit-survival", "torchmil", "torchsurv")
+PEERS = ("torchmil", "torchsurv")
 
 
 def about(device: torch.device) -> dict[str, Any]:
@@ -34,13 +34,7 @@ def about(device: torch.device) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of everything that is timed; `not installed` where it is not."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {**package_versions(), **installed(PEERS)}
 
 
 def today() -> str:

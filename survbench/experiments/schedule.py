@@ -21,7 +21,7 @@ from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.job import Job
 from survbench.experiments.tracking import Mirror
 from survbench.experiments.workers import Worker, hired, sensible_workers
-from survbench.training.device import cpu_threads, keep_freed_memory
+from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
 __all__ = ["Summary", "run_jobs"]
@@ -89,7 +89,6 @@ class _Run:
 
     def one_by_one(self, jobs: Sequence[Job]) -> None:
         current = self.bars.add_task("", total=None, visible=False)
-        keep_freed_memory()
         with cpu_threads(self.threads):
             for job in jobs:
 

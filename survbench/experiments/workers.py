@@ -28,7 +28,7 @@ from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, run_job
 from survbench.experiments.job import Job
-from survbench.training.device import cpu_threads, keep_freed_memory
+from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
 __all__ = ["Worker", "hired", "sensible_workers"]
@@ -176,7 +176,6 @@ def _begin(voice: socket.socket, number: int, threads: int | None) -> None:
     _speak = speak
     console.speak_through(lambda text, style: speak(say=text[:LONGEST], style=style))
     _for_life.enter_context(cpu_threads(threads))
-    keep_freed_memory()
 
 
 def _end_with(parent: int) -> None:

@@ -22,7 +22,7 @@ from survbench.data.batches import Split, device_batch
 from survbench.errors import BadFolds, TrainingFailed
 from survbench.model import Estimation, Prediction, Sample, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, load_checkpoint, load_stage, save_checkpoint, save_stage
-from survbench.training.device import autocast
+from survbench.training.device import autocast, keep_freed_memory
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 from survbench.training.shared import Learned, SharedStages, Shelf
@@ -91,6 +91,7 @@ def fit(
     for name, split in (("training", train), ("validation", val)):
         if not split.event.any():
             raise BadFolds(f"no {name} patient of this fold died, so there is nothing to compare", "use other folds")
+    keep_freed_memory()
     progress = load_checkpoint(scratch) or Progress()
     for stage in stages[: progress.stage]:
         stage.trained.load_state_dict(load_stage(scratch, stage.name))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags, dropout, pool_bags
+from baselines.layers import Dropout, PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags, pool_bags
 from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
 from survbench.errors import BadFeatures
@@ -89,7 +89,8 @@ def test_a_bag_is_pooled_as_the_weighted_sum_of_its_rows(sizes: list[int], seed:
 def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
     torch.manual_seed(0)
     rows = torch.ones(1001, 999, requires_grad=True)  # no multiple of what one draw decides
-    dropped = dropout(rows, rate, training=True)
+    drop = Dropout(rate)
+    dropped = drop(rows)
     assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / (1 - rate)).item()}
     for share in ((dropped == 0).float().mean(), (dropped == 0).float().mean(0), (dropped == 0).float().mean(1)):
         # five standard errors of a share of as many elements
@@ -97,8 +98,17 @@ def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
     dropped.sum().backward()
     assert torch.equal(rows.grad, dropped)
     torch.manual_seed(0)
-    assert torch.equal(dropout(rows, rate, training=True), dropped)
-    assert dropout(rows, rate, training=False) is rows
+    assert torch.equal(drop(rows), dropped)
+    assert torch.equal(drop.eval()(rows), rows)
+
+
+def test_dropout_takes_every_rate_and_no_other() -> None:
+    rows = torch.ones(3, 5)
+    assert torch.equal(Dropout(0.0)(rows), rows)
+    assert torch.equal(Dropout(1.0)(rows), torch.zeros(3, 5))
+    for rate in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            Dropout(rate)
 
 
 @settings(max_examples=25, deadline=None)

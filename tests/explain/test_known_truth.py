@@ -42,12 +42,20 @@ def areas(planted: Planted, model: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("model", "settings", "wanted"),
     [
-        ("abmil", {}, {"attention": 0.8}),
-        ("amkd", SMALL, {"teacher's co-attention": 0.7, "teacher's pooling": 0.8, "student's pooling": 0.8}),
+        ("abmil", {}, {"attention": (0.8, 0.65)}),
+        (
+            "amkd",
+            SMALL,
+            {  # pooling also tells tissue of any programme from none: 0.59 to 0.70 over seven trainings
+                "teacher's co-attention": (0.7, 0.65),
+                "teacher's pooling": (0.8, 0.75),
+                "student's pooling": (0.8, 0.75),
+            },
+        ),
     ],
 )
 def test_the_planted_patches_have_the_weight(
-    planted: Planted, model: str, settings: dict[str, Any], wanted: dict[str, float]
+    planted: Planted, model: str, settings: dict[str, Any], wanted: dict[str, tuple[float, float]]
 ) -> None:
     """And the patches of programmes that mean nothing, planted just as strongly, have it less."""
     planted.trained(model, learning_rate=1e-3, **settings)
@@ -56,7 +64,9 @@ def test_the_planted_patches_have_the_weight(
     assert found.keys() == wanted.keys()
     for name, each in found.items():
         others = np.delete(each, PROGNOSTIC)
-        assert each[PROGNOSTIC] > wanted[name], name
+        least, most = wanted[name]
+        assert each[PROGNOSTIC] > least, name
+        assert others.mean() < most, name
         assert each[PROGNOSTIC] > others.max() + 0.15, name
         assert each[PROGNOSTIC] > others.mean() + 0.2, name
 
