@@ -15,6 +15,7 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
+from survbench.figures import title_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,4 +258,4 @@ def _title(figure: Figure, found: PatchAttention) -> None:
     lines = [first, f"{second} · {third}", f"numbered: the {TOP} highest"]
     if len(found.maps) > 1:
         lines[2] += ", orange where another map has the patch too"
-    figure.suptitle("\n".join(lines), fontsize="medium")
+    title_figure(figure, "\n".join(lines))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from survbench.figures import title_figure
 from survbench.leaderboard.comparison import Compared, Comparison
 from survbench.leaderboard.ranks_plot import draw_ranks
 
@@ -47,7 +48,7 @@ def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
         for axis in axes.flat[len(panels) :]:
             axis.axis("off")
         figure.supxlabel(_STAR, fontsize="small")
-    figure.suptitle(f"Differences in C-index · {found.table.title}", fontsize="medium", parse_math=False)
+    title_figure(figure, f"Differences in C-index · {found.table.title}")
     files.append(folder / f"{_name('compare', found)}.png")
     figure.savefig(files[-1], dpi=150)
     plt.close(figure)
@@ -55,7 +56,7 @@ def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
         height = 1.6 + 0.14 * len(found.ranks.ranks) + 0.12 * len(found.ranks.groups)
         figure, axis = plt.subplots(figsize=(9, height), layout="constrained")
         draw_ranks(found.ranks, axis)
-        figure.suptitle(f"Ranks by C-index · {found.table.title}", fontsize="medium", parse_math=False)
+        title_figure(figure, f"Ranks by C-index · {found.table.title}")
         files.append(folder / f"{_name('ranks', found)}.png")
         figure.savefig(files[-1], dpi=150)
         plt.close(figure)

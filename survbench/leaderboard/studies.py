@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
+from survbench.figures import title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.contrasts import row_difference
@@ -40,7 +41,6 @@ __all__ = [
 
 MEAN = "mean"
 _ARM_WIDTH = 34  # letters of an arm's name in a line of the figure
-_TITLE_WIDTH = 11  # letters of the title in an inch of the figure, as wide as letters come
 
 
 def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     axes[0][0].set_yticks(list(places.values()), [textwrap.fill(arm, _ARM_WIDTH) for arm in arms])
     axes[0][0].set_ylim(0.6 - len(arms), 0.6)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.suptitle(textwrap.fill(title, int(_TITLE_WIDTH * figure.get_figwidth())), fontsize="medium")
+    title_figure(figure, title)
     shown = 2 if frame["published"].notna().any() else 1
     figure.legend(handles[-shown:], labels[-shown:], loc="outside lower center", ncols=shown, fontsize="small")
     return figure

@@ -17,6 +17,7 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference
 from survbench.evaluation.metrics import harrell
+from survbench.figures import title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import row_difference
@@ -218,7 +219,7 @@ def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student
     from matplotlib import pyplot as plt
 
     figure = transfer_figure(curves, gains, student)
-    figure.suptitle(_title(model), fontsize="medium")
+    title_figure(figure, _title(model))
     figure.savefig(file, dpi=150)
     plt.close(figure)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.study import Study, all_jobs, find_study, plan_study
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.records import JobRecord, read_jobs
-from survbench.leaderboard.studies import study_figure, study_frame, study_markdown, study_rich, write_study
+from survbench.leaderboard.studies import study_frame, study_markdown, study_rich, write_study
 from survbench.registry import Registry, load_registry
 
 
@@ -151,20 +150,3 @@ def test_studies_are_found_by_name_or_refused() -> None:
 def test_a_card_with_a_broken_study_is_refused(entry: Any) -> None:
     with pytest.raises(BadConfig, match="study 'alpha' of model mine"):
         find_study("alpha", "mine", with_study(entry))
-
-
-@pytest.mark.parametrize("cohorts", [1, 5])
-def test_the_title_of_the_figure_stays_inside_it(cohorts: int) -> None:
-    from matplotlib import pyplot as plt
-
-    names = [f"cohort {i}" for i in range(cohorts)]
-    frame = pd.DataFrame({"arm": "an arm", "cohort": names, "mean": 0.6, "sd": 0.1, "published": math.nan})
-    figure = study_figure(
-        frame, "AMKD: " + "what the teacher says of patients it never saw, WITH MANY WIDE LETTERS " * 2
-    )
-    figure.canvas.draw()
-    title, axes = figure._suptitle.get_window_extent(), figure.axes[0].get_tightbbox()
-    assert title.x0 >= 0
-    assert title.x1 <= figure.bbox.x1
-    assert title.y0 >= axes.y1
-    plt.close(figure)
