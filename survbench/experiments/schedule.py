@@ -26,7 +26,7 @@ from survbench.experiments.workers import Worker, hired, sensible_workers
 from survbench.training.device import cpu_threads, keep_freed_memory
 from survbench.training.fit import EpochReport
 
-__all__ = ["Summary", "run_jobs"]
+__all__ = ["Summary", "job_threads", "remaining", "run_jobs"]
 
 ATTEMPTS = 2  # of a job whose process is killed
 SHOWN = 0.005  # of the time; what is less would be shown as 0 %
@@ -80,8 +80,8 @@ def run_jobs(
     workers : processes; None takes what suits the machine. threads : of each job, on which its last digits depend; None
     takes one on a CPU, so that they don't depend on the machine, and leaves it to torch elsewhere.
     """
-    run = _Run(out, device, mirror, threads if threads or device.type != "cpu" else 1)
-    waiting = [job for job in jobs if not job.folder(out).exists()]
+    run = _Run(out, device, mirror, job_threads(threads, device))
+    waiting = remaining(jobs, out)
     number = min(workers or sensible_workers(device), len(waiting))
     with run.bars:
         run.bars.add_task("jobs", total=len(jobs))
@@ -94,6 +94,16 @@ def run_jobs(
             run.one_by_one(waiting)
     run.summary.seconds, run.summary.tracking = run.clock.total, run.clock.seconds().get("tracking", 0.0)
     return run.summary
+
+
+def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """The jobs that are not done."""
+    return [job for job in jobs if not job.folder(out).exists()]
+
+
+def job_threads(asked: int | None, device: torch.device) -> int | None:
+    """Threads of each job; see `run_jobs`."""
+    return asked if asked or device.type != "cpu" else 1
 
 
 class _Run:

@@ -29,7 +29,19 @@ from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 from survbench.training.shared import Learned, SharedStages, Shelf
 
-__all__ = ["EpochReport", "FitResult", "fit", "predict_logits", "seed_everything"]
+__all__ = [
+    "EpochReport",
+    "FitResult",
+    "fit",
+    "learners",
+    "predict_logits",
+    "seed_everything",
+    "stage_identity",
+    "stage_optimizer",
+    "train_step",
+    "training_batches",
+    "validation_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -109,10 +121,10 @@ def fit(
             if shelf is not None and shelf.content is not None:
                 _restore(stage, shelf.content, scratch, progress)
             else:
-                learners = _learners(train, stage)
+                members = learners(train, stage)
                 if isinstance(stage, Estimation):
                     with clock("estimation"):
-                        _estimate(stage, objective, learners, val, seed, device, scratch, progress)
+                        _estimate(stage, objective, members, val, seed, device, scratch, progress)
                 else:
                     assert own is not None
                     _fit_stage(
@@ -120,7 +132,7 @@ def fit(
                         stage,
                         index,
                         objective,
-                        learners,
+                        members,
                         val,
                         own,
                         seed,
@@ -151,13 +163,18 @@ def _shelf(
 ) -> AbstractContextManager[Shelf | None]:
     if shared is None or stage.decided_by is None:
         return nullcontext()
-    return shared.claim(
-        stage=index,
-        decided_by=stage.decided_by,
-        held_out=stage.held_out,
-        inputs=stage.inputs,
-        training=None if settings is None else vars(settings),
-    )
+    return shared.claim(**stage_identity(stage, index, settings))
+
+
+def stage_identity(stage: Stage | Estimation, index: int, settings: Settings | None) -> dict[str, Any]:
+    """What, beside the task, decides what a stage learns."""
+    return {
+        "stage": index,
+        "decided_by": stage.decided_by,
+        "held_out": stage.held_out,
+        "inputs": stage.inputs,
+        "training": None if settings is None else vars(settings),
+    }
 
 
 def _restore(stage: Stage | Estimation, learned: Learned, scratch: Path, progress: Progress) -> None:
@@ -169,7 +186,7 @@ def _restore(stage: Stage | Estimation, learned: Learned, scratch: Path, progres
     progress.reused.append(stage.name)
 
 
-def _learners(train: Split, stage: Stage | Estimation) -> Split:
+def learners(train: Split, stage: Stage | Estimation) -> Split:
     """The training patients of a stage: all of them, unless it holds a part out."""
     if stage.held_out is not None:
         part, parts = stage.held_out

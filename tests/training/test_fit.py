@@ -99,6 +99,7 @@ def test_the_fit_is_not_given_test_patients() -> None:
         "scratch",
         "report",
         "shared",
+        "clock",
     }
 
 
