@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.errors import NotMeasured
 from survbench.cards import Modality, ModelCard
+from survbench.clock import Clock
 from survbench.complexity import one_patient, paper_inputs
 from survbench.data.batches import Split
 from survbench.model import Stage, SurvivalModel
@@ -117,12 +118,12 @@ def training(card: ModelCard, patches: int, patients: int, device: torch.device)
         stage.trained.parameters(), lr=5e-5, weight_decay=1e-5, fused=device.type in ("cpu", "cuda")
     )
     settings = Settings(1, 1, max(2, patients), 5e-5, 1e-5, patches)
-    generator = np.random.default_rng(0)
+    generator, clock = np.random.default_rng(0), Clock(separable=device.type == "cpu")
 
     def step() -> None:
         model.eval()
         stage.trained.train()
-        _train_epoch(stage, objective, split, settings, optimizer, device, generator)
+        _train_epoch(stage, objective, split, settings, optimizer, device, generator, clock)
 
     return step
 

@@ -75,6 +75,7 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
         "survbench run --model amkd --cohort all",
         "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
         "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
+        "survbench run --model amkd,abmil --cohort all --seeds 0,1,2 --dry-run    how long would that take?",
         "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
     )
 )
@@ -91,6 +92,8 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
 @mlflow_option
 @workers_option
 @threads_option
+@click.option("--dry-run", is_flag=True, help="Start nothing: time a few steps and estimate what the jobs would take.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the estimate as one JSON document.")
 @about_jobs
 def run(
     asked: Asked,
@@ -100,12 +103,18 @@ def run(
     mlflow: bool,
     workers: int | None,
     threads: int | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
 
     What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
+
+    With --dry-run no job starts and nothing is written: a few warm steps of each model on each cohort are timed, which
+    takes seconds to minutes, and a table says what the jobs that remain would take, from early stopping at once to all
+    epochs.
     """
     from survbench.experiments.plan import plan
     from survbench.experiments.tracking import Mirror
@@ -115,9 +124,14 @@ def run(
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
     if train is not None and asked.cohorts != ("all",):
         raise BadConfig(f"--cohort {','.join(asked.cohorts)} and --train {train}", "--train names the cohort")
+    if as_json and not dry_run:
+        raise BadConfig("--json without --dry-run", "for results: survbench leaderboard --format json")
     request = asked.of(models, [train] if train else None)
     jobs = plan(request, asked.registry, asked.root)
     external = _external_cohort(jobs, test, asked) if test else None
+    if dry_run:
+        _estimate(jobs, asked, workers, threads, as_json=as_json)
+        return
     about = (",".join(models), ",".join(request.cohorts), request.endpoint, request.scheme, asked.root.name)
     mirror = Mirror(asked.out, f"survbench {' | '.join(about)}", enabled=mlflow)
     summary = run_all(jobs, asked.out, asked.device, mirror, workers, threads)
@@ -253,6 +267,24 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str) -> None:
     click.echo(f"error: {message}", err=True)
     sys.exit(2)
+
+
+def _estimate(jobs: Sequence[Job], asked: Asked, workers: int | None, threads: int | None, *, as_json: bool) -> None:
+    """What `run --dry-run` says."""
+    from survbench import listings
+    from survbench.experiments.forecast import forecast, groups
+    from survbench.experiments.schedule import job_threads, remaining
+    from survbench.experiments.workers import sensible_workers
+
+    left = remaining(jobs, asked.out)
+    grouped = groups(left)
+    timed = listings.calibrated(grouped, asked.device, job_threads(threads, asked.device))
+    number = workers or sensible_workers(asked.device)
+    result = forecast(grouped, timed, len(jobs) - len(left), asked.out, number)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        listings.show_forecast(result, str(asked.device))
 
 
 def _external_cohort(jobs: Sequence[Job], name: str, asked: Asked) -> Cohort:

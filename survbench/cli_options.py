@@ -275,6 +275,8 @@ def run_all(
     finally:
         mirror.close()
     note(f"{summary.done} jobs done, {summary.skipped} were done before, {len(summary.failed)} failed")
+    if line := summary.where_time_went():
+        note(line)
     return summary
 
 

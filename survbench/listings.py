@@ -15,18 +15,23 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
+    from survbench.experiments.forecast import Calibration, Forecast, Line, Range
+    from survbench.experiments.job import Job
     from survbench.profiling import Cost
     from survbench.registry import Registry
 
 __all__ = [
+    "calibrated",
     "cohort_rows",
     "measured_costs",
     "show_cohorts",
     "show_costs",
     "show_folds",
+    "show_forecast",
     "show_import",
     "show_models",
     "show_simulation",
@@ -69,6 +74,78 @@ def measured_costs(cards: Sequence[ModelCard], patches: int, pathways: int, devi
                 warn(f"{card.name} could not be measured: {cost}")
             bars.advance(task)
     return costs
+
+
+def calibrated(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int | None) -> list[Calibration | str]:
+    """What one job of each group takes, under a progress bar; who cannot be timed is named."""
+    from survbench.experiments.forecast import Calibration, calibrations
+
+    found = []
+    with progress_bars() as bars:
+        task = bars.add_task("timing a few steps", total=len(grouped))
+        for jobs, known in zip(grouped, calibrations(grouped, device, threads), strict=True):
+            if not isinstance(known, Calibration):
+                warn(f"{jobs[0].card.name} on {jobs[0].cohort.name} could not be timed: {known}")
+            found.append(known)
+            bars.advance(task)
+    return found
+
+
+def show_forecast(forecast: Forecast, device: str) -> None:
+    """One row per model and cohort; beneath it the whole, what it was estimated from and what is not in it."""
+    if not forecast.lines:
+        stdout().print(f"Nothing is left to run: all {forecast.done} jobs are done.")
+        return
+    table = Table(
+        *("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk"),
+        title=f"Estimate for {sum(line.jobs for line in forecast.lines)} jobs on {device}; {forecast.done} are done",
+    )
+    for line in forecast.lines:
+        table.add_row(*_cells(line.model, line.cohort, line.jobs, *_calibration_cells(line)))
+    stdout().print(table)
+    wall = forecast.wall
+    if wall.most:
+        why = (
+            ": the lower figure if every stage stops as soon as its patience allows, the upper one if each runs "
+            "through all its epochs"
+        )
+        ranged = why if wall.least < wall.most else "; patience stops no stage before its last epoch"
+        stdout().print(f"All together {_span(wall)} with {forecast.workers} at a time{ranged}.")
+    if forecast.untimed:
+        stdout().print(
+            f"{forecast.untimed} jobs are not in it: models that take no steps, and what could not be timed."
+        )
+    stdout().print(
+        "This is an estimate: from a few warm steps on training batches of the first fold that is left, a few "
+        "validation patients and a checkpoint, one model at a time. Other load, jobs side by side and slower disks "
+        "change it. Peak memory is of one process while it was timed, features read from disk included; larger bags "
+        "need more. Start-up, scoring, MLflow and what --test adds are not in it; epochs of interrupted jobs are "
+        "counted again; disk is the final weights alone."
+    )
+
+
+def _calibration_cells(line: Line) -> tuple[str, ...]:
+    known = line.calibration
+    if known is None or not known.stages:
+        return ("not estimated" if known is not None else "failed", *[""] * 3)
+    epochs = ", ".join(f"{stage.name} {stage.epoch_seconds:.3g}" for stage in known.stages)
+    memory = " + ".join(
+        f"{size / 2**20:,.0f} MB{' on device' if kind == 'device_bytes' else ''}"
+        for kind, size in (known.memory or {}).items()
+    )
+    return epochs, _span(known.job), memory, f"{line.jobs * known.weights_bytes / 2**20:,.0f} MB"
+
+
+def _span(seconds: Range) -> str:
+    least, most = (_duration(value) for value in (seconds.least, seconds.most))
+    return least if least == most else f"{least} to {most}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:

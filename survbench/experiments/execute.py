@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from survbench.clock import Clock
 from survbench.complexity import Complexity, complexity
 from survbench.console import warn
 from survbench.data.batches import Split
@@ -86,14 +86,15 @@ def record_failure(job: Job, out: Path, error: Exception) -> Outcome:
 
 
 def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
-    started = time.perf_counter()
+    clock = Clock(separable=device.type == "cpu")
     result = job.scratch(out) / "result"
     shutil.rmtree(result, ignore_errors=True)
     result.mkdir(parents=True)
-    fitted = _train(job, device, out, result, report)
-    trained = time.perf_counter()
-    record = _score(job, device, result)
-    seconds = {"fit": trained - started, "evaluate": time.perf_counter() - trained}
+    fitted = _train(job, device, out, result, report, clock)
+    trained = clock.total
+    with clock("evaluation"):
+        record = _score(job, device, result)
+    seconds = {"fit": trained, "evaluate": clock.total - trained}
     pd.DataFrame(fitted.history).to_parquet(result / "history.parquet")
     _write_json(
         result / "job.json",
@@ -120,6 +121,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "hardware": hardware(device),
             "memory": peak_memory(device),
             "seconds": seconds,
+            "phases": clock.seconds(),
             **record,
         },
     )
@@ -139,7 +141,9 @@ class Trained:
     train: Split
 
 
-def train_model(job: Job, device: torch.device, scratch: Path, out: Path, report: Any) -> Trained:
+def train_model(
+    job: Job, device: torch.device, scratch: Path, out: Path, report: Any, clock: Clock | None = None
+) -> Trained:
     """Fit on train and validation. No test patient in reach.
 
     Parameters
@@ -163,13 +167,14 @@ def train_model(job: Job, device: torch.device, scratch: Path, out: Path, report
         scratch=scratch,
         report=report,
         shared=SharedStages(out / "stages", job.task),
+        clock=clock,
     )
     return Trained(model, objective, scaler, fitted, train)
 
 
-def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any) -> FitResult:
+def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any, clock: Clock) -> FitResult:
     """Leave weights and fitted state in the result folder."""
-    done = train_model(job, device, job.scratch(out), out, report)
+    done = train_model(job, device, job.scratch(out), out, report, clock)
     weights = {name: value.contiguous() for name, value in done.model.state_dict().items()}
     save_file(weights, result / "model.safetensors")
     horizon = prediction_horizon(done.train.time, done.train.event)

@@ -104,7 +104,8 @@ def job_metrics(job: MirroredJob, model: str | None) -> list[Any]:
     tested = {f"test/{name}": value for name, value in job.metrics.items() if value is not None}
     metrics = [Metric(name, value, job.ended, 0, model_id=model) for name, value in tested.items()]
     chosen = {f"{stage}/selected_epoch": epoch for stage, epoch in job.record["selection"]["epochs"].items()}
-    seconds = {f"seconds/{part}": value for part, value in job.record["seconds"].items()}
+    timed = {**job.record["seconds"], **job.record.get("phases", {})}  # results of older versions have no phases
+    seconds = {f"seconds/{part}": value for part, value in timed.items()}
     metrics += [Metric(name, float(value), job.ended, 0) for name, value in {**chosen, **seconds}.items()]
     curves = history.drop(columns=["stage", "epoch"]).to_dict("records")
     for stage, epoch, terms in zip(history["stage"], history["epoch"], curves, strict=True):

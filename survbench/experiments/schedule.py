@@ -5,6 +5,7 @@ The result of a job does not depend on it. What the jobs do is elsewhere; MLflow
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from survbench.clock import STEPS, Clock, shares
 from survbench.console import progress_bars, say, warn
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, record_failure, run_job
@@ -24,19 +26,42 @@ from survbench.experiments.workers import Worker, hired, sensible_workers
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
-__all__ = ["Summary", "run_jobs"]
+__all__ = ["Summary", "job_threads", "remaining", "run_jobs"]
 
 ATTEMPTS = 2  # of a job whose process is killed
+SHOWN = 0.005  # of the time; what is less would be shown as 0 %
 KILLED = f"its process was killed {ATTEMPTS} times"
 
 
 @dataclass
 class Summary:
-    """What became of the jobs."""
+    """What became of the jobs.
+
+    Attributes
+    ----------
+    spent : seconds by phase of each job done now, as its folder says. seconds, tracking : of the whole command, and of
+    what it gave to MLflow.
+    """
 
     done: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
+    spent: list[Mapping[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    tracking: float = 0.0
+
+    def where_time_went(self) -> str:
+        """In one line; empty where no job was done."""
+        if not self.spent:
+            return ""
+        each = sum(sum(job.values()) for job in self.spent) / len(self.spent)
+        parts = [f"{100 * share:.0f} % {phase}" for phase, share in shares(self.spent).items() if share >= SHOWN]
+        if any(STEPS in job for job in self.spent):
+            parts.append("steps are forward, backward and optimizer, not separated on an accelerator")
+        told = [f"time: {', '.join(parts)}", f"{each:.3g} s per job"]
+        if self.tracking > SHOWN * self.seconds:
+            told.append(f"tracking {100 * self.tracking / self.seconds:.0f} % of the command's own time")
+        return "; ".join(told)
 
 
 def run_jobs(
@@ -55,8 +80,8 @@ def run_jobs(
     workers : processes; None takes what suits the machine. threads : of each job, on which its last digits depend; None
     takes one on a CPU, so that they don't depend on the machine, and leaves it to torch elsewhere.
     """
-    run = _Run(out, device, mirror, threads if threads or device.type != "cpu" else 1)
-    waiting = [job for job in jobs if not job.folder(out).exists()]
+    run = _Run(out, device, mirror, job_threads(threads, device))
+    waiting = remaining(jobs, out)
     number = min(workers or sensible_workers(device), len(waiting))
     with run.bars:
         run.bars.add_task("jobs", total=len(jobs))
@@ -67,7 +92,18 @@ def run_jobs(
             run.side_by_side(waiting, number)
         else:
             run.one_by_one(waiting)
+    run.summary.seconds, run.summary.tracking = run.clock.total, run.clock.seconds().get("tracking", 0.0)
     return run.summary
+
+
+def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """The jobs that are not done."""
+    return [job for job in jobs if not job.folder(out).exists()]
+
+
+def job_threads(asked: int | None, device: torch.device) -> int | None:
+    """Threads of each job; see `run_jobs`."""
+    return asked if asked or device.type != "cpu" else 1
 
 
 class _Run:
@@ -75,7 +111,7 @@ class _Run:
 
     def __init__(self, out: Path, device: torch.device, mirror: Mirror, threads: int | None) -> None:
         self.out, self.device, self.mirror, self.threads = out, device, mirror, threads
-        self.summary, self.bars = Summary(), progress_bars()
+        self.summary, self.bars, self.clock = Summary(), progress_bars(), Clock()
 
     def count(self, job: Job, outcome: Outcome) -> None:
         """Note what became of a job and mirror it."""
@@ -83,8 +119,12 @@ class _Run:
         self.summary.skipped += outcome.status == "skipped"
         if outcome.status == "failed":
             self.summary.failed.append(f"{job.title}: {outcome.reason}")
-        if job.folder(self.out).exists():
-            self.mirror.log(job.folder(self.out))
+        folder = job.folder(self.out)
+        if outcome.status == "done":
+            self.summary.spent.append(json.loads((folder / "job.json").read_text(encoding="utf-8"))["phases"])
+        if folder.exists():
+            with self.clock("tracking"):
+                self.mirror.log(folder)
         self.bars.advance(self.bars.task_ids[0])
 
     def one_by_one(self, jobs: Sequence[Job]) -> None:

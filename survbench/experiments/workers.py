@@ -31,11 +31,11 @@ from survbench.experiments.job import Job
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
-__all__ = ["Worker", "hired", "sensible_workers"]
+__all__ = ["PRELOADED", "Errand", "Worker", "hired", "sensible_workers"]
 
 GIGABYTES_EACH = 3  # of memory, for `auto`
 LONGEST = 1500  # characters of a message; a datagram arrives whole or not at all, also when its sender is killed
-_PRELOADED = [  # loaded once, before processes divide; the latter ones are what a job would otherwise import late
+PRELOADED = [  # loaded once, before processes divide; the latter ones are what a job would otherwise import late
     "survbench.experiments.workers",
     "fvcore.nn",
     "sklearn.model_selection",
@@ -63,7 +63,7 @@ def sensible_workers(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class _Errand:
+class Errand:
     """A job as it is sent: its data by name. id : of the job; where it comes out another one, something has changed."""
 
     root: Path
@@ -73,7 +73,7 @@ class _Errand:
     id: str
 
     @classmethod
-    def of(cls, job: Job) -> _Errand:
+    def of(cls, job: Job) -> Errand:
         parts = {field.name: getattr(job, field.name) for field in fields(Job) if field.name != "cohort"}
         return cls(job.cohort.folder.path.resolve().parent, job.cohort.name, job.cohort.endpoint, parts, job.id)
 
@@ -104,7 +104,7 @@ class Worker:
     def __init__(self, number: int, voice: socket.socket, threads: int | None) -> None:
         self.number = number
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOADED)
+        self._context.set_forkserver_preload(PRELOADED)
         self._about = (voice, number, threads)
         self._hire()
 
@@ -114,7 +114,7 @@ class Worker:
 
     def give(self, job: Job, out: Path, device: torch.device) -> Future[Outcome]:
         """Have a job run; BrokenProcessPool is the answer where the process dies."""
-        return self._pool.submit(_perform, _Errand.of(job), out, device)
+        return self._pool.submit(_perform, Errand.of(job), out, device)
 
     def replace(self) -> None:
         """Put a new process in the place of a dead one."""
@@ -183,7 +183,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _perform(errand: _Errand, out: Path, device: torch.device) -> Outcome:
+def _perform(errand: Errand, out: Path, device: torch.device) -> Outcome:
     job = errand.job()
 
     def report(epoch: EpochReport) -> None:

@@ -25,7 +25,7 @@ class Progress:
     Attributes
     ----------
     stage, epoch : the next epoch to train. selected, weights, reused : of finished stages, as in `FitResult`.
-    began : digest of the model when the stage began.
+    began : digest of the model when the stage began. seconds : spent so far, by phase.
     current, optimizer : state after the last epoch. best_epoch : the one of the stage's lowest validation loss so far.
     """
 
@@ -40,6 +40,7 @@ class Progress:
     began: str | None = None
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, progress: Progress) -> None:

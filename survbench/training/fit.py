@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from survbench.cards import Modality
+from survbench.clock import Clock
 from survbench.data.batches import Split, device_batch
 from survbench.errors import BadFolds, TrainingFailed
 from survbench.model import Estimation, Prediction, Sample, Stage, SurvivalModel
@@ -27,7 +29,19 @@ from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 from survbench.training.shared import Learned, SharedStages, Shelf
 
-__all__ = ["EpochReport", "FitResult", "fit", "predict_logits", "seed_everything"]
+__all__ = [
+    "EpochReport",
+    "FitResult",
+    "fit",
+    "learners",
+    "predict_logits",
+    "seed_everything",
+    "stage_identity",
+    "stage_optimizer",
+    "train_step",
+    "training_batches",
+    "validation_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ def fit(
     scratch: Path,
     report: Callable[[EpochReport], None] = lambda _: None,
     shared: SharedStages | None = None,
+    clock: Clock | None = None,
 ) -> FitResult:
     """Train a model in place, stage after stage, each left at its epoch of lowest validation loss.
 
@@ -82,6 +97,7 @@ def fit(
     seed : numbers from which every epoch derives its own random numbers.
     scratch : folder of the checkpoints; training goes on from what is there.
     shared : where stages that say what they are `decided_by` are kept for other jobs, and found.
+    clock : is told where the time goes, and goes on from what the checkpoint says was spent.
 
     Raises
     ------
@@ -92,7 +108,9 @@ def fit(
         if not split.event.any():
             raise BadFolds(f"no {name} patient of this fold died, so there is nothing to compare", "use other folds")
     keep_freed_memory()
+    clock = clock or Clock(separable=device.type == "cpu")
     progress = load_checkpoint(scratch) or Progress()
+    clock.resume(progress.seconds)
     for stage in stages[: progress.stage]:
         stage.trained.load_state_dict(load_stage(scratch, stage.name))
     for index in range(progress.stage, len(stages)):
@@ -104,13 +122,26 @@ def fit(
             if shelf is not None and shelf.content is not None:
                 _restore(stage, shelf.content, scratch, progress)
             else:
-                learners = _learners(train, stage)
+                members = learners(train, stage)
                 if isinstance(stage, Estimation):
-                    _estimate(stage, objective, learners, val, seed, device, scratch, progress)
+                    with clock("estimation"):
+                        _estimate(stage, objective, members, val, seed, device, scratch, progress)
                 else:
                     assert own is not None
                     _fit_stage(
-                        model, stage, index, objective, learners, val, own, seed, device, scratch, progress, report
+                        model,
+                        stage,
+                        index,
+                        objective,
+                        members,
+                        val,
+                        own,
+                        seed,
+                        device,
+                        scratch,
+                        progress,
+                        report,
+                        clock,
                     )
                 if shelf is not None:
                     rows = [row for row in progress.history if row["stage"] == stage.name]
@@ -124,7 +155,7 @@ def fit(
             weights={**progress.weights, **weights},
             reused=progress.reused,
         )
-        save_checkpoint(scratch, progress)
+        _checkpoint(scratch, progress, clock)
     return FitResult(progress.history, progress.selected, progress.weights, tuple(progress.reused))
 
 
@@ -133,13 +164,18 @@ def _shelf(
 ) -> AbstractContextManager[Shelf | None]:
     if shared is None or stage.decided_by is None:
         return nullcontext()
-    return shared.claim(
-        stage=index,
-        decided_by=stage.decided_by,
-        held_out=stage.held_out,
-        inputs=stage.inputs,
-        training=None if settings is None else vars(settings),
-    )
+    return shared.claim(**stage_identity(stage, index, settings))
+
+
+def stage_identity(stage: Stage | Estimation, index: int, settings: Settings | None) -> dict[str, Any]:
+    """What, beside the task, decides what a stage learns."""
+    return {
+        "stage": index,
+        "decided_by": stage.decided_by,
+        "held_out": stage.held_out,
+        "inputs": stage.inputs,
+        "training": None if settings is None else vars(settings),
+    }
 
 
 def _restore(stage: Stage | Estimation, learned: Learned, scratch: Path, progress: Progress) -> None:
@@ -151,7 +187,7 @@ def _restore(stage: Stage | Estimation, learned: Learned, scratch: Path, progres
     progress.reused.append(stage.name)
 
 
-def _learners(train: Split, stage: Stage | Estimation) -> Split:
+def learners(train: Split, stage: Stage | Estimation) -> Split:
     """The training patients of a stage: all of them, unless it holds a part out."""
     if stage.held_out is not None:
         part, parts = stage.held_out
@@ -209,15 +245,9 @@ def _fit_stage(
     scratch: Path,
     progress: Progress,
     report: Callable[[EpochReport], None],
+    clock: Clock,
 ) -> None:
-    model.requires_grad_(False)
-    stage.trained.requires_grad_(True)
-    optimizer = torch.optim.Adam(
-        stage.trained.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
-    )
+    optimizer = stage_optimizer(model, stage, settings, device)
     if progress.current is not None and progress.optimizer is not None:
         stage.trained.load_state_dict(progress.current)
         optimizer.load_state_dict(progress.optimizer)
@@ -225,17 +255,37 @@ def _fit_stage(
         generator = seed_everything((*seed, index, progress.epoch))
         model.eval()
         stage.trained.train()
-        terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator)
+        terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator, clock)
         model.eval()
-        val_loss = validation_loss(stage, objective, val, settings, device)
+        with clock("validation"):
+            val_loss = validation_loss(stage, objective, val, settings, device)
         progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
         if val_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = val_loss, progress.epoch
-            save_stage(scratch, stage.name, stage.trained.state_dict())
+            with clock("checkpoints"):
+                save_stage(scratch, stage.name, stage.trained.state_dict())
         progress.epoch += 1
         progress.current, progress.optimizer = stage.trained.state_dict(), optimizer.state_dict()
-        save_checkpoint(scratch, progress)
+        _checkpoint(scratch, progress, clock)
         report(EpochReport(stage.name, progress.epoch, settings.epochs, val_loss))
+
+
+def _checkpoint(scratch: Path, progress: Progress, clock: Clock) -> None:
+    progress.seconds = clock.seconds()
+    with clock("checkpoints"):
+        save_checkpoint(scratch, progress)
+
+
+def stage_optimizer(model: SurvivalModel, stage: Stage, settings: Settings, device: torch.device) -> torch.optim.Adam:
+    """Adam over what a stage trains; everything else of the model is frozen."""
+    model.requires_grad_(False)
+    stage.trained.requires_grad_(True)
+    return torch.optim.Adam(
+        stage.trained.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
 
 
 def _train_epoch(
@@ -246,24 +296,52 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     generator: np.random.Generator,
+    clock: Clock,
 ) -> dict[str, float]:
     """One pass over the training patients; mean of every term, weighted by patients."""
     sums: dict[str, Tensor] = {}
+    for batch in clock.each("data", training_batches(stage, train, settings, device, generator)):
+        terms = train_step(stage, objective, batch, optimizer, device, clock)
+        for name, value in terms.items():  # summed on the device, so that no step waits for a number
+            sums[name] = sums.get(name, 0) + value.detach() * len(batch.time)
+    with clock("optimizer"):  # a device that computes behind our back is waited for here
+        means = {f"train_{name}": value.item() / len(train) for name, value in sums.items()}
+    _refuse_infinite(stage, "loss", means["train_total"])
+    return means
+
+
+def training_batches(
+    stage: Stage, train: Split, settings: Settings, device: torch.device, generator: np.random.Generator
+) -> Iterator[Batch]:
+    """The batches of one epoch of a stage, each on the device by the time it is asked for."""
     batches = train.batches(
         settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
     )
-    for batch in batches:
-        moved = device_batch(batch, device)
-        with autocast(device):
-            terms = stage.loss(stage.predict(moved), moved, objective)
+    return (device_batch(batch, device) for batch in batches)
+
+
+def train_step(
+    stage: Stage,
+    objective: Objective,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    clock: Clock,
+) -> Mapping[str, Tensor]:
+    """One step of the optimizer.
+
+    Returns
+    -------
+    The terms of the loss, on the device.
+    """
+    with clock("forward"), autocast(device):
+        terms = stage.loss(stage.predict(batch), batch, objective)
+    with clock("backward"):
         optimizer.zero_grad()
         terms["total"].backward()
+    with clock("optimizer"):
         optimizer.step()
-        for name, value in terms.items():  # summed on the device, so that no step waits for a number
-            sums[name] = sums.get(name, 0) + value.detach() * len(moved.time)
-    means = {f"train_{name}": value.item() / len(train) for name, value in sums.items()}
-    _refuse_infinite(stage, "loss", means["train_total"])
-    return means
+    return terms
 
 
 def validation_loss(stage: Stage, objective: Objective, val: Split, settings: Settings, device: torch.device) -> float:

@@ -61,11 +61,15 @@ class SharedStages:
     folder: Path
     task: Mapping[str, Any]
 
+    def file(self, **stage: Any) -> Path:
+        """Where a stage is kept, whether it is there or not."""
+        identity = json.dumps({**self.task, **stage}, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.safetensors"
+
     @contextmanager
     def claim(self, **stage: Any) -> Iterator[Shelf]:
         """The shelf of one stage, which no other process uses meanwhile; who comes second waits and then finds it."""
-        identity = json.dumps({**self.task, **stage}, sort_keys=True, default=str)
-        file = self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.safetensors"
+        file = self.file(**stage)
         self.folder.mkdir(parents=True, exist_ok=True)
         with file.with_name(f".{file.stem}.lock").open("w") as lock:
             try:

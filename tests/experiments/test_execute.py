@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,26 @@ def test_a_third_partys_model_is_recorded_with_its_card(tmp_path: Path) -> None:
     )
     run(tmp_path, job(cohort(), card=card))
     assert json.loads((only(tmp_path) / "job.json").read_text())["card"]["title"] == "Theirs"
+
+
+def test_a_job_says_where_its_time_went(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    summary = run(tmp_path, job(cohort(), "amkd"))
+    wall = time.perf_counter() - began
+    record = json.loads((only(tmp_path) / "job.json").read_text())
+    phases = record["phases"]
+    training = {"data", "forward", "backward", "optimizer", "validation", "checkpoints"}
+    assert set(phases) == training | {"evaluation", "other"}
+    assert all(seconds > 0 for seconds in phases.values())
+    assert sum(phases.values()) == pytest.approx(sum(record["seconds"].values()), rel=0.05)
+    assert sum(phases.values()) < wall
+    line = summary.where_time_went()
+    assert all(f"% {phase}" in line for phase in ("forward", "backward"))
+    assert f"{sum(phases.values()):.3g} s per job" in line
+    assert not run(tmp_path, job(cohort(), "amkd")).where_time_went()  # it was done before
+
+
+def test_an_estimated_model_has_phases_of_its_own(tmp_path: Path) -> None:
+    run(tmp_path, job(cohort(), "cox_clinical"))
+    phases = json.loads((only(tmp_path) / "job.json").read_text())["phases"]
+    assert set(phases) == {"estimation", "checkpoints", "evaluation", "other"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -471,3 +472,26 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
 )
 def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple[str, ...], said: str) -> None:
     assert said in refused(*arguments, "--out", "out")
+
+
+def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
+    survbench: Command, refused: Refused, tmp_path: Path
+) -> None:
+    asked = ("run", "--model", "snn,null", "--cohort", "crad", "--fold", "0,1", "--out", "out", *FAST)
+    planned = json.loads(survbench(*asked, "--dry-run", "--json", "--workers", "2").stdout)
+    assert not (tmp_path / "out").exists()
+    assert [(line["model"], len(line["each"]), line["untimed"]) for line in planned["lines"]] == [
+        ("snn", 2, 0),
+        ("null", 0, 2),
+    ]
+    assert 0 < planned["wall_seconds"]["least"] <= planned["wall_seconds"]["most"]
+    done = survbench("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST)
+    assert re.search(r"^time: .*% (forward|evaluation|other).* s per job", done.stderr, re.MULTILINE)
+    before = sorted(str(file) for file in tmp_path.rglob("*"))
+    table = survbench(*asked, "--dry-run").stdout
+    assert "Estimate for 3 jobs on cpu; 1 are done" in table
+    assert "not estimated" in table
+    nothing = ("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST, "--dry-run")
+    assert "Nothing is left to run: all 1 jobs are done." in survbench(*nothing).stdout
+    assert sorted(str(file) for file in tmp_path.rglob("*")) == before
+    assert "--json without --dry-run" in refused(*asked, "--json")

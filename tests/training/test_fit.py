@@ -14,6 +14,7 @@ from baselines.snn import SNN
 from builders import inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, BadFolds, TrainingFailed
+from survbench.training.checkpoint import load_checkpoint
 from survbench.training.fit import EpochReport, fit, predict_logits, seed_everything
 from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
@@ -98,6 +99,7 @@ def test_the_fit_is_not_given_test_patients() -> None:
         "scratch",
         "report",
         "shared",
+        "clock",
     }
 
 
@@ -158,3 +160,15 @@ def test_impossible_settings_are_refused(layer: dict[str, object], message: str)
 
 def test_later_layers_of_settings_win() -> None:
     assert Settings.build(vars(SETTINGS), {"epochs": 9.0}, {"epochs": 7}).epochs == 7
+
+
+def test_what_was_spent_before_a_kill_is_in_the_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        trained(tmp_path, kill_after=2)
+    before = load_checkpoint(tmp_path)
+    assert before is not None
+    trained(tmp_path)
+    after = load_checkpoint(tmp_path)
+    assert after is not None
+    assert set(before.seconds) == {"data", "forward", "backward", "optimizer", "validation", "checkpoints", "other"}
+    assert all(after.seconds[phase] > spent for phase, spent in before.seconds.items())

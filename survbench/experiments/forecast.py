@@ -1,0 +1,303 @@
+"""What the jobs that remain will take: an estimate from a few steps of each model on its own data.
+
+Nothing is trained to an end, nothing is written to the results; every model and cohort is timed in a process of its
+own, so that its memory is its own too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from survbench.clock import Clock
+from survbench.data.batches import Split
+from survbench.experiments.job import Job
+from survbench.experiments.plan import build_model, build_objective
+from survbench.experiments.workers import PRELOADED, Errand
+from survbench.model import Stage, SurvivalModel
+from survbench.training.checkpoint import Progress, save_checkpoint
+from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
+from survbench.training.fit import (
+    learners,
+    predict_logits,
+    seed_everything,
+    stage_identity,
+    stage_optimizer,
+    train_step,
+    training_batches,
+    validation_loss,
+)
+from survbench.training.objectives import Objective
+from survbench.training.shared import SharedStages
+
+__all__ = ["Calibration", "Forecast", "Line", "Range", "StageCost", "calibrate", "calibrations", "forecast", "groups"]
+
+SAMPLE = 8  # patients whose prediction is timed
+REPEATS, ENOUGH_SECONDS = 3, 1.0  # work is timed so often, unless it has taken that long
+
+
+@dataclass(frozen=True)
+class Range:
+    """Seconds: `least` if every stage stops as soon as patience allows, `most` if each runs through all its epochs."""
+
+    least: float = 0.0
+    most: float = 0.0
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.least + other.least, self.most + other.most)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage of a job, as timed.
+
+    Attributes
+    ----------
+    steps : of an epoch. least, most : epochs. shared : what decides the stage where jobs share it; else None.
+    """
+
+    name: str
+    steps: int
+    step_seconds: float
+    validation_seconds: float
+    checkpoint_seconds: float
+    least: int
+    most: int
+    shared: Mapping[str, Any] | None = None
+
+    @property
+    def epoch_seconds(self) -> float:
+        return self.steps * self.step_seconds + self.validation_seconds + self.checkpoint_seconds
+
+    @property
+    def seconds(self) -> Range:
+        return Range(self.least * self.epoch_seconds, self.most * self.epoch_seconds)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was timed for one model on one cohort.
+
+    Attributes
+    ----------
+    stages : empty for a model that takes no steps, whose time is not estimated. prediction_seconds : of all patients of
+    a fold. memory : as in `peak_memory`. weights_bytes : of the whole model.
+    """
+
+    stages: tuple[StageCost, ...]
+    prediction_seconds: float = 0.0
+    memory: Mapping[str, int] | None = None
+    weights_bytes: int = 0
+
+    @property
+    def job(self) -> Range:
+        """Of a job that finds no stage trained before."""
+        return sum((stage.seconds for stage in self.stages), Range(self.prediction_seconds, self.prediction_seconds))
+
+
+@dataclass(frozen=True)
+class Line:
+    """The remaining jobs of one model on one cohort.
+
+    Attributes
+    ----------
+    each : seconds of every job that was timed; one that finds a teacher trained takes less. untimed : jobs of which no
+    figure speaks. problem : why they could not be timed.
+    """
+
+    model: str
+    cohort: str
+    calibration: Calibration | None
+    each: tuple[Range, ...] = ()
+    untimed: int = 0
+    problem: str = ""
+
+    @property
+    def jobs(self) -> int:
+        return len(self.each) + self.untimed
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """All lines; `workers` run side by side, `done` jobs are not counted."""
+
+    lines: tuple[Line, ...]
+    done: int
+    workers: int
+
+    @property
+    def wall(self) -> Range:
+        """Of all jobs that were timed, each begun by the worker that is free first."""
+        each = [job for line in self.lines for job in line.each]
+        return Range(_wall([job.least for job in each], self.workers), _wall([job.most for job in each], self.workers))
+
+    @property
+    def untimed(self) -> int:
+        """Jobs of which no figure speaks."""
+        return sum(line.untimed for line in self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the totals beside the lines."""
+        return {"estimate": True, "wall_seconds": asdict(self.wall), "untimed": self.untimed, **asdict(self)}
+
+
+def _wall(seconds: Sequence[float], workers: int) -> float:
+    free_at = [0.0] * workers
+    for spent in seconds:
+        heapq.heapreplace(free_at, free_at[0] + spent)
+    return max(free_at)
+
+
+def groups(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs of one model on one cohort together: they differ by fold and seed alone, and cost the same."""
+    found: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        found.setdefault((job.card.name, job.cohort.name), []).append(job)
+    return list(found.values())
+
+
+def forecast(
+    grouped: Sequence[Sequence[Job]], timed: Sequence[Calibration | str], done: int, out: Path, workers: int
+) -> Forecast:
+    """From what one job of each group takes to what all of them take; a stage that jobs share is counted once."""
+    trained: set[Path] = set()
+    lines = []
+    for jobs, known in zip(grouped, timed, strict=True):
+        names = (jobs[0].card.name, jobs[0].cohort.name)
+        if isinstance(known, str):
+            lines.append(Line(*names, None, untimed=len(jobs), problem=known))
+        elif not known.stages:
+            lines.append(Line(*names, known, untimed=len(jobs)))
+        else:
+            lines.append(Line(*names, known, tuple(_seconds(job, known, out, trained) for job in jobs)))
+    return Forecast(tuple(lines), done, max(1, min(workers, sum(map(len, grouped)))))
+
+
+def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
+    """Of one job; the stages that it trains for others are added to `trained`."""
+    shelves = SharedStages(out / "stages", job.task)
+    total = Range(known.prediction_seconds, known.prediction_seconds)
+    for stage in known.stages:
+        if stage.shared is not None:
+            file = shelves.file(**stage.shared)
+            if file in trained or file.exists():
+                continue
+            trained.add(file)
+        total += stage.seconds
+    return total
+
+
+def calibrations(
+    grouped: Sequence[Sequence[Job]], device: torch.device, threads: int | None
+) -> Iterator[Calibration | str]:
+    """One for each group, from its first job; the error's text where that failed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    for jobs in grouped:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:  # one each: a process that is killed breaks its pool
+            try:
+                yield pool.submit(_calibrated, Errand.of(jobs[0]), device, threads).result()
+            except Exception as error:  # one model's failure must not hide the others' costs
+                yield f"{type(error).__name__}: {error}"
+
+
+def _calibrated(errand: Errand, device: torch.device, threads: int | None) -> Calibration:
+    keep_freed_memory()
+    with cpu_threads(threads):
+        return calibrate(errand.job(), device)
+
+
+def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:
+    """Time steps, validation, a checkpoint and predictions of one job. No test patient is read."""
+    scaler = job.cohort.scaler(job.fold)
+    train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
+    objective = build_objective(job.objective).fit(train.time, train.event)
+    seed_everything((job.seed, job.fold.index))
+    model = build_model(job, objective).to(device)
+    stages = [
+        stage
+        for stage in model.stages(job.card.train_inputs, job.card.inference_inputs)
+        if isinstance(stage, Stage)  # what is estimated by a formula or another library takes no steps
+    ]
+    if not stages:
+        return Calibration(())
+    timer, sample = Timer(device, now), some_patients(val)
+    costs = tuple(_stage(job, model, i, stage, objective, train, val, timer) for i, stage in enumerate(stages))
+    model.eval()
+    predicted = timer(lambda: predict_logits(model, sample, job.card.inference_inputs, device))
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    return Calibration(costs, predicted * len(job.fold.patients) / len(sample), peak_memory(device), weights)
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Mean seconds of some work once it is warm."""
+
+    device: torch.device
+    now: Callable[[], float]
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        self._once(work)
+        seconds = [self._once(work)]
+        while len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS:
+            seconds.append(self._once(work))
+        return sum(seconds) / len(seconds)
+
+    def _once(self, work: Callable[[], object]) -> float:
+        began = self.now()
+        work()
+        if self.device.type != "cpu":  # it computes behind our back
+            getattr(torch, self.device.type).synchronize()
+        return self.now() - began
+
+
+def _stage(
+    job: Job,
+    model: SurvivalModel,
+    index: int,
+    stage: Stage,
+    objective: Objective,
+    train: Split,
+    val: Split,
+    timer: Timer,
+) -> StageCost:
+    settings, device = replace(job.settings, **stage.training), timer.device
+    members, sample, silent = learners(train, stage), some_patients(val), Clock()
+    optimizer = stage_optimizer(model, stage, settings, device)
+    generator = seed_everything((job.seed, job.fold.index, index))
+    batches = chain.from_iterable(training_batches(stage, members, settings, device, generator) for _ in count())
+    model.eval()
+    stage.trained.train()
+    step = timer(lambda: train_step(stage, objective, next(batches), optimizer, device, silent))
+    model.eval()
+    validated = timer(lambda: validation_loss(stage, objective, sample, settings, device))
+    progress = Progress(current=stage.trained.state_dict(), optimizer=optimizer.state_dict())
+    with TemporaryDirectory() as folder:
+        saved = timer(lambda: save_checkpoint(Path(folder), progress))
+    return StageCost(
+        stage.name,
+        -(-len(members) // settings.batch_size),
+        step,
+        validated * len(val) / len(sample),
+        saved,
+        min(settings.patience + 1, settings.epochs),
+        settings.epochs,
+        None if stage.decided_by is None else stage_identity(stage, index, settings),
+    )
+
+
+def some_patients(split: Split) -> Split:
+    """A few patients from all over a split, among them some who died, so that the sample has a loss."""
+    spread = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int)
+    return split.take(np.union1d(spread, np.flatnonzero(split.event)[:2]))
