@@ -145,7 +145,7 @@ class GHANet(SurvivalModel):
 
     def _gather(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""
-        patches = self.cross.project(self.patch_norm(self.see(batch.x)))
+        patches = self.patch_norm(self.see(batch.x))
         tokens = self.tokens.expand(len(batch.sizes), -1, -1)
         rebuilt, _ = self.cross(self.token_norm(tokens), patches, batch.sizes)
         rebuilt = rebuilt + self.feed_forwards[0](self.norms[0](rebuilt))
@@ -190,18 +190,20 @@ class _Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.to_out = nn.Linear(width, width)
 
-    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (rows, heads, width per head), which may serve several rounds of queries."""
-        key, value = (project(rows).unflatten(-1, (self.heads, -1)) for project in (self.to_k, self.to_v))
-        return key, value
+    def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
+        """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows).
 
-    def forward(
-        self, tokens: Tensor, projected: tuple[Tensor, Tensor], sizes: tuple[int, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows)."""
+        Tokens are few and rows many, so no row is made a key or a value: q . (K x) = (K^T q) . x, and a mean of values
+        is the value of the mean.
+        """
+        to_key, to_value = (project.weight.unflatten(0, (self.heads, -1)) for project in (self.to_k, self.to_v))
         query = self.to_q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed, similarities = attend_bags(query, *projected, sizes)
-        return self.to_out(mixed.transpose(1, 2).flatten(2)), similarities
+        scale = (rows.shape[-1] / query.shape[-1]) ** 0.5  # attend_bags divides by the root of the wider one
+        asked, own = (query @ to_key * scale).flatten(1, 2).unsqueeze(1), rows.unsqueeze(1)
+        mixed, similarities, _ = attend_bags(asked, own, own, sizes)
+        heads = (self.heads, tokens.shape[1])
+        of_heads = mixed.squeeze(1).unflatten(1, heads) @ to_value.mT
+        return self.to_out(of_heads.transpose(1, 2).flatten(2)), [s[0].unflatten(0, heads) for s in similarities]
 
     def among(self, tokens: Tensor) -> Tensor:
         """Self-attention among the tokens of each patient."""

@@ -18,6 +18,7 @@ from survbench.errors import BadConfig
 from survbench.model import Inputs
 
 __all__ = [
+    "AlphaDropout",
     "Dropout",
     "GatedAttention",
     "PathwayEncoder",
@@ -61,12 +62,32 @@ class Dropout(nn.Dropout):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Any shape."""
-        cut = round(self.p * 2**16)
-        if not self.training or cut in (0, 2**16) or rows.device.type != "cpu":
+        kept = _kept(rows, self.p) if self.training else None
+        return super().forward(rows) if kept is None else rows * kept.to(rows.dtype).mul_(1 / (1 - self.p))
+
+
+class AlphaDropout(nn.AlphaDropout):
+    """The same for alpha dropout (Klambauer et al. 2017): what is dropped takes SELU's lowest value, mean and variance
+    stay.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Any shape."""
+        kept = _kept(rows, self.p) if self.training else None
+        if kept is None:
             return super().forward(rows)
-        draws = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: rows.numel()].view(rows.shape) >= cut - 2**15
-        return rows * kept.to(rows.dtype).mul_(1 / (1 - self.p))
+        lowest = -1.7580993408473766  # -(scale x alpha) of SELU
+        scale = ((1 - self.p) * (1 + self.p * lowest**2)) ** -0.5
+        return torch.where(kept, rows * scale, lowest * scale).sub_(self.p * lowest * scale)
+
+
+def _kept(rows: Tensor, rate: float) -> Tensor | None:
+    """Which elements dropout keeps; None where torch's own numbers will do."""
+    cut = round(rate * 2**16)
+    if cut in (0, 2**16) or rows.device.type != "cpu":
+        return None
+    draws = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    return draws.view(torch.int16)[: rows.numel()].view(rows.shape) >= cut - 2**15
 
 
 def pool_bags(weights: Tensor, rows: Tensor, ptr: Tensor) -> Tensor:
@@ -114,7 +135,9 @@ def full_precision(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def attend_bags(query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def attend_bags(
+    query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int]
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
     """As many queries for each patient, over the rows of its bag.
 
     Parameters
@@ -123,15 +146,15 @@ def attend_bags(query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int])
 
     Returns
     -------
-    (B, heads, queries, width); the scaled similarities before the softmax, (heads, queries, patches) of each patient.
+    (B, heads, queries, width); of each patient (heads, queries, patches), the scaled similarities and their softmax.
     """
     scale = query.shape[-1] ** -0.5
-    mixed, similarities = [], []
+    mixed, similarities, weights = [], [], []
     for own, keys, values in zip(query * scale, key.split(list(sizes)), value.split(list(sizes)), strict=True):
-        similarity = own @ keys.permute(1, 2, 0)
-        mixed.append(similarity.softmax(-1) @ values.transpose(0, 1))
-        similarities.append(similarity)
-    return torch.stack(mixed), tuple(similarities)
+        similarities.append(own @ keys.permute(1, 2, 0))
+        weights.append(similarities[-1].softmax(-1))
+        mixed.append(weights[-1] @ values.transpose(0, 1))
+    return torch.stack(mixed), tuple(similarities), tuple(weights)
 
 
 def attend_within_bags(
@@ -246,7 +269,7 @@ class PathwayNetworks(nn.Module):
 
     def __init__(self, sets: Mapping[str, Sequence[int]], width: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.activate = nn.Sequential(nn.ELU(), AlphaDropout(dropout))
         members = list(sets.values())
         self.order = sorted(range(len(members)), key=lambda i: len(members[i]))
         self.runs = [(size, len(list(same))) for size, same in groupby(len(members[i]) for i in self.order)]
@@ -271,12 +294,9 @@ class PathwayNetworks(nn.Module):
                 )
             ]
         )
-        hidden = self._activate(hidden + self.first_bias.unsqueeze(1))
-        tokens = self._activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
+        hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
+        tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
         return tokens[self.place].transpose(0, 1)
-
-    def _activate(self, rows: Tensor) -> Tensor:
-        return F.alpha_dropout(F.elu(rows), self.dropout, self.training)
 
     def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
         """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""

@@ -81,17 +81,16 @@ class MCAT(SurvivalModel):
         return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
 
     def _coattend(self, genes: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches)."""
-        own = self.coattention
-        (wq, wk, wv), (bq, bk, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
-        linear = nn.functional.linear
-        mixed, similarities = attend_bags(
-            linear(genes, wq, bq).unsqueeze(1),
-            linear(patches, wk, bk).unsqueeze(1),
-            linear(patches, wv, bv).unsqueeze(1),
-            sizes,
-        )
-        return own.out_proj(mixed.squeeze(1)), torch.cat([s[0].softmax(-1) for s in similarities], dim=1)
+        """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches).
+
+        No key and no value is made for any patch: q . (K x + b) = (K^T q) . x + q . b, whose last term is the same for
+        all patches of a bag and leaves no trace in a softmax; and a mean of values is the value of the mean.
+        """
+        own, linear = self.coattention, nn.functional.linear
+        (wq, wk, wv), (bq, _, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
+        rows = patches.unsqueeze(1)
+        mixed, _, weights = attend_bags((linear(genes, wq, bq) @ wk).unsqueeze(1), rows, rows, sizes)
+        return own.out_proj(linear(mixed.squeeze(1), wv, bv)), torch.cat([w[0] for w in weights], dim=1)
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of family networks becomes stacked weights."""

@@ -198,7 +198,7 @@ class _Encoder(nn.Module):
 
     def fuse(self, slide: _Slides, genes: Tensor) -> tuple[Tensor, Tensor]:
         """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches)."""
-        mixed, similarities = attend_bags(
+        mixed, similarities, _ = attend_bags(
             self.query(genes).unsqueeze(1),
             self.key(slide.rows).unsqueeze(1),
             self.value(slide.rows).unsqueeze(1),

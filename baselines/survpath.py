@@ -108,8 +108,8 @@ class SurvPath(SurvivalModel):
             torch.cat([part for pair in zip(own, other, strict=True) for part in pair]).unsqueeze(1)
             for own, other in ((key, patch_key), (value, patch_value))
         )
-        of_pathways, similarities = attend_bags(query.unsqueeze(1), keys, values, [count + size for size in sizes])
-        shares = [s[0].softmax(-1).mean(0) for s in similarities]
+        of_pathways, _, each = attend_bags(query.unsqueeze(1), keys, values, [count + size for size in sizes])
+        shares = [weights[0].mean(0) for weights in each]
         weights = torch.cat([share[count:] / share[count:].sum() for share in shares])
         among = torch.stack([share[:count] / share[:count].sum() for share in shares])
         of_patches = [_over_pathways(rows, own) @ ours for rows, own, ours in zip(patch_query, key, value, strict=True)]

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from torch import nn
 from torch_geometric.data import Batch
-from torch_geometric.utils import segment
 
 from baselines.encoders import Encoded, EncoderModel
 from baselines.layers import Dropout
@@ -48,5 +47,4 @@ class TransMILSurvPath(EncoderModel):
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `sizes`, `ptr`."""
-        rows = self.attention(self.project(batch.x), batch.sizes)
-        return Encoded(segment(rows, batch.ptr, reduce="mean"))
+        return Encoded(self.attention.mean(self.project(batch.x), batch.sizes))

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import Dropout, PathwayEncoder, PathwayNetworks, attend_bags, attend_within_bags, pool_bags
+from baselines.layers import (
+    AlphaDropout,
+    Dropout,
+    PathwayEncoder,
+    PathwayNetworks,
+    attend_bags,
+    attend_within_bags,
+    pool_bags,
+)
 from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
 from survbench.errors import BadFeatures
@@ -111,19 +119,48 @@ def test_dropout_takes_every_rate_and_no_other() -> None:
             Dropout(rate)
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
+def test_alpha_dropout_gives_the_values_of_torch_and_keeps_mean_and_variance(rate: float) -> None:
+    """An independent reference for the values; of standard normal rows both moments stay as they are."""
+    torch.manual_seed(0)
+    ones = torch.ones(1001, 99)
+    ours, theirs = AlphaDropout(rate)(ones), F.alpha_dropout(ones, rate, training=True)
+    torch.testing.assert_close(ours.unique(), theirs.unique(), atol=1e-6, rtol=0)
+    dropped = (ours < 0).float().mean()
+    assert (dropped - rate).abs() < 5 * (rate * (1 - rate) / ours.numel()) ** 0.5
+    rows = torch.randn(1001, 499, requires_grad=True)
+    kept = AlphaDropout(rate)(rows)
+    assert abs(kept.mean()) < 0.01
+    assert abs(kept.var() - 1) < 0.02
+    kept.sum().backward()
+    assert set((rows.grad == 0).float().unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(AlphaDropout(rate).eval()(rows), rows)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("sizes", [(5,), (16, 3, 40), (15, 17)])
+def test_the_mean_of_a_nystrom_layer_is_that_of_its_rows(sizes: tuple[int, ...], heads: int) -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(12, heads, 8, landmarks=16).double()
+    rows = torch.randn(sum(sizes), 12, dtype=torch.float64)
+    every = torch.stack([bag.mean(0) for bag in layer(rows, sizes).split(list(sizes))])
+    torch.testing.assert_close(layer.mean(rows, sizes), every, atol=1e-12, rtol=1e-12)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 99))
 def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     query = torch.randn(len(sizes), 2, 3, 4, generator=generator)
     key, value = torch.randn(2, sum(sizes), 2, 4, generator=generator)
-    mixed, similarities = attend_bags(query, key, value, sizes)
+    mixed, similarities, weights = attend_bags(query, key, value, sizes)
     bag = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     for i in range(len(sizes)):
         inside = bag == i
         expected = (query[i] @ key[inside].permute(1, 2, 0) / 2).softmax(-1) @ value[inside].transpose(0, 1)
         torch.testing.assert_close(mixed[i], expected, atol=1e-5, rtol=1e-5)
         assert similarities[i].shape == (2, 3, sizes[i])
+        torch.testing.assert_close(weights[i] @ value[inside].transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
     rows = torch.randn(sum(sizes), 2, 4, generator=generator)
     within = attend_within_bags(rows, key, value, sizes, sizes)
     for i in range(len(sizes)):
