@@ -179,12 +179,12 @@ def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
 ABOUT_COSTS = (
     "parameters: of what predicts; trained: of everything that training moves, heads for training only included.",
     "fvcore G: one multiply-accumulate counts 1, normalization 5 per element, fused attention included. GMAC: every "
-    "matrix product, attention written out. Counted is what is computed here, with the official code's result: MCAT and "
-    "G-HANet get by without keys and values (about 0.5 GMAC less each), Nystrom attention multiplies the small matrices "
-    "first.",
+    "matrix product, attention written out. Counted is what is computed here for the official code's result: MCAT and "
+    "G-HANet do without keys and values (about 0.5 GMAC less each), Nystrom attention multiplies small matrices first.",
     "published (AMKD's Table 7, parameters / GFLOPs): MCAT's pair is what a counter of module hooks (thop) gives at "
-    "1,281 genes; it misses 1.3 M attention parameters and 0.56 of the official code's 1.64 GMAC. SurvPath's 24.8 M is its true size, its 3.48 G "
-    "was reproduced by no counter tried; under the hooks' count SurvPath has 1.69 G, the figure printed for AMKD.",
+    "1,281 genes; it misses 1.3 M attention parameters and 0.56 of the official code's 1.64 GMAC. SurvPath's 24.8 M is "
+    "its true size, its 3.48 G was reproduced by no counter tried; under the hooks' count SurvPath has 1.69 G, the "
+    "figure printed for AMKD.",
 )
 
 
