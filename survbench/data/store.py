@@ -233,7 +233,8 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 
 def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
-    return np.memmap(file, np.dtype(dtype), "r", shape=shape)
+    """Read only in effect: what somebody might write into it would stay in the process ("c"), and torch takes it."""
+    return np.memmap(file, np.dtype(dtype), "c", shape=shape)
 
 
 @contextmanager
