@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 import layouts
+from survbench.cards import Modality
 from survbench.data import store as store_module
+from survbench.data.batches import Split
 from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
 from survbench.data.store import BagStore, pack
 from survbench.errors import BadFeatures, BadFile, MissingFile
@@ -124,3 +126,32 @@ def cohort_with_huge(folder: Path) -> CohortFolder:
     file = made.slides()["file"].iloc[0]
     np.save(file, np.full((2, 8), 1e6, np.float32))
     return made
+
+
+ANONYMOUS = Path("/proc/self/smaps_rollup")  # memory of the process that is no page of a file
+
+
+def anonymous() -> int:
+    return next(1024 * int(line.split()[1]) for line in ANONYMOUS.read_text().splitlines() if "Anonymous:" in line)
+
+
+@pytest.mark.skipif(not ANONYMOUS.exists(), reason="Linux says how much of a process's memory belongs to no file")
+@pytest.mark.parametrize("sampled", [None, 500])
+def test_an_epoch_takes_the_memory_of_a_batch_however_large_the_cohort(tmp_path: Path, sampled: int | None) -> None:
+    patients, patches, width = 60, 1000, 512
+    rows, everyone = [], [f"P{i:02}" for i in range(patients)]
+    for number, patient in enumerate(everyone):
+        x, xy = layouts.features(patches, width, number)
+        rows.append((patient, patient, str(layouts.trident_h5(tmp_path / "files", patient, x, xy))))
+    labels = pd.DataFrame({"patient": everyone, "os_months": "1", "os_event": "1"})
+    slides = pd.DataFrame(rows, columns=["patient", "slide", "file"])
+    bags = pack(DataRoot.create(tmp_path / "root").write(CohortContent(CohortInfo("toy"), labels, slides)))
+    held = Split(tuple(everyone), np.ones(patients), np.ones(patients, bool), None, bags)
+    before, most = anonymous(), 0
+    order = {"max_patches": sampled, "generator": np.random.default_rng(0)}
+    for batch in held.batches(4, (Modality.SLIDES,), labels=True, **order):
+        most = max(most, anonymous() - before)
+        del batch
+    one = 4 * patches * width * 4  # bytes of a batch in single precision
+    assert patients / 4 * one > 100e6
+    assert most < 4 * one
