@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,8 @@ from torch.nn import functional as F
 from baselines.layers import Dropout, full_precision
 
 __all__ = ["NystromAttention"]
+
+SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of bags that are computed together
 
 
 class NystromAttention(nn.Module):
@@ -47,12 +51,8 @@ class NystromAttention(nn.Module):
         )
 
     def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Rows of several bags, each attending within itself.
-
-        Projections are one product for all bags; what follows is done bag by bag, because the scale of the
-        pseudo-inverse would couple them.
-        """
-        return self.to_out(torch.cat([self._attend(*bag, averaged=False) for bag in self._bags(rows, sizes)]))
+        """Rows of several bags, each attending within itself."""
+        return self.to_out(self._mixed(rows, sizes, averaged=False))
 
     def mean(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """The mean of what `forward` gives the rows of each bag, (rows, width) -> (bags, width), without a convolution.
@@ -60,66 +60,99 @@ class NystromAttention(nn.Module):
         Everything behind the first softmax is linear, so it is done once for the mean instead of for every row.
         """
         assert self.value_conv is None
-        return self.to_out(torch.cat([self._attend(*bag, averaged=True) for bag in self._bags(rows, sizes)]))
+        return self.to_out(self._mixed(rows, sizes, averaged=True))
 
-    def _bags(self, rows: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
-        """Query, key and value of each bag, (3, heads, rows, head width)."""
+    def _mixed(self, rows: Tensor, sizes: Sequence[int], *, averaged: bool) -> Tensor:
+        """What the heads of each row see, (rows, heads x head width), or of each bag the mean of that."""
         qkv = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1))
-        return (bag.permute(1, 2, 0, 3) for bag in qkv.split(list(sizes)))
+        starts = np.cumsum([0, *sizes])
+        parts, places = [], []
+        for bags in _of_like_size(sizes, self.landmarks):
+            where = starts[bags][:, None] + np.arange(max(sizes[bag] for bag in bags))
+            real = where < starts[np.add(bags, 1)][:, None]
+            alive = torch.from_numpy(real).to(rows.device)
+            own = qkv[torch.from_numpy(np.where(real, where, 0)).to(rows.device)]
+            own = own.masked_fill(~alive[..., None, None, None], 0) if len(bags) > 1 else own
+            query, key, value = own.permute(2, 0, 3, 1, 4)
+            mixed = self._attend(query, key, value, alive, averaged=averaged)
+            parts.append(mixed.flatten(0, 1) if averaged else mixed[alive])
+            places.append(np.array(bags) if averaged else where[real])
+        return torch.cat(parts)[torch.from_numpy(np.concatenate(places).argsort()).to(rows.device)]
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *, averaged: bool) -> Tensor:
-        """(heads, rows, head width) each -> (rows, heads x head width), or one row, the mean of these."""
-        attend = self._short if query.shape[1] < self.landmarks else self._long
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor, *, averaged: bool) -> Tensor:
+        """(bags, heads, rows, head width) each, alive (bags, rows) -> (bags, rows, heads x head width), or the mean."""
+        attend = self._short if query.shape[2] < self.landmarks else self._long
         with torch.autocast(value.device.type, enabled=False):  # the iterated inverse does not survive half precision
             query, key, wide = (full_precision(t) for t in (query, key, value))
-            from_rows, mixed = attend(query * query.shape[-1] ** -0.5, key, wide)
-            mixed = (from_rows.mean(1, keepdim=True) if averaged else from_rows) @ mixed
+            from_rows, mixed = attend(query * query.shape[-1] ** -0.5, key, wide, alive)
+            if averaged:
+                counts = alive.sum(1).view(-1, 1, 1, 1)
+                from_rows = (from_rows * alive[:, None, :, None]).sum(2, keepdim=True) / counts
+            mixed = from_rows @ mixed
         if self.value_conv is not None:  # the zero rows in front are the convolution's own padding
-            mixed = mixed + self.value_conv(value.unsqueeze(0)).squeeze(0)
-        return mixed.transpose(0, 1).flatten(1)
+            mixed = mixed + self.value_conv(value)
+        return mixed.transpose(1, 2).flatten(2)
 
-    def _long(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """(heads, rows, head width) each; landmarks are means of groups of rows.
+    def _long(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+        """(bags, heads, rows, head width) each, of equal length; landmarks are means of groups of rows.
 
         Returns
         -------
-        What each row takes from the landmarks (heads, rows, landmarks), what these have (heads, landmarks, head width).
-        The published order multiplies the square matrix into the former, which is the same product and more work.
+        What each row takes from the landmarks (bags, heads, rows, landmarks), what these have (.., landmarks, head
+        width). The published order multiplies the square matrix into the former: the same product, and more work.
         """
-        count, group = query.shape[1], math.ceil(query.shape[1] / self.landmarks)
+        assert alive.all()
+        count, group = query.shape[2], math.ceil(query.shape[2] / self.landmarks)
         padded = [F.pad(t, (0, 0, group * self.landmarks - count, 0)) for t in (query, key, value)]
-        near_query, near_key = (t.unflatten(1, (self.landmarks, group)).mean(2) for t in padded[:2])
+        near_query, near_key = (t.unflatten(2, (self.landmarks, group)).mean(3) for t in padded[:2])
         from_rows = (query @ near_key.mT).softmax(-1)
         between = (near_query @ near_key.mT).softmax(-1)
         to_rows = (near_query @ padded[1].mT).softmax(-1)
         return from_rows, self._inverse(between) @ (to_rows @ padded[2])
 
-    def _short(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _short(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Fewer rows than landmarks: every row is its own landmark, and all zero rows in front are one and the same.
 
-        That one row stands for `absent` rows. Every matrix here holds the mass that goes to all copies together, so
-        that its products are those of the padded matrices.
+        That one row stands for as many as are missing, rows that are not alive stand for none. Every matrix here holds
+        the mass that goes to all copies together, so that its products are those of the padded matrices.
         """
-        absent = self.landmarks - query.shape[1]
+        copies = F.pad(alive.to(query.dtype), (1, 0))
+        copies[:, 0] = self.landmarks - copies.sum(1)
+        copies = copies[:, None, None]
         query, key, value = (F.pad(t, (0, 0, 1, 0)) for t in (query, key, value))
-        copies = torch.ones(query.shape[1], dtype=query.dtype, device=query.device)
-        copies[0] = absent
-        shares = (query @ key.mT + copies.log()).softmax(-1)
+        shares = (query @ key.mT + copies.log()).softmax(-1) * (copies.mT > 0)
         inverse = self._inverse(shares, copies)
-        return shares[:, 1:], inverse @ (shares @ value)
+        return shares[:, :, 1:], inverse @ (shares @ value)
 
     def _inverse(self, matrix: Tensor, copies: Tensor | None = None) -> Tensor:
         """Moore-Penrose inverse by the iteration of Razavi et al., started as published: one scale for all heads.
 
-        copies : how many equal rows and columns each row and column of `matrix` stands for; by default one.
+        copies : (bags, 1, 1, rows), how many equal rows and columns each of `matrix` stands for; by default one.
         """
-        single = matrix if copies is None else matrix / copies
-        weighted = single if copies is None else single * copies.unsqueeze(1)
+        single = matrix if copies is None else matrix / copies.clamp(min=1)
+        weighted = single if copies is None else single * copies.mT
         start = single.mT if copies is None else single.mT * copies
-        scale = matrix.sum(-1).amax() * weighted.sum(-2).amax()
-        inverse, identity = start / scale, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        for _ in range(self.iterations):
-            product = matrix @ inverse
-            inner = 15 * identity - product @ (7 * identity - product)
-            inverse = inverse @ (13 * identity - product @ inner) / 4
-        return inverse
+        scale = matrix.sum(-1).amax((1, 2)) * weighted.sum(-2).amax((1, 2))
+        inverse, flat = (start / scale.view(-1, 1, 1, 1)).flatten(0, 1), matrix.flatten(0, 1)
+        identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        seven, thirteen, fifteen = 7 * identity, 13 * identity, 15 * identity
+        for _ in range(self.iterations):  # Z <- Z (13 - P (15 - P (7 - P))) / 4, P = M Z
+            product = flat @ inverse
+            inner = torch.baddbmm(fifteen, product, seven - product, alpha=-1)
+            inverse = torch.baddbmm(
+                inverse, inverse, torch.baddbmm(thirteen, product, inner, alpha=-1), beta=0, alpha=0.25
+            )
+        return inverse.view_as(matrix)
+
+
+def _of_like_size(sizes: Sequence[int], landmarks: int) -> Iterator[list[int]]:
+    """Numbers of the bags that are computed together: small ones that need few rows of padding, large ones alone."""
+    order = sorted(range(len(sizes)), key=lambda bag: sizes[bag])
+    for size, alike in groupby(order, key=lambda bag: _rounded(sizes[bag])):
+        bags = list(alike)
+        several = max(1, ROWS_TOGETHER // size) if size < landmarks else 1
+        yield from (bags[i : i + several] for i in range(0, len(bags), several))
+
+
+def _rounded(size: int) -> int:
+    return -(-size // SIZE_STEP) * SIZE_STEP

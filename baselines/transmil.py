@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
@@ -105,11 +106,22 @@ class _PositionBlock(nn.Module):
 
     def forward(self, rows: Tensor, sides: Sequence[int]) -> Tensor:
         """Rows of several bags; squares of the same side are one stack of images."""
+        kernel, bias = self._one_for_all()
         bags = list(rows.split([1 + side * side for side in sides]))
         for side in set(sides):
             same = [i for i, other in enumerate(sides) if other == side]
             images = torch.stack([bags[i][1:] for i in same]).unflatten(1, (side, side)).permute(0, 3, 1, 2)
-            images = images + sum(convolution(images) for convolution in self.convolutions)
+            images = F.conv2d(images, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
             for i, image in zip(same, images.flatten(2).transpose(1, 2), strict=True):
                 bags[i] = torch.cat([bags[i][:1], image])
         return torch.cat(bags)
+
+    def _one_for_all(self) -> tuple[Tensor, Tensor]:
+        """The sum of the convolutions and of the image itself is one convolution: kernel (width, 1, 7, 7), bias."""
+        every = [own for own in self.convolutions if isinstance(own, nn.Conv2d)]
+        largest = max(own.kernel_size[0] for own in every)
+        kernels = [F.pad(own.weight, [(largest - own.kernel_size[0]) // 2] * 4) for own in every]
+        itself = torch.zeros_like(kernels[0])
+        itself[:, :, largest // 2, largest // 2] = 1
+        biases = [own.bias for own in every if own.bias is not None]
+        return torch.stack([itself, *kernels]).sum(0), torch.stack(biases).sum(0)
