@@ -20,6 +20,7 @@ from amkd import losses
 from amkd.attention import AttentionForm, PoolingForm
 from amkd.forms import member
 from amkd.losses import Mixture, RegulationForm, SimilarityForm, Term
+from amkd.memory import Memory
 from amkd.student import Student
 from amkd.teacher import Teacher
 from survbench.data.batches import patches_of, take_patients
@@ -136,6 +137,7 @@ class AMKD(SurvivalModel):
             pooling=member(PoolingForm, pooling, "pooling"),
         )
         count = crossfit if self.targets is Targets.OUT_OF_FOLD else 1
+        self.memory = Memory(self.teach)
         self.teachers = nn.ModuleList([] if found is None else [deepcopy(found) for _ in range(count)])
 
     def forward(self, batch: Batch) -> Prediction:
@@ -162,7 +164,7 @@ class AMKD(SurvivalModel):
     def distill(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
         """The student's losses against the frozen teacher on the same batch."""
         with torch.no_grad():
-            teacher = self.teach(batch)
+            teacher = self.memory(batch)
             teacher_loss = objective.loss(teacher.logits, batch.time, batch.event)
         mix = self.mixture
         kd = losses.knowledge_distillation(teacher.logits, prediction.logits, mix.tau, mix.similarity)
@@ -187,7 +189,16 @@ class AMKD(SurvivalModel):
             return [Stage("student", self.student, train_inputs, self, self.loss, inference_inputs)]
         parts = len(self.teachers) if self.targets is Targets.OUT_OF_FOLD else 0
         stages = [stage for number in range(len(self.teachers)) for stage in self._taught(number, parts, train_inputs)]
-        student = Stage("student", self.student, train_inputs, self, self.distill, inference_inputs, parts=parts)
+        student = Stage(
+            "student",
+            self.student,
+            train_inputs,
+            self,
+            self.distill,
+            inference_inputs,
+            parts=parts,
+            prepare=self.memory.filled,
+        )
         return [*stages, student]
 
     def _taught(self, number: int, parts: int, granted: tuple[Modality, ...]) -> list[Stage | Estimation]:

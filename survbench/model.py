@@ -5,7 +5,8 @@ No optimizer, loop, device or file is known here or in any model: training/ has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -118,6 +119,8 @@ class Stage:
         None where that is the whole configuration.
     held_out : (k, K) leaves part k out of K parts of the training patients, so that the stage can speak of them as of
         patients it never saw. parts : K gives the batches `part`, the number of each patient's part; 0 gives none.
+    prepare : is given the training batches once before the first epoch, always the same ones, to compute without
+        gradient what no epoch changes; the context that it returns lasts until the stage ends.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Stage:
     decided_by: Mapping[str, Any] | None = None
     held_out: tuple[int, int] | None = None
     parts: int = 0
+    prepare: Callable[[Iterable[Batch]], AbstractContextManager[None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,8 @@ class Split:
     ) -> Batch:
         """Batch of the patients at `rows`, in that order.
 
+        With labels it also carries `whole`, of each patient the row in this split, or None where patches are missing.
+
         Parameters
         ----------
         max_patches : larger bags are sampled down without replacement, in stored order; needs `generator`.
@@ -146,6 +148,7 @@ class Split:
         if labels:
             content["time"] = torch.from_numpy(self.time[rows].astype(np.float32))
             content["event"] = torch.from_numpy(self.event[rows])
+            content["whole"] = self._whole(rows, granted, max_patches)
             if self.part is not None:
                 content["part"] = tuple(self.part[rows].tolist())
         if Modality.EXPRESSION in granted and self.expression is not None:
@@ -155,6 +158,11 @@ class Split:
         if Modality.SLIDES in granted and self.bags is not None:
             content |= _gather(self.bags, [self.patients[row] for row in rows], max_patches, generator)
         return _wrap(content)
+
+    def _whole(self, rows: np.ndarray, granted: Collection[Modality], most: int | None) -> tuple[int | None, ...]:
+        bags = self.bags if Modality.SLIDES in granted else None
+        cut = [bags is not None and most is not None and bags.size(self.patients[row]) > most for row in rows]
+        return tuple(None if sampled else row for row, sampled in zip(rows.tolist(), cut, strict=True))
 
     def batches(
         self,
@@ -207,7 +215,7 @@ def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
     for key, value in batch._store.items():
         if key in ("time", "event", "expression", "clinical"):
             chosen[key] = value[list(rows)]
-        elif key == "part":
+        elif key in ("part", "whole"):
             chosen[key] = tuple(value[row] for row in rows)
     if "x" in batch._store:
         patches = patches_of(batch, rows)

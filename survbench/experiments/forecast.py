@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -31,6 +32,7 @@ from survbench.training.device import cpu_threads, keep_freed_memory, peak_memor
 from survbench.training.fit import (
     learners,
     predict_logits,
+    prepared,
     seed_everything,
     stage_identity,
     stage_optimizer,
@@ -64,7 +66,8 @@ class StageCost:
 
     Attributes
     ----------
-    steps : of an epoch. least, most : epochs. shared : what decides the stage where jobs share it; else None.
+    steps : of an epoch. least, most : epochs. preparation_seconds : before the first. shared : what decides the stage
+    where jobs share it; else None.
     """
 
     name: str
@@ -75,6 +78,7 @@ class StageCost:
     least: int
     most: int
     shared: Mapping[str, Any] | None = None
+    preparation_seconds: float = 0.0
 
     @property
     def epoch_seconds(self) -> float:
@@ -82,7 +86,8 @@ class StageCost:
 
     @property
     def seconds(self) -> Range:
-        return Range(self.least * self.epoch_seconds, self.most * self.epoch_seconds)
+        before = self.preparation_seconds
+        return Range(before + self.least * self.epoch_seconds, before + self.most * self.epoch_seconds)
 
 
 @dataclass(frozen=True)
@@ -248,13 +253,13 @@ class Timer:
     now: Callable[[], float]
 
     def __call__(self, work: Callable[[], object]) -> float:
-        self._once(work)
-        seconds = [self._once(work)]
+        self.once(work)
+        seconds = [self.once(work)]
         while len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS:
-            seconds.append(self._once(work))
+            seconds.append(self.once(work))
         return sum(seconds) / len(seconds)
 
-    def _once(self, work: Callable[[], object]) -> float:
+    def once(self, work: Callable[[], object]) -> float:
         began = self.now()
         work()
         if self.device.type != "cpu":  # it computes behind our back
@@ -277,9 +282,12 @@ def _stage(
     optimizer = stage_optimizer(model, stage, settings, device)
     generator = seed_everything((job.seed, job.fold.index, index))
     batches = chain.from_iterable(training_batches(stage, members, settings, device, generator) for _ in count())
-    model.eval()
-    stage.trained.train()
-    step = timer(lambda: train_step(stage, objective, next(batches), optimizer, device, silent))
+    with ExitStack() as stack:
+        ready = prepared(model, stage, members, settings, device, silent)
+        beforehand = timer.once(lambda: stack.enter_context(ready))
+        model.eval()
+        stage.trained.train()
+        step = timer(lambda: train_step(stage, objective, next(batches), optimizer, device, silent))
     model.eval()
     validated = timer(lambda: validation_loss(stage, objective, sample, settings, device))
     progress = Progress(current=stage.trained.state_dict(), optimizer=optimizer.state_dict())
@@ -294,6 +302,7 @@ def _stage(
         min(settings.patience + 1, settings.epochs),
         settings.epochs,
         None if stage.decided_by is None else stage_identity(stage, index, settings),
+        beforehand if stage.prepare is not None else 0.0,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ __all__ = [
     "fit",
     "learners",
     "predict_logits",
+    "prepared",
     "seed_everything",
     "stage_identity",
     "stage_optimizer",
@@ -251,23 +252,24 @@ def _fit_stage(
     if progress.current is not None and progress.optimizer is not None:
         stage.trained.load_state_dict(progress.current)
         optimizer.load_state_dict(progress.optimizer)
-    while progress.epoch < settings.epochs and progress.epoch - 1 - progress.best_epoch < settings.patience:
-        generator = seed_everything((*seed, index, progress.epoch))
-        model.eval()
-        stage.trained.train()
-        terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator, clock)
-        model.eval()
-        with clock("validation"):
-            val_loss = validation_loss(stage, objective, val, settings, device)
-        progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
-        if val_loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch = val_loss, progress.epoch
-            with clock("checkpoints"):
-                save_stage(scratch, stage.name, stage.trained.state_dict())
-        progress.epoch += 1
-        progress.current, progress.optimizer = stage.trained.state_dict(), optimizer.state_dict()
-        _checkpoint(scratch, progress, clock)
-        report(EpochReport(stage.name, progress.epoch, settings.epochs, val_loss))
+    with prepared(model, stage, train, settings, device, clock):
+        while progress.epoch < settings.epochs and progress.epoch - 1 - progress.best_epoch < settings.patience:
+            generator = seed_everything((*seed, index, progress.epoch))
+            model.eval()
+            stage.trained.train()
+            terms = _train_epoch(stage, objective, train, settings, optimizer, device, generator, clock)
+            model.eval()
+            with clock("validation"):
+                val_loss = validation_loss(stage, objective, val, settings, device)
+            progress.history.append({"stage": stage.name, "epoch": progress.epoch + 1, "val_loss": val_loss, **terms})
+            if val_loss < progress.best_loss:
+                progress.best_loss, progress.best_epoch = val_loss, progress.epoch
+                with clock("checkpoints"):
+                    save_stage(scratch, stage.name, stage.trained.state_dict())
+            progress.epoch += 1
+            progress.current, progress.optimizer = stage.trained.state_dict(), optimizer.state_dict()
+            _checkpoint(scratch, progress, clock)
+            report(EpochReport(stage.name, progress.epoch, settings.epochs, val_loss))
 
 
 def _checkpoint(scratch: Path, progress: Progress, clock: Clock) -> None:
@@ -308,6 +310,22 @@ def _train_epoch(
         means = {f"train_{name}": value.item() / len(train) for name, value in sums.items()}
     _refuse_infinite(stage, "loss", means["train_total"])
     return means
+
+
+@contextmanager
+def prepared(
+    model: SurvivalModel, stage: Stage, train: Split, settings: Settings, device: torch.device, clock: Clock
+) -> Iterator[None]:
+    """While the epochs of a stage last: with what it wants done beforehand, also when it goes on after a kill."""
+    if stage.prepare is None:
+        yield
+        return
+    model.eval()
+    with ExitStack() as until_the_end:
+        with clock("preparation"), torch.no_grad(), autocast(device):
+            batches = training_batches(stage, train, settings, device, np.random.default_rng(0))
+            until_the_end.enter_context(stage.prepare(batches))
+        yield
 
 
 def training_batches(

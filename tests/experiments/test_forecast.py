@@ -69,8 +69,10 @@ def test_a_job_takes_from_patience_to_all_epochs_of_each_stage() -> None:
     predicted = len(made.fold.patients) / sampled
     assert [stage.name for stage in known.stages] == ["teacher", "student"]
     assert [stage.epoch_seconds for stage in known.stages] == pytest.approx([epoch, epoch])
-    assert known.job.least == pytest.approx(2 * 4 * epoch + predicted)
-    assert known.job.most == pytest.approx(2 * 20 * epoch + predicted)
+    asked = 1  # the teacher, before the student's first epoch
+    assert [stage.preparation_seconds for stage in known.stages] == [0, asked]
+    assert known.job.least == pytest.approx(2 * 4 * epoch + asked + predicted)
+    assert known.job.most == pytest.approx(2 * 20 * epoch + asked + predicted)
     assert known.weights_bytes > 0
 
 
