@@ -37,14 +37,14 @@ class Memory:
     def filled(self, batches: Iterable[Batch]) -> Iterator[None]:
         """Ask of each whole patient until the budget is spent, and forget it all at the end."""
         left = BUDGET
-        for batch in batches:
-            rows = [row for row, number in enumerate(batch.whole) if number is not None]
-            if rows and left > 0:
-                some = take_patients(batch, rows)
-                for number, answer in zip(some.whole, self._ask(some), strict=True):
-                    self._answers[number] = answer
-                    left -= sum(part.numel() * part.element_size() for part in answer if part is not None)
         try:
+            for batch in batches:
+                if left <= 0:
+                    break
+                rows = [row for row, number in enumerate(batch.whole) if number is not None]
+                answers = self._ask(take_patients(batch, rows)) if rows else []
+                self._answers |= {batch.whole[row]: answer for row, answer in zip(rows, answers, strict=True)}
+                left -= sum(part.nbytes for answer in answers for part in answer if part is not None)
             yield
         finally:
             self._answers = {}

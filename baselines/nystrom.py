@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,36 +63,37 @@ class NystromAttention(nn.Module):
 
     def _mixed(self, rows: Tensor, sizes: Sequence[int], *, averaged: bool) -> Tensor:
         """What the heads of each row see, (rows, heads x head width), or of each bag the mean of that."""
-        qkv = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1))
-        starts = np.cumsum([0, *sizes])
-        parts, places = [], []
-        for bags in _of_like_size(sizes, self.landmarks):
-            where = starts[bags][:, None] + np.arange(max(sizes[bag] for bag in bags))
-            real = where < starts[np.add(bags, 1)][:, None]
-            alive = torch.from_numpy(real).to(rows.device)
-            own = qkv[torch.from_numpy(np.where(real, where, 0)).to(rows.device)]
-            own = own.masked_fill(~alive[..., None, None, None], 0) if len(bags) > 1 else own
-            query, key, value = own.permute(2, 0, 3, 1, 4)
-            mixed = self._attend(query, key, value, alive, averaged=averaged)
-            parts.append(mixed.flatten(0, 1) if averaged else mixed[alive])
-            places.append(np.array(bags) if averaged else where[real])
-        return torch.cat(parts)[torch.from_numpy(np.concatenate(places).argsort()).to(rows.device)]
+        bags = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1)).split(list(sizes))
+        mixed = list(bags)
+        for alike in _of_like_size(sizes, self.landmarks):
+            longest = max(sizes[bag] for bag in alike)
+            padded = [F.pad(bags[bag], (0, 0) * 3 + (0, longest - sizes[bag])) for bag in alike]
+            query, key, value = torch.stack(padded).permute(2, 0, 3, 1, 4)
+            seen = self._attend(query, key, value, [sizes[bag] for bag in alike], averaged=averaged)
+            for bag, own in zip(alike, seen, strict=True):
+                mixed[bag] = own[: sizes[bag]]
+        return torch.cat(mixed)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor, *, averaged: bool) -> Tensor:
-        """(bags, heads, rows, head width) each, alive (bags, rows) -> (bags, rows, heads x head width), or the mean."""
-        attend = self._short if query.shape[2] < self.landmarks else self._long
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int], *, averaged: bool) -> Tensor:
+        """(bags, heads, rows, head width) each -> (bags, rows, heads x head width), or of each bag the mean of those.
+
+        sizes : rows of each bag; what follows them are zeros.
+        """
+        counts = torch.tensor(sizes, device=query.device).view(-1, 1, 1, 1)
+        alive = torch.arange(query.shape[2], device=query.device).view(1, 1, -1, 1) < counts
         with torch.autocast(value.device.type, enabled=False):  # the iterated inverse does not survive half precision
             query, key, wide = (full_precision(t) for t in (query, key, value))
-            from_rows, mixed = attend(query * query.shape[-1] ** -0.5, key, wide, alive)
+            query = query * query.shape[-1] ** -0.5
+            long = query.shape[2] >= self.landmarks
+            from_rows, mixed = self._long(query, key, wide) if long else self._short(query, key, wide, alive)
             if averaged:
-                counts = alive.sum(1).view(-1, 1, 1, 1)
-                from_rows = (from_rows * alive[:, None, :, None]).sum(2, keepdim=True) / counts
+                from_rows = (from_rows * alive).sum(2, keepdim=True) / counts
             mixed = from_rows @ mixed
         if self.value_conv is not None:  # the zero rows in front are the convolution's own padding
             mixed = mixed + self.value_conv(value)
         return mixed.transpose(1, 2).flatten(2)
 
-    def _long(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    def _long(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """(bags, heads, rows, head width) each, of equal length; landmarks are means of groups of rows.
 
         Returns
@@ -101,7 +101,6 @@ class NystromAttention(nn.Module):
         What each row takes from the landmarks (bags, heads, rows, landmarks), what these have (.., landmarks, head
         width). The published order multiplies the square matrix into the former: the same product, and more work.
         """
-        assert alive.all()
         count, group = query.shape[2], math.ceil(query.shape[2] / self.landmarks)
         padded = [F.pad(t, (0, 0, group * self.landmarks - count, 0)) for t in (query, key, value)]
         near_query, near_key = (t.unflatten(2, (self.landmarks, group)).mean(3) for t in padded[:2])
@@ -116,9 +115,8 @@ class NystromAttention(nn.Module):
         That one row stands for as many as are missing, rows that are not alive stand for none. Every matrix here holds
         the mass that goes to all copies together, so that its products are those of the padded matrices.
         """
-        copies = F.pad(alive.to(query.dtype), (1, 0))
-        copies[:, 0] = self.landmarks - copies.sum(1)
-        copies = copies[:, None, None]
+        real = alive.mT.to(query.dtype)  # (bags, 1, 1, rows)
+        copies = torch.cat([self.landmarks - real.sum(-1, keepdim=True), real], dim=-1)
         query, key, value = (F.pad(t, (0, 0, 1, 0)) for t in (query, key, value))
         shares = (query @ key.mT + copies.log()).softmax(-1) * (copies.mT > 0)
         inverse = self._inverse(shares, copies)

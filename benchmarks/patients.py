@@ -1,7 +1,7 @@
 """Invented patients of the paper's size, and the trainer's own epoch and prediction over one batch of them.
 
-What is timed is `survbench.training.fit` itself; only the split is a stand-in, whose one batch lies in memory, so that
-a step is a step and reading is measured elsewhere (suites/data.py).
+What is timed is `survbench.training.steps` itself; only the split is a stand-in, whose one batch lies in memory, so
+that a step is a step and reading is measured elsewhere (suites/data.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from survbench.complexity import one_patient, paper_inputs
 from survbench.data.batches import Split
 from survbench.model import Stage, SurvivalModel
 from survbench.registry import import_target
-from survbench.training.fit import _train_epoch, predict_logits
 from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from survbench.training.settings import Settings
+from survbench.training.steps import predict_logits, stage_optimizer, train_epoch
 
 __all__ = ["Labels", "features", "inputs", "labels", "predicting", "training"]
 
@@ -109,21 +109,20 @@ def _built(card: ModelCard, patients: int, device: torch.device) -> tuple[Surviv
 
 
 def training(card: ModelCard, patches: int, patients: int, device: torch.device) -> Callable[[], None]:
-    """One optimizer step of the last stage over `patients` patients: the trainer's epoch over a split of one batch."""
+    """One optimizer step of the last stage over `patients` patients: the trainer's epoch over a split of one batch.
+
+    Without what the trainer does once before the epochs: AMKD's teacher is asked in every step, as for sampled bags.
+    """
     model, stage, objective = _built(card, patients, device)
     split = _split(stage.inputs, patches, patients, stage.parts, device)
-    model.requires_grad_(False)
-    stage.trained.requires_grad_(True)
-    optimizer = torch.optim.Adam(
-        stage.trained.parameters(), lr=5e-5, weight_decay=1e-5, fused=device.type in ("cpu", "cuda")
-    )
     settings = Settings(1, 1, max(2, patients), 5e-5, 1e-5, patches)
+    optimizer = stage_optimizer(model, stage, settings, device)
     generator, clock = np.random.default_rng(0), Clock(separable=device.type == "cpu")
 
     def step() -> None:
         model.eval()
         stage.trained.train()
-        _train_epoch(stage, objective, split, settings, optimizer, device, generator, clock)
+        train_epoch(stage, objective, split, settings, optimizer, device, generator, clock)
 
     return step
 

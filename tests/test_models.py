@@ -18,9 +18,10 @@ from survbench.data.batches import PatientData
 from survbench.evaluation.metrics import harrell
 from survbench.model import Asking, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
-from survbench.training.fit import fit, predict_logits, seed_everything
+from survbench.training.fit import fit
 from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from survbench.training.settings import Settings
+from survbench.training.steps import predict_logits, seed_everything
 
 CARDS = list(load_registry().models.values())
 SETTINGS = Settings(epochs=12, patience=12, batch_size=16, learning_rate=2e-3, weight_decay=0.0, patches=64)

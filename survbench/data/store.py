@@ -233,8 +233,7 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 
 def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
-    """Read only in effect: what somebody might write into it would stay in the process ("c"), and torch takes it."""
-    return np.memmap(file, np.dtype(dtype), "c", shape=shape)
+    return np.memmap(file, np.dtype(dtype), "r", shape=shape)
 
 
 @contextmanager

@@ -35,10 +35,11 @@ from survbench.experiments.plan import build_model, build_objective
 from survbench.experiments.provenance import package_versions
 from survbench.model import SurvivalModel
 from survbench.training.device import hardware, peak_memory
-from survbench.training.fit import EpochReport, FitResult, fit, predict_logits, seed_everything
+from survbench.training.fit import EpochReport, FitResult, fit
 from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
+from survbench.training.steps import predict_logits, seed_everything
 
 __all__ = ["Outcome", "Trained", "record_failure", "run_job", "train_model"]
 

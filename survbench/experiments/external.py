@@ -26,7 +26,7 @@ from survbench.data.cohort import Cohort, ExpressionScaler, Simulated
 from survbench.errors import BadConfig, BadModel
 from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
-from survbench.training.fit import predict_logits
+from survbench.training.steps import predict_logits
 
 __all__ = ["FORMAT", "apply_frozen", "check_external"]
 

@@ -11,7 +11,6 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -29,19 +28,18 @@ from survbench.experiments.workers import PRELOADED, Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
-from survbench.training.fit import (
-    learners,
+from survbench.training.fit import learners, stage_identity
+from survbench.training.objectives import Objective
+from survbench.training.shared import SharedStages
+from survbench.training.steps import (
     predict_logits,
     prepared,
     seed_everything,
-    stage_identity,
     stage_optimizer,
     train_step,
     training_batches,
     validation_loss,
 )
-from survbench.training.objectives import Objective
-from survbench.training.shared import SharedStages
 
 __all__ = ["Calibration", "Forecast", "Line", "Range", "StageCost", "calibrate", "calibrations", "forecast", "groups"]
 
@@ -253,13 +251,13 @@ class Timer:
     now: Callable[[], float]
 
     def __call__(self, work: Callable[[], object]) -> float:
-        self.once(work)
-        seconds = [self.once(work)]
+        self._once(work)
+        seconds = [self._once(work)]
         while len(seconds) < REPEATS and sum(seconds) < ENOUGH_SECONDS:
-            seconds.append(self.once(work))
+            seconds.append(self._once(work))
         return sum(seconds) / len(seconds)
 
-    def once(self, work: Callable[[], object]) -> float:
+    def _once(self, work: Callable[[], object]) -> float:
         began = self.now()
         work()
         if self.device.type != "cpu":  # it computes behind our back
@@ -278,13 +276,12 @@ def _stage(
     timer: Timer,
 ) -> StageCost:
     settings, device = replace(job.settings, **stage.training), timer.device
-    members, sample, silent = learners(train, stage), some_patients(val), Clock()
+    members, sample = learners(train, stage), some_patients(val)
+    silent, beforehand = Clock(), Clock(now=timer.now)
     optimizer = stage_optimizer(model, stage, settings, device)
     generator = seed_everything((job.seed, job.fold.index, index))
     batches = chain.from_iterable(training_batches(stage, members, settings, device, generator) for _ in count())
-    with ExitStack() as stack:
-        ready = prepared(model, stage, members, settings, device, silent)
-        beforehand = timer.once(lambda: stack.enter_context(ready))
+    with prepared(model, stage, members, settings, device, beforehand):
         model.eval()
         stage.trained.train()
         step = timer(lambda: train_step(stage, objective, next(batches), optimizer, device, silent))
@@ -302,7 +299,7 @@ def _stage(
         min(settings.patience + 1, settings.epochs),
         settings.epochs,
         None if stage.decided_by is None else stage_identity(stage, index, settings),
-        beforehand if stage.prepare is not None else 0.0,
+        beforehand.seconds().get("preparation", 0.0),
     )
 
 

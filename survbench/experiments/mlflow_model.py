@@ -25,8 +25,8 @@ from survbench.errors import BadConfig
 from survbench.experiments.plan import build_objective
 from survbench.model import Inputs, SurvivalModel
 from survbench.registry import import_target
-from survbench.training.fit import predict_logits
 from survbench.training.objectives import Objective
+from survbench.training.steps import predict_logits
 
 __all__ = ["MODEL_FILES", "RiskModel", "can_describe", "describe_model"]
 

@@ -18,9 +18,10 @@ from baselines.sanity.forest import PathwayForest
 from builders import inputs, split
 from survbench.cards import Modality
 from survbench.data.batches import Split
-from survbench.training.fit import fit, predict_logits
+from survbench.training.fit import fit
 from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
+from survbench.training.steps import predict_logits
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(epochs=1, patience=1, batch_size=8, learning_rate=1e-3, weight_decay=0.0, patches=8)

@@ -7,21 +7,21 @@ import torch
 
 from benchmarks import patients
 from survbench.registry import load_registry
-from survbench.training import fit
+from survbench.training import steps
 
 CPU = torch.device("cpu")
 
 
 def test_a_step_is_one_of_the_trainer_over_all_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    real = patients._train_epoch
+    real = patients.train_epoch
 
     def spy(stage: object, objective: object, split: object, *rest: object) -> object:
         seen.extend(batch for batch in split.batches(1, ()))  # type: ignore[attr-defined]
         return real(stage, objective, split, *rest)  # type: ignore[arg-type]
 
-    assert real is fit._train_epoch
-    monkeypatch.setattr(patients, "_train_epoch", spy)
+    assert real is steps.train_epoch
+    monkeypatch.setattr(patients, "train_epoch", spy)
     (card,) = load_registry().select_models(["abmil"])
     patients.training(card, 5, 3, CPU)()
     (batch,) = seen

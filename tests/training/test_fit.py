@@ -15,9 +15,10 @@ from builders import inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, BadFolds, TrainingFailed
 from survbench.training.checkpoint import load_checkpoint
-from survbench.training.fit import EpochReport, fit, predict_logits, seed_everything
+from survbench.training.fit import EpochReport, fit
 from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
+from survbench.training.steps import predict_logits, seed_everything
 
 BOTH, SLIDES, GENES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,), (Modality.EXPRESSION,)
 SETTINGS = Settings(epochs=4, patience=4, batch_size=8, learning_rate=1e-3, weight_decay=1e-5, patches=4)
