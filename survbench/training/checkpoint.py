@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,18 @@ def load_stage(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def _write(path: Path, content: Any) -> None:
-    """Over the pages of the file before the last, which costs a third of writing to new ones.
+    """Over the pages of the file before the last, which is cheaper than writing to new ones.
 
-    `path` always has a whole file: the last one until the new one takes its place in one step.
+    `path` always has a whole file: the last one until the new one takes its place in one step. The content is made in
+    memory, because torch turns a Ctrl-C that comes while it writes to an open file into an error of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     spare, replaced = path.with_suffix(".spare"), path.with_suffix(".replaced")
-    with open(spare, "r+b" if spare.exists() else "wb") as file, _no_checksums():
-        torch.save(content, file)
+    made = BytesIO()
+    with _no_checksums():
+        torch.save(content, made)
+    with open(spare, "r+b" if spare.exists() else "wb") as file:
+        file.write(made.getbuffer())
         file.truncate()
     replaced.unlink(missing_ok=True)
     with suppress(OSError):  # no file yet, or a file system without hard links: then pages are new each time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,28 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for epoch in range(4):
         save_checkpoint(tmp_path, numbered(epoch, 100))
         check(tmp_path, epoch, 100)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # struck between `open` and `with`
+def test_an_interrupt_while_writing_stays_an_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C at many moments of a save: never another error, which would be taken for the job's own."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        save_checkpoint(tmp_path, numbered(0, 10**6))
+        for moment in range(1, 120):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moment * 5e-5)
+                save_checkpoint(tmp_path, numbered(moment, 10**6))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert load_checkpoint(tmp_path) is not None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
