@@ -74,17 +74,18 @@ class DSMIL(EncoderModel):
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `ptr`, `batch`."""
-        logits = self.instances(batch.x)
-        # the mean over outputs ranks patches: with one output it is the logit, with four the average log odds of death
-        scores = logits if self.literal else logits.mean(1, keepdim=True)
-        critical = _first_maximum(scores.detach(), batch.ptr, batch.batch)
+        with torch.no_grad():  # a choice has no gradient
+            logits = self.instances(batch.x)
+            # the mean over outputs ranks patches: one output is the logit, of four it is the average log odds of death
+            scores = logits if self.literal else logits.mean(1, keepdim=True)
+            critical = _first_maximum(scores, batch.ptr, batch.batch)
         query = self.query(batch.x)
-        similarity = (query.unsqueeze(1) * query[critical][batch.batch]).sum(-1) * query.shape[1] ** -0.5
+        similarity = _similarities(query, query[critical] * query.shape[1] ** -0.5, batch)
         weights = softmax(full_precision(similarity), ptr=batch.ptr)
         values = self.value(batch.x)
         pooled = torch.cat([pool_bags(own, values, batch.ptr) for own in weights.T], dim=1)
         attention = weights.mean(1)
-        return Encoded(pooled, attention, {"critical": logits[critical[:, 0]], "attention": attention})
+        return Encoded(pooled, attention, {"critical": self.instances(batch.x[critical[:, 0]]), "attention": attention})
 
     def forward(self, batch: Batch) -> Prediction:
         """The bag's logits (B, outputs)."""
@@ -107,6 +108,14 @@ class DSMIL(EncoderModel):
         """The official bag classifier is a convolution whose kernel is as wide as the features: a linear layer."""
         flat = {k: v.flatten(1) if k.endswith("fcc.weight") else v for k, v in weights.items()}
         return rename_state(flat, self.official_names)
+
+
+def _similarities(query: Tensor, critical: Tensor, batch: Batch) -> Tensor:
+    """(patches, width), (B, C, width) -> (patches, C): products with the critical queries of the own bag."""
+    if query.device.type == "cpu":  # a product for each bag; a critical query for every patch would be written out
+        bags = zip(query.split(list(batch.sizes)), critical, strict=True)
+        return torch.cat([own @ asked.T for own, asked in bags])
+    return (query.unsqueeze(1) * critical[batch.batch]).sum(-1)
 
 
 def _relative_entropy(weights: Tensor, ptr: Tensor) -> Tensor:

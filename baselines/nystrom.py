@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 from itertools import groupby
 
 import torch
@@ -19,6 +20,14 @@ from baselines.layers import Dropout, full_precision
 __all__ = ["NystromAttention"]
 
 SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of bags that are computed together
+
+
+class _Wanted(Enum):
+    """What is asked of a bag's rows. Behind the first softmax all is linear, and only what is asked is computed."""
+
+    ROWS = auto()
+    MEAN = auto()
+    FIRST = auto()
 
 
 class NystromAttention(nn.Module):
@@ -51,31 +60,32 @@ class NystromAttention(nn.Module):
 
     def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """Rows of several bags, each attending within itself."""
-        return self.to_out(self._mixed(rows, sizes, averaged=False))
+        return self.to_out(self._mixed(rows, sizes, _Wanted.ROWS))
 
     def mean(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        """The mean of what `forward` gives the rows of each bag, (rows, width) -> (bags, width), without a convolution.
-
-        Everything behind the first softmax is linear, so it is done once for the mean instead of for every row.
-        """
+        """The mean of what `forward` gives the rows of each bag, (rows, width) -> (bags, width); no convolution."""
         assert self.value_conv is None
-        return self.to_out(self._mixed(rows, sizes, averaged=True))
+        return self.to_out(self._mixed(rows, sizes, _Wanted.MEAN))
 
-    def _mixed(self, rows: Tensor, sizes: Sequence[int], *, averaged: bool) -> Tensor:
-        """What the heads of each row see, (rows, heads x head width), or of each bag the mean of that."""
+    def first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """What `forward` gives the first row of each bag, (rows, width) -> (bags, width)."""
+        return self.to_out(self._mixed(rows, sizes, _Wanted.FIRST))
+
+    def _mixed(self, rows: Tensor, sizes: Sequence[int], wanted: _Wanted) -> Tensor:
+        """What the heads of each row that is wanted see, (those rows, heads x head width)."""
         bags = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1)).split(list(sizes))
         mixed = list(bags)
         for alike in _of_like_size(sizes, self.landmarks):
             longest = max(sizes[bag] for bag in alike)
             padded = [F.pad(bags[bag], (0, 0) * 3 + (0, longest - sizes[bag])) for bag in alike]
             query, key, value = torch.stack(padded).permute(2, 0, 3, 1, 4)
-            seen = self._attend(query, key, value, [sizes[bag] for bag in alike], averaged=averaged)
+            seen = self._attend(query, key, value, [sizes[bag] for bag in alike], wanted)
             for bag, own in zip(alike, seen, strict=True):
                 mixed[bag] = own[: sizes[bag]]
         return torch.cat(mixed)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int], *, averaged: bool) -> Tensor:
-        """(bags, heads, rows, head width) each -> (bags, rows, heads x head width), or of each bag the mean of those.
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int], wanted: _Wanted) -> Tensor:
+        """(bags, heads, rows, head width) each -> (bags, rows that are wanted, heads x head width).
 
         sizes : rows of each bag; what follows them are zeros.
         """
@@ -85,31 +95,34 @@ class NystromAttention(nn.Module):
             query, key, wide = (full_precision(t) for t in (query, key, value))
             query = query * query.shape[-1] ** -0.5
             long = query.shape[2] >= self.landmarks
-            from_rows, mixed = self._long(query, key, wide) if long else self._short(query, key, wide, alive)
-            if averaged:
+            rows = slice(1 if wanted is _Wanted.FIRST else None)
+            attended = self._long(query, key, wide, rows) if long else self._short(query, key, wide, rows, alive)
+            from_rows, mixed = attended
+            if wanted is _Wanted.MEAN:
                 from_rows = (from_rows * alive).sum(2, keepdim=True) / counts
             mixed = from_rows @ mixed
         if self.value_conv is not None:  # the zero rows in front are the convolution's own padding
-            mixed = mixed + self.value_conv(value)
+            near = value[:, :, : 1 + self.value_conv.kernel_size[0] // 2] if wanted is _Wanted.FIRST else value
+            mixed = mixed + self.value_conv(near)[:, :, rows]
         return mixed.transpose(1, 2).flatten(2)
 
-    def _long(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _long(self, query: Tensor, key: Tensor, value: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """(bags, heads, rows, head width) each, of equal length; landmarks are means of groups of rows.
 
         Returns
         -------
-        What each row takes from the landmarks (bags, heads, rows, landmarks), what these have (.., landmarks, head
-        width). The published order multiplies the square matrix into the former: the same product, and more work.
+        What each of the `rows` takes from the landmarks (bags, heads, rows, landmarks), what these have (.., landmarks,
+        head width). The published order multiplies the square matrix into the former: the same product, and more work.
         """
         count, group = query.shape[2], math.ceil(query.shape[2] / self.landmarks)
         padded = [F.pad(t, (0, 0, group * self.landmarks - count, 0)) for t in (query, key, value)]
         near_query, near_key = (t.unflatten(2, (self.landmarks, group)).mean(3) for t in padded[:2])
-        from_rows = (query @ near_key.mT).softmax(-1)
+        from_rows = (query[:, :, rows] @ near_key.mT).softmax(-1)
         between = (near_query @ near_key.mT).softmax(-1)
         to_rows = (near_query @ padded[1].mT).softmax(-1)
         return from_rows, self._inverse(between) @ (to_rows @ padded[2])
 
-    def _short(self, query: Tensor, key: Tensor, value: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    def _short(self, query: Tensor, key: Tensor, value: Tensor, rows: slice, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Fewer rows than landmarks: every row is its own landmark, and all zero rows in front are one and the same.
 
         That one row stands for as many as are missing, rows that are not alive stand for none. Every matrix here holds
@@ -120,7 +133,7 @@ class NystromAttention(nn.Module):
         query, key, value = (F.pad(t, (0, 0, 1, 0)) for t in (query, key, value))
         shares = (query @ key.mT + copies.log()).softmax(-1) * (copies.mT > 0)
         inverse = self._inverse(shares, copies)
-        return shares[:, :, 1:], inverse @ (shares @ value)
+        return shares[:, :, 1:][:, :, rows], inverse @ (shares @ value)
 
     def _inverse(self, matrix: Tensor, copies: Tensor | None = None) -> Tensor:
         """Moore-Penrose inverse by the iteration of Razavi et al., started as published: one scale for all heads.

@@ -67,7 +67,7 @@ class POMP(SurvivalModel):
     def forward(self, batch: Batch) -> Prediction:
         """Slides and expression; attention is that of the fused class row's question to the patches."""
         slide, genes = self.encoder.slide(batch), self.encoder.genes(batch.expression)
-        fused, shares = self.encoder.fuse(slide, genes)
+        fused, shares = self.encoder.fuse(slide, genes, class_alone=True)
         return Prediction(self.head(fused[:, 0]), shares[0], {"shares": shares[1:]})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
@@ -128,7 +128,7 @@ class POMP(SurvivalModel):
         other_slides = torch.multinomial(apart.T.softmax(1), 1).squeeze(1)
         own = torch.arange(count, device=genes.device)
         slides = slide.pick([*own.tolist(), *own.tolist(), *other_slides.tolist()])
-        fused, _ = self.encoder.fuse(slides, genes[torch.cat([own, other_genes, own])])
+        fused, _ = self.encoder.fuse(slides, genes[torch.cat([own, other_genes, own])], class_alone=True)
         belongs = (torch.arange(3 * count, device=genes.device) < count).long()
         return F.cross_entropy(self.pretext.match(fused[:, 0]), belongs)
 
@@ -173,7 +173,8 @@ class _Encoder(nn.Module):
         self.slide_blocks, self.slide_norm = blocks(), nn.LayerNorm(width)
         self.tokens = nn.ModuleList(nn.Linear(len(genes), width) for genes in self.sets)
         self.gene_blocks, self.gene_norm = blocks(), nn.LayerNorm(width)
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # a bias, equal for all keys, leaves no trace in a softmax
         self.fused_blocks, self.fused_norm = blocks(), nn.LayerNorm(width)
 
     def slide(self, batch: Batch) -> _Slides:
@@ -196,24 +197,30 @@ class _Encoder(nn.Module):
         rows = torch.cat([self.gene_class.to(tokens.dtype).expand(count, 1, -1), tokens], dim=1)
         return self.gene_norm(self._through(self.gene_blocks, rows))
 
-    def fuse(self, slide: _Slides, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches)."""
-        mixed, similarities, _ = attend_bags(
-            self.query(genes).unsqueeze(1),
-            self.key(slide.rows).unsqueeze(1),
-            self.value(slide.rows).unsqueeze(1),
-            slide.sizes,
-        )
-        fused = self.fused_norm(self._through(self.fused_blocks, mixed.squeeze(1)) + genes)
+    def fuse(self, slide: _Slides, genes: Tensor, *, class_alone: bool = False) -> tuple[Tensor, Tensor]:
+        """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches).
+
+        Few ask many, so no key and no value is made for any row; see `MCAT._coattend`. Where the class row alone is
+        wanted, the last block is spared for all others, and (B, 1, width) comes back.
+        """
+        rows = slide.rows.unsqueeze(1)
+        query = (self.query(genes) @ self.key.weight).unsqueeze(1)
+        mixed, similarities, _ = attend_bags(query, rows, rows, slide.sizes)
+        asking = 1 if class_alone else genes.shape[1]
+        through = self._through(self.fused_blocks, self.value(mixed.squeeze(1)), asking)
+        fused = self.fused_norm(through + genes[:, :asking])
         return fused, torch.cat([full_precision(s[0, :, 1:]).softmax(-1) for s in similarities], dim=1)
 
     @staticmethod
-    def _through(blocks: nn.ModuleList, rows: Tensor) -> Tensor:
+    def _through(blocks: nn.ModuleList, rows: Tensor, asking: int | None = None) -> Tensor:
+        """(B, tokens, width) -> of the first tokens that ask in the last block (B, asking, width); by default all."""
         patients, tokens, _ = rows.shape
         flat = rows.flatten(0, 1)
-        for block in blocks:
+        *before, last = blocks
+        assert isinstance(last, _Block)
+        for block in before:
             flat = block(flat, (tokens,) * patients)
-        return flat.unflatten(0, (patients, tokens))
+        return last.of_first(flat.unflatten(0, (patients, tokens)), asking or tokens)
 
 
 class _Block(nn.Module):
@@ -231,8 +238,20 @@ class _Block(nn.Module):
 
     def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         query, key, value = self.qkv(self.norm(rows)).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        mixed = attend_within_bags(query, key, value, sizes, sizes).flatten(1)
-        rows = rows + self.drop(self.out(mixed))
+        return self._finish(rows, attend_within_bags(query, key, value, sizes, sizes))
+
+    def of_first(self, rows: Tensor, asking: int) -> Tensor:
+        """Of the first tokens of each patient alone, who see all: (B, tokens, width) -> (B, asking, width)."""
+        normed, first = self.norm(rows), rows[:, :asking]
+        to_query, to_rest = self.qkv.weight.tensor_split((self.qkv.in_features,))
+        query_bias, rest_bias = self.qkv.bias.tensor_split((self.qkv.in_features,))
+        query = F.linear(normed[:, :asking], to_query, query_bias).unflatten(-1, (self.heads, -1))
+        key, value = F.linear(normed, to_rest, rest_bias).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+        return self._finish(first, mixed.transpose(1, 2))
+
+    def _finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        rows = rows + self.drop(self.out(mixed.flatten(-2)))
         return rows + self.drop(self.feed_forward(self.second_norm(rows)))
 
 

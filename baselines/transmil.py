@@ -77,8 +77,8 @@ class TransMIL(EncoderModel):
         bags = zip(self.project(batch.x).split(list(batch.sizes)), sides, strict=True)
         rows = torch.cat([part for bag, side in bags for part in (self.token[0], bag, bag[: side * side - len(bag)])])
         sizes = [1 + side * side for side in sides]
-        rows = self.second(self.position(self.first(rows, sizes), sides), sizes)
-        return Encoded(self.norm(torch.stack([bag[0] for bag in rows.split(sizes)])))
+        rows = self.position(self.first(rows, sizes), sides)
+        return Encoded(self.norm(self.second.class_rows(rows, sizes)))
 
 
 class _Layer(nn.Module):
@@ -93,6 +93,11 @@ class _Layer(nn.Module):
 
     def forward(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         return rows + self.attention(self.norm(rows), sizes)
+
+    def class_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Of the last layer nothing but the class tokens is used: (rows, width) -> (bags, width)."""
+        first = torch.stack([bag[0] for bag in rows.split(list(sizes))])
+        return first + self.attention.first(self.norm(rows), sizes)
 
 
 class _PositionBlock(nn.Module):

@@ -147,6 +147,19 @@ def test_the_mean_of_a_nystrom_layer_is_that_of_its_rows(sizes: tuple[int, ...],
     torch.testing.assert_close(layer.mean(rows, sizes), every, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kernel", [0, 5, 33])
+@pytest.mark.parametrize("sizes", [(1, 5), (16, 3, 40), (15, 17)])
+def test_the_first_row_of_a_nystrom_layer_is_computed_alone(sizes: tuple[int, ...], kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(12, 2, 8, landmarks=16, kernel=kernel).double()
+    rows = torch.randn(sum(sizes), 12, dtype=torch.float64, requires_grad=True)
+    every = torch.stack([bag[0] for bag in layer(rows, sizes).split(list(sizes))])
+    alone = layer.first(rows, sizes)
+    torch.testing.assert_close(alone, every, atol=1e-12, rtol=1e-12)
+    (expected,), (ours,) = (torch.autograd.grad(t.square().sum(), rows) for t in (every, alone))
+    torch.testing.assert_close(ours, expected, atol=1e-11, rtol=1e-9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 99))
 def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
