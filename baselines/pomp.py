@@ -173,8 +173,9 @@ class _Encoder(nn.Module):
         self.slide_blocks, self.slide_norm = blocks(), nn.LayerNorm(width)
         self.tokens = nn.ModuleList(nn.Linear(len(genes), width) for genes in self.sets)
         self.gene_blocks, self.gene_norm = blocks(), nn.LayerNorm(width)
-        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)  # a bias, equal for all keys, leaves no trace in a softmax
+        self.value = nn.Linear(width, width)
         self.fused_blocks, self.fused_norm = blocks(), nn.LayerNorm(width)
 
     def slide(self, batch: Batch) -> _Slides:

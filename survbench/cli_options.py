@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from survbench.errors import BadConfig
+from survbench.experiments.preload import load_ahead
 
 if TYPE_CHECKING:
     import torch
@@ -195,6 +196,8 @@ def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
         registry, root = open_registry(registries), open_root(data)
         registry.select_cohorts(cohorts, root.cohorts())
         registry.select_models(more.get("models", ()))  # a slip of the pen is answered before torch is loaded
+        if more.get("workers", 1) != 1:
+            load_ahead()
 
         from survbench.experiments.plan import Request, parse_overrides
         from survbench.training.device import resolve_device

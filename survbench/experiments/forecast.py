@@ -24,7 +24,8 @@ from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
-from survbench.experiments.workers import PRELOADED, Errand
+from survbench.experiments.preload import load_ahead
+from survbench.experiments.workers import Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
@@ -206,7 +207,7 @@ def calibrations(
 ) -> Iterator[Calibration | str]:
     """One for each group, from its first job; the error's text where that failed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    load_ahead()
     for jobs in grouped:
         with ProcessPoolExecutor(1, mp_context=context) as pool:  # one each: a process that is killed breaks its pool
             try:

@@ -28,20 +28,14 @@ from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, run_job
 from survbench.experiments.job import Job
+from survbench.experiments.preload import load_ahead
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
-__all__ = ["PRELOADED", "Errand", "Worker", "hired", "sensible_workers"]
+__all__ = ["Errand", "Worker", "hired", "sensible_workers"]
 
 GIGABYTES_EACH = 3  # of memory, for `auto`
 LONGEST = 1500  # characters of a message; a datagram arrives whole or not at all, also when its sender is killed
-PRELOADED = [  # loaded once, before processes divide; the latter ones are what a job would otherwise import late
-    "survbench.experiments.workers",
-    "fvcore.nn",
-    "sklearn.model_selection",
-    "sksurv.linear_model.coxph",
-    "sksurv.metrics",
-]
 
 Hear = Callable[[int, Mapping[str, Any]], None]
 """Called with the number of a worker and `{say, style}` or `{epoch, epochs, text}`, from a thread."""
@@ -104,7 +98,7 @@ class Worker:
     def __init__(self, number: int, voice: socket.socket, threads: int | None) -> None:
         self.number = number
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        load_ahead()
         self._about = (voice, number, threads)
         self._hire()
 

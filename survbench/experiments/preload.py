@@ -1,0 +1,33 @@
+"""The process from which those that run jobs divide, loading what they share while the command loads it too."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from multiprocessing import forkserver
+
+__all__ = ["load_ahead"]
+
+_SHARED = [  # the latter ones are what a job would otherwise import late
+    "survbench.experiments.workers",
+    "fvcore.nn",
+    "sklearn.model_selection",
+    "sksurv.linear_model.coxph",
+    "sksurv.metrics",
+]
+
+
+def load_ahead() -> None:
+    """Begin, unless that was done before; returns at once.
+
+    Loading takes seconds, and a Ctrl-C meanwhile is the command's business.
+    """
+    forkserver.set_forkserver_preload(_SHARED)
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the new process inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, answer)
