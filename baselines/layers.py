@@ -123,10 +123,9 @@ class GatedAttention(nn.Module):
 
     def forward(self, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
         """(patches, width), offsets -> pooled (bags, width), weights (patches,)."""
-        weight, bias = (
-            torch.cat([getattr(own, kind) for own in (self.value, self.gate)]) for kind in ("weight", "bias")
-        )
-        value, gate = F.linear(rows, weight, bias).chunk(2, dim=-1)  # one product, which reads the rows once
+        weight = torch.cat([self.value.weight, self.gate.weight])  # one product, which reads the rows once
+        bias = torch.cat([self.value.bias, self.gate.bias])
+        value, gate = F.linear(rows, weight, bias).chunk(2, dim=-1)
         value, gate = self.dropout(torch.tanh(value)), self.dropout(torch.sigmoid(gate))
         scores = self.score(value * gate).squeeze(-1)
         weights = softmax(full_precision(scores), ptr=ptr)
