@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -196,7 +197,7 @@ def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
         registry, root = open_registry(registries), open_root(data)
         registry.select_cohorts(cohorts, root.cohorts())
         registry.select_models(more.get("models", ()))  # a slip of the pen is answered before torch is loaded
-        if more.get("workers", 1) != 1:
+        if (more.get("workers", 1) or os.cpu_count() or 1) > 1:
             load_ahead()
 
         from survbench.experiments.plan import Request, parse_overrides
