@@ -246,7 +246,8 @@ def study_notes(frame: pd.DataFrame) -> list[str]:
         notes.append("published: as printed in AMKD's paper, on real patients and its own folds; never part of a mean.")
     if frame["simulated"].iloc[0]:
         notes.append(f"{KINDS[frame['simulated'].iloc[0]]}: the measured figures say nothing about a cancer.")
-    if str(frame.get("as_registered", pd.Series(["unknown"])).iloc[0]) == "False":
+    registered = frame["as_registered"].iloc[0] if "as_registered" in frame else None  # unknown to older tables
+    if str(registered) == "False":  # text where the table was read back
         notes.append("settings: not the registered ones (a preset or --set), for every arm; study.json has them.")
     if (frame["seeds"].dropna() < 3).any():
         notes.append("a claim needs at least 3 seeds (--seeds 0,1,2).")
