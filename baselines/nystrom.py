@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.convolutions import as_matrices
 from baselines.layers import Dropout, full_precision
 
 __all__ = ["NystromAttention"]
 
 SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of bags that are computed together
+EVEN = 4  # rows and columns of small matrices; with one less or one more a product takes a quarter to a third longer
 
 
 class _Wanted(Enum):
@@ -76,13 +78,17 @@ class NystromAttention(nn.Module):
         bags = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1)).split(list(sizes))
         mixed = list(bags)
         for alike in _of_like_size(sizes, self.landmarks):
-            longest = max(sizes[bag] for bag in alike)
-            padded = [F.pad(bags[bag], (0, 0) * 3 + (0, longest - sizes[bag])) for bag in alike]
+            rows_each = self._evened(max(sizes[bag] for bag in alike))
+            padded = [F.pad(bags[bag], (0, 0) * 3 + (0, rows_each - sizes[bag])) for bag in alike]
             query, key, value = torch.stack(padded).permute(2, 0, 3, 1, 4)
             seen = self._attend(query, key, value, [sizes[bag] for bag in alike], wanted)
             for bag, own in zip(alike, seen, strict=True):
                 mixed[bag] = own[: sizes[bag]]
         return torch.cat(mixed)
+
+    def _evened(self, rows: int) -> int:
+        """As many rows as make matrices of a size that is quickly multiplied, with the zero row of `_short` counted."""
+        return rows if rows >= self.landmarks else min(EVEN * -(-(rows + 1) // EVEN), self.landmarks) - 1
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int], wanted: _Wanted) -> Tensor:
         """(bags, heads, rows, head width) each -> (bags, rows that are wanted, heads x head width).
@@ -103,8 +109,14 @@ class NystromAttention(nn.Module):
             mixed = from_rows @ mixed
         if self.value_conv is not None:  # the zero rows in front are the convolution's own padding
             near = value[:, :, : 1 + self.value_conv.kernel_size[0] // 2] if wanted is _Wanted.FIRST else value
-            mixed = mixed + self.value_conv(near)[:, :, rows]
+            mixed = mixed + self._convolved(near)[:, :, rows]
         return mixed.transpose(1, 2).flatten(2)
+
+    def _convolved(self, value: Tensor) -> Tensor:
+        """`value_conv` of (bags, heads, rows, head width)."""
+        assert self.value_conv is not None
+        rows, kernel = value.shape[2], self.value_conv.weight[..., 0].squeeze(1)
+        return as_matrices(kernel, (rows,)) @ value if rows < kernel.shape[1] else self.value_conv(value)
 
     def _long(self, query: Tensor, key: Tensor, value: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """(bags, heads, rows, head width) each, of equal length; landmarks are means of groups of rows.

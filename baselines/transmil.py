@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
+from baselines.convolutions import convolve_square
 from baselines.encoders import Encoded, EncoderModel
 from baselines.nystrom import NystromAttention
 from survbench.model import Inputs
@@ -115,9 +116,8 @@ class _PositionBlock(nn.Module):
         bags = list(rows.split([1 + side * side for side in sides]))
         for side in set(sides):
             same = [i for i, other in enumerate(sides) if other == side]
-            images = torch.stack([bags[i][1:] for i in same]).unflatten(1, (side, side)).permute(0, 3, 1, 2)
-            images = F.conv2d(images, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
-            for i, image in zip(same, images.flatten(2).transpose(1, 2), strict=True):
+            images = convolve_square(torch.stack([bags[i][1:] for i in same]), kernel, bias, side)
+            for i, image in zip(same, images, strict=True):
                 bags[i] = torch.cat([bags[i][:1], image])
         return torch.cat(bags)
 

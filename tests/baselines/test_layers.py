@@ -205,7 +205,7 @@ def padded_nystrom(attention: NystromAttention, rows: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 15, 16, 17, 40])
-@pytest.mark.parametrize("kernel", [0, 5])
+@pytest.mark.parametrize("kernel", [0, 5, 33])
 def test_equal_rows_of_padding_are_counted_and_not_computed(count: int, kernel: int) -> None:
     torch.manual_seed(count)
     attention = NystromAttention(12, 2, 6, landmarks=16, kernel=kernel).double().eval()
