@@ -1,6 +1,6 @@
 """Depthwise convolutions of images smaller than their kernel, as matrix products.
 
-Most taps of such a kernel meet nothing, and on a CPU the gradient of the convolution takes several times as long as that
+Most taps of such a kernel meet nothing, and on a CPU the gradient of a convolution takes several times as long as that
 of the product.
 """
 
