@@ -75,13 +75,15 @@ class Pooling(nn.Module):
         super().__init__()
         self.gated = GatedAttention(width, hidden) if form is PoolingForm.GATED else None
 
-    def forward(self, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """(all rows, width), offsets (patients + 1,) -> (patients, width), weights (all rows,)."""
+    def forward(self, parts: Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """(all rows, width) in parts that lie side by side, offsets (patients + 1,) -> (patients, width), weights (all
+        rows,).
+        """
         if self.gated is not None:
-            return self.gated(rows, ptr)
+            return self.gated(parts, ptr)
         sizes = ptr.diff()
-        weights = torch.repeat_interleave(1 / sizes.to(rows.dtype), sizes, output_size=len(rows))
-        return pool_bags(weights, rows, ptr), weights
+        weights = torch.repeat_interleave(1 / sizes.to(parts[0].dtype), sizes, output_size=len(parts[0]))
+        return torch.cat([pool_bags(weights, part, ptr) for part in parts], dim=-1), weights
 
 
 def _attend_linearly(

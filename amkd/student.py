@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
@@ -78,5 +77,5 @@ class Student(nn.Module):
         normed = self.attention_norm(rows)
         rows = rows + self.attention(normed, normed, sizes, sizes)
         imitated = self.enhance(rows)
-        pooled, weights = self.pooling(torch.cat([rows, imitated], dim=-1), ptr)
+        pooled, weights = self.pooling((rows, imitated), ptr)
         return StudentOutput(self.head(pooled), imitated, weights)

@@ -72,8 +72,8 @@ class Teacher(SurvivalModel):
         informed = self.gene_by_path(to_meet, patches_to_meet, gene_sizes, sizes)
         guided = self.path_by_gene(patches_to_meet, to_meet, sizes, gene_sizes)
         gene_ptr = torch.arange(0, (patients + 1) * genes, genes, device=batch.x.device)
-        from_genes, of_genes = self.pool_pathways(torch.cat([pathways, informed], dim=-1), gene_ptr)
-        from_patches, weights = self.pool_patches(torch.cat([patches, guided], dim=-1), batch.ptr)
+        from_genes, of_genes = self.pool_pathways((pathways, informed), gene_ptr)
+        from_patches, weights = self.pool_patches((patches, guided), batch.ptr)
         logits = self.head(torch.cat([from_genes, from_patches], dim=-1))
         return Prediction(
             logits, attention=weights, aux={"guided": guided, "pathways": of_genes.unflatten(0, (patients, genes))}

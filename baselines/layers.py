@@ -31,6 +31,8 @@ __all__ = [
     "pool_bags",
 ]
 
+FEW = 2**18  # numbers that are sooner written out than taken bag by bag
+
 
 def needs_pathways(model: object, inputs: Inputs) -> None:
     """Refuse a cohort without pathways."""
@@ -101,7 +103,7 @@ def pool_bags(weights: Tensor, rows: Tensor, ptr: Tensor) -> Tensor:
     -------
     (bags, width)
     """
-    if rows.device.type == "cpu":  # a product for each bag; the weighted rows would be written out for nothing
+    if rows.device.type == "cpu" and rows.numel() > FEW:  # a product for each bag spares writing out the weighted rows
         sizes = ptr.diff().tolist()
         bags = zip(weights.split(sizes), rows.split(sizes), strict=True)
         return torch.stack([own @ values.to(own.dtype) for own, values in bags])
@@ -121,15 +123,23 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(hidden, 1)
         self.dropout = Dropout(dropout)
 
-    def forward(self, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """(patches, width), offsets -> pooled (bags, width), weights (patches,)."""
+    def forward(self, rows: Tensor | Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """(patches, width), offsets -> pooled (bags, width), weights (patches,).
+
+        rows : or tensors that would be one side by side, which need not be written out for that.
+        """
+        parts = (rows,) if isinstance(rows, Tensor) else tuple(rows)
         weight = torch.cat([self.value.weight, self.gate.weight])  # one product, which reads the rows once
         bias = torch.cat([self.value.bias, self.gate.bias])
-        value, gate = F.linear(rows, weight, bias).chunk(2, dim=-1)
+        first, *others = zip(parts, weight.split([part.shape[1] for part in parts], dim=1), strict=True)
+        hidden = F.linear(*first, bias)
+        for part, own in others:
+            hidden = hidden + F.linear(part, own)
+        value, gate = hidden.chunk(2, dim=-1)
         value, gate = self.dropout(torch.tanh(value)), self.dropout(torch.sigmoid(gate))
         scores = self.score(value * gate).squeeze(-1)
         weights = softmax(full_precision(scores), ptr=ptr)
-        return pool_bags(weights, rows, ptr), weights
+        return torch.cat([pool_bags(weights, part, ptr) for part in parts], dim=-1), weights
 
 
 def full_precision(scores: Tensor) -> Tensor:

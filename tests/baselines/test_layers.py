@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines import layers
 from baselines.layers import (
     AlphaDropout,
     Dropout,
+    GatedAttention,
     PathwayEncoder,
     PathwayNetworks,
     attend_bags,
@@ -83,14 +86,25 @@ def test_either_order_of_products_projects_alike(patients: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99))
-def test_a_bag_is_pooled_as_the_weighted_sum_of_its_rows(sizes: list[int], seed: int) -> None:
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99), st.sampled_from([0, layers.FEW]))
+def test_a_bag_is_pooled_as_the_weighted_sum_of_its_rows(sizes: list[int], seed: int, few: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weights, rows = torch.randn(sum(sizes), generator=generator), torch.randn(sum(sizes), 3, generator=generator)
-    pooled = pool_bags(weights, rows, torch.tensor([0, *sizes]).cumsum(0))
+    with patch.object(layers, "FEW", few):  # bag by bag, and all at once
+        pooled = pool_bags(weights, rows, torch.tensor([0, *sizes]).cumsum(0))
     bag = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     expected = torch.zeros(len(sizes), 3).index_add(0, bag, weights.unsqueeze(1) * rows)
     torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_columns_in_parts_are_pooled_like_one_tensor() -> None:
+    torch.manual_seed(0)
+    pooling = GatedAttention(5, 4).double()
+    left, right, ptr = torch.randn(9, 3, dtype=torch.float64), torch.randn(9, 2, dtype=torch.float64), [0, 4, 9]
+    apart, weights = pooling((left, right), torch.tensor(ptr))
+    together, expected = pooling(torch.cat([left, right], dim=1), torch.tensor(ptr))
+    torch.testing.assert_close(apart, together, atol=1e-14, rtol=0)
+    torch.testing.assert_close(weights, expected, atol=1e-14, rtol=0)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.9])
