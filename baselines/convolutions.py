@@ -6,6 +6,7 @@ of the product.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, reduce
 
 import torch
@@ -39,7 +40,7 @@ def convolve_square(image: Tensor, kernel: Tensor, bias: Tensor, side: int) -> T
 def as_matrices(kernel: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Kernels (channels, taps of each axis) -> (channels, positions out, positions in) of an image of that shape."""
     places = _places(tuple(kernel.shape[1:]), shape, kernel.device)
-    return (kernel.flatten(1) @ places.to(kernel.dtype)).unflatten(1, (reduce(int.__mul__, shape),) * 2)
+    return (kernel.flatten(1) @ places.to(kernel.dtype)).unflatten(1, (math.prod(shape),) * 2)
 
 
 @lru_cache(maxsize=64)
