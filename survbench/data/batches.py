@@ -5,9 +5,12 @@ A split knows its own patients only; a batch carries the granted modalities only
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +18,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from survbench.cards import Modality
+from survbench.data.bags import Bags, PinnedBags, at_hand, gathered
 from survbench.errors import BadFolds, ModalityDenied
-
-if TYPE_CHECKING:
-    from survbench.data.store import BagStore
 
 __all__ = ["PatientData", "Split", "device_batch", "patches_of", "take_patients"]
 
@@ -66,7 +67,7 @@ class Split:
     ----------
     expression : (patients, genes) float32, standardized; None where the cohort has none.
     clinical : (patients, columns) float32, NaN = unknown; None where the cohort has none.
-    bags : packed store of the cohort, read only at this split's patients; None where the cohort has no slides.
+    bags : of the cohort, packed or on the device, read only at this split's patients; None where it has no slides.
     time : (patients,) months. event : (patients,), True = died.
     part : (patients,) number of the part that each patient is in; None where the split is not divided.
     """
@@ -75,7 +76,7 @@ class Split:
     time: np.ndarray
     event: np.ndarray
     expression: np.ndarray | None
-    bags: BagStore | None
+    bags: Bags | None
     clinical: np.ndarray | None = None
     part: np.ndarray | None = None
 
@@ -156,8 +157,17 @@ class Split:
         if Modality.CLINICAL in granted and self.clinical is not None:
             content["clinical"] = torch.from_numpy(self.clinical[rows])
         if Modality.SLIDES in granted and self.bags is not None:
-            content |= _gather(self.bags, [self.patients[row] for row in rows], max_patches, generator)
+            content |= gathered(self.bags, [self.patients[row] for row in rows], max_patches, generator)
         return _wrap(content)
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Split:
+        """The same patients; where the device has memory of its own, their patches are there, or on their way in time.
+
+        Parameters
+        ----------
+        dtype : in which patches are multiplied there.
+        """
+        return self if self.bags is None else replace(self, bags=at_hand(self.bags, device, dtype))
 
     def _whole(self, rows: np.ndarray, granted: Collection[Modality], most: int | None) -> tuple[int | None, ...]:
         bags = self.bags if Modality.SLIDES in granted else None
@@ -178,30 +188,50 @@ class Split:
         Shuffled batches have equal sizes up to one, so that no Cox risk set is left with a single patient.
         """
         order = np.arange(len(self)) if generator is None else generator.permutation(len(self))
-        for rows in np.array_split(order, max(1, -(-len(self) // size))):
-            yield self.batch(rows, granted, labels=labels, max_patches=max_patches, generator=generator)
+        parts = np.array_split(order, max(1, -(-len(self) // size)))
+        make = partial(self.batch, granted=granted, labels=labels, max_patches=max_patches, generator=generator)
+        return self._made(make, parts)
 
     def in_order(self, granted: Collection[Modality], patch_budget: int = 65_536) -> Iterator[Batch]:
         """All patients in order with all patches and no labels, as many at a time as the budget of patches allows."""
         bags = self.bags if Modality.SLIDES in granted else None
-        waiting: list[int] = []
+        parts: list[list[int]] = []
         patches = 0
         for row, patient in enumerate(self.patients):
             size = bags.size(patient) if bags is not None else 0
-            if waiting and patches + size > patch_budget:
-                yield self.batch(np.array(waiting), granted, labels=False)
-                waiting, patches = [], 0
-            waiting.append(row)
+            if not parts or patches + size > patch_budget:
+                parts.append([])
+                patches = 0
+            parts[-1].append(row)
             patches += size
-        if waiting:
-            yield self.batch(np.array(waiting), granted, labels=False)
+        return self._made(partial(self.batch, granted=granted, labels=False), map(np.array, parts))
+
+    def _made(self, make: Callable[[np.ndarray], Batch], parts: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """One batch after another; each while the one before it is used, where an accelerator would wait for it."""
+        if not isinstance(self.bags, PinnedBags):
+            yield from map(make, parts)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            waiting = deque[Future[Batch]]()
+            for rows in parts:
+                waiting.append(pool.submit(make, rows))
+                if len(waiting) > 1:
+                    yield waiting.popleft().result()
+            yield from (last.result() for last in waiting)
 
 
 def device_batch(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device where the model is; overlaps the copy with work where the device can."""
     if device.type == "cpu":
         return batch
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+    content = {key: _moved(value, device) for key, value in batch._store.items()}
+    return _wrap({**content, "num_graphs": batch.num_graphs})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if not isinstance(value, Tensor) or value.device.type == device.type:
+        return value
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
 
 
 def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
@@ -239,36 +269,3 @@ def _wrap(content: dict[str, Any]) -> Batch:
     batch = Batch(_base_cls=PatientData, **{k: v for k, v in content.items() if k != "num_graphs"})
     batch._num_graphs = content["num_graphs"]
     return batch
-
-
-def _gather(
-    bags: BagStore, patients: Sequence[str], max_patches: int | None, generator: np.random.Generator | None
-) -> dict[str, Any]:
-    """One copy from the memory map into one float32 tensor, patient by patient."""
-    spans = [bags.span(patient) for patient in patients]
-    picks: list[Any] = [slice(start, stop) for start, stop in spans]
-    sizes = [stop - start for start, stop in spans]
-    if max_patches is not None:
-        for i, (start, _) in enumerate(spans):
-            if sizes[i] > max_patches:
-                if generator is None:
-                    raise ValueError("sampling patches needs a generator")
-                picks[i] = start + np.sort(generator.choice(sizes[i], max_patches, replace=False))
-                sizes[i] = max_patches
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
-    x, pos = torch.empty((ptr[-1], bags.dim)), np.empty((ptr[-1], 2), np.float32)
-    slide = np.empty(ptr[-1], np.int64)
-    for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
-        # torch widens numbers at four times numpy's speed, and takes no memory that is read only
-        x[start:stop] = torch.from_numpy(np.require(bags.features[pick], requirements="W"))
-        pos[start:stop] = bags.coords[pick]
-        slide[start:stop] = bags.slide_of(pick)
-    offsets = torch.from_numpy(ptr)
-    return {
-        "x": x,
-        "pos": torch.from_numpy(pos),
-        "slide": torch.from_numpy(slide),
-        "ptr": offsets,
-        "batch": torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
-        "sizes": tuple(int(s) for s in sizes),  # on the host, so that splitting by patient never waits for a device
-    }

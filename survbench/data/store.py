@@ -72,7 +72,8 @@ class BagStore:
         return read_table(self.folder / "index.csv").astype({"start": int, "stop": int})
 
     @cached_property
-    def _stops(self) -> np.ndarray:
+    def stops(self) -> np.ndarray:
+        """(slides,), the row after the last one of each."""
         return self._index["stop"].to_numpy()
 
     @cached_property
@@ -103,7 +104,7 @@ class BagStore:
     def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
         """Number of the slide that each of the store's rows belongs to."""
         wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        return np.searchsorted(self._stops, wanted, side="right")
+        return np.searchsorted(self.stops, wanted, side="right")
 
     @cached_property
     def features(self) -> np.ndarray:

@@ -34,7 +34,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
 from survbench.experiments.provenance import package_versions
 from survbench.model import SurvivalModel
-from survbench.training.device import hardware, peak_memory
+from survbench.training.device import hardware, multiplied, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
 from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
@@ -152,7 +152,9 @@ def train_model(
     scratch : folder of the checkpoints. out : folder of results, where shared stages are kept.
     """
     scaler = job.cohort.scaler(job.fold)
-    train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
+    train, val = (
+        job.cohort.split(members, scaler).on(device, multiplied(device)) for members in (job.fold.train, job.fold.val)
+    )
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
     model = build_model(job, objective).to(device)
@@ -202,7 +204,8 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
     model.load_state_dict(load_file(result / "model.safetensors"))
     model.to(device).eval()
     splits = {
-        name: job.cohort.split(members, job.cohort.scaler(job.fold)) for name, members in job.fold.splits().items()
+        name: job.cohort.split(members, job.cohort.scaler(job.fold)).on(device, multiplied(device))
+        for name, members in job.fold.splits().items()
     }
     logits = {
         name: _checked(job, predict_logits(model, split, job.card.inference_inputs, device), len(split))

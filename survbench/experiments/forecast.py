@@ -28,7 +28,7 @@ from survbench.experiments.preload import load_ahead
 from survbench.experiments.workers import Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
-from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
+from survbench.training.device import cpu_threads, keep_freed_memory, multiplied, peak_memory
 from survbench.training.fit import learners, stage_identity
 from survbench.training.objectives import Objective
 from survbench.training.shared import SharedStages
@@ -225,7 +225,9 @@ def _calibrated(errand: Errand, device: torch.device, threads: int | None) -> Ca
 def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:
     """Time steps, validation, a checkpoint and predictions of one job. No test patient is read."""
     scaler = job.cohort.scaler(job.fold)
-    train, val = (job.cohort.split(members, scaler) for members in (job.fold.train, job.fold.val))
+    train, val = (
+        job.cohort.split(members, scaler).on(device, multiplied(device)) for members in (job.fold.train, job.fold.val)
+    )
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
     model = build_model(job, objective).to(device)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from survbench.errors import BadConfig
 
-__all__ = ["autocast", "cpu_threads", "hardware", "keep_freed_memory", "peak_memory", "precision", "resolve_device"]
+__all__ = ["autocast", "cpu_threads", "hardware", "keep_freed_memory", "multiplied", "peak_memory", "precision", "resolve_device"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -41,6 +41,11 @@ def resolve_device(name: str) -> torch.device:
 def precision(device: torch.device) -> str:
     """bfloat16 autocast on CUDA devices that have it, float32 elsewhere."""
     return "bf16-autocast" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def multiplied(device: torch.device) -> torch.dtype:
+    """In which precision patches are multiplied."""
+    return torch.float32 if precision(device) == "float32" else torch.bfloat16
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:

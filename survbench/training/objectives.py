@@ -87,16 +87,15 @@ class Cox:
         return self
 
     def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
+        # no branch and no shape depends on the data: an accelerator would have to finish all its work to tell
         order = torch.argsort(time, descending=True, stable=True)
-        risk, event = _full_precision(logits)[:, 0][order], event[order].bool()
-        if not event.any():
-            return risk.sum() * 0  # stays connected, so that a stage with other terms can still learn
-        _, tie, sizes = torch.unique_consecutive(time[order], return_inverse=True, return_counts=True)
-        at_risk = torch.logcumsumexp(risk, 0)[sizes.cumsum(0) - 1][tie]
-        risk, at_risk, tie = risk[event], at_risk[event], tie[event]
+        risk, time, event = _full_precision(logits)[:, 0][order], time[order], event[order].bool()
+        tie = F.pad(time[1:] != time[:-1], (1, 0)).cumsum(0)  # patients of equal time have equal numbers
+        last = torch.zeros_like(tie).index_add(0, tie, torch.ones_like(tie)).cumsum(0) - 1
+        at_risk = torch.logcumsumexp(risk, 0)[last][tie]
         if self.ties == "efron":
-            at_risk = at_risk + _efron(risk, at_risk, tie, len(sizes))
-        return (at_risk - risk).mean()
+            at_risk = at_risk + _efron(risk, at_risk, tie, event)
+        return torch.where(event, at_risk - risk, 0).sum() / event.sum().clamp(min=1)
 
     def risk(self, logits: Tensor) -> Tensor:
         return logits[:, 0]
@@ -118,12 +117,13 @@ class Cox:
         return np.exp(-np.exp(risk)[:, None] * cumulative[None, :])
 
 
-def _efron(risk: Tensor, at_risk: Tensor, tie: Tensor, ties: int) -> Tensor:
-    """log(1 - l/d D/R) for the l-th of d tied deaths, whose hazards sum to D in a risk set that sums to R."""
-    share = risk.new_zeros(ties).index_add(0, tie, torch.exp(risk - at_risk))[tie]
-    deaths = torch.bincount(tie, minlength=ties)
-    rank = torch.arange(len(tie), device=tie.device) - (deaths.cumsum(0) - deaths)[tie]  # l counts from 0
-    return torch.log1p(-(rank.to(share) / deaths[tie].to(share)) * share)
+def _efron(risk: Tensor, at_risk: Tensor, tie: Tensor, event: Tensor) -> Tensor:
+    """log(1 - l/d D/R) for the l-th of d tied deaths, whose hazards sum to D in a risk set that sums to R; else 0."""
+    died = event.to(risk)
+    share = torch.zeros_like(risk).index_add(0, tie, died * torch.exp(risk - at_risk))[tie]
+    deaths = torch.zeros_like(risk).index_add(0, tie, died)
+    rank = died.cumsum(0) - died - (deaths.cumsum(0) - deaths)[tie]  # l counts from 0
+    return torch.log1p(-died * rank / deaths[tie].clamp(min=1) * share)
 
 
 class DiscreteNLL:

@@ -1,0 +1,209 @@
+"""Where the patches of a batch come from: the memory map, or the memory of an accelerator.
+
+A step on a large GPU takes milliseconds; reading its 32 slides from the memory map and copying them takes hundreds. So
+a cohort is copied there once where it fits, and batches are gathered and bags sampled down on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from survbench.console import note
+from survbench.data.store import BagStore
+
+__all__ = ["Bags", "PinnedBags", "ResidentBags", "at_hand", "copied", "gathered"]
+
+SHARE = 0.5  # of the device's free memory that features may take; models and other jobs need the rest
+ROWS_AT_ONCE = 2**16  # while copying
+GIB = 1 << 30
+
+
+def gathered(
+    bags: Bags, patients: Sequence[str], most: int | None, generator: np.random.Generator | None
+) -> dict[str, Any]:
+    """The slides' part of a batch of these patients.
+
+    Parameters
+    ----------
+    most : larger bags are sampled down to so many patches, without replacement and in stored order; needs `generator`.
+    """
+    if isinstance(bags, PinnedBags | ResidentBags):
+        return bags.gather(patients, most, generator)
+    return _read(bags, patients, most, generator)
+
+
+def _read(
+    bags: BagStore,
+    patients: Sequence[str],
+    most: int | None,
+    generator: np.random.Generator | None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    pinned: bool = False,
+) -> dict[str, Any]:
+    """One copy from the memory map into one tensor, patient by patient.
+
+    Parameters
+    ----------
+    pinned : in memory from which a device copies by itself.
+    """
+    spans = [bags.span(patient) for patient in patients]
+    picks: list[Any] = [slice(start, stop) for start, stop in spans]
+    sizes = [stop - start for start, stop in spans]
+    if most is not None:
+        for i, (start, _) in enumerate(spans):
+            if sizes[i] > most:
+                if generator is None:
+                    raise ValueError("sampling patches needs a generator")
+                picks[i] = start + np.sort(generator.choice(sizes[i], most, replace=False))
+                sizes[i] = most
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    x = torch.empty((int(ptr[-1]), bags.dim), dtype=dtype, pin_memory=pinned)
+    pos = np.empty((ptr[-1], 2), np.float32)
+    slide = np.empty(ptr[-1], np.int64)
+    for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
+        # torch widens numbers at four times numpy's speed, and takes no memory that is read only
+        x[start:stop] = torch.from_numpy(np.require(bags.features[pick], requirements="W"))
+        pos[start:stop] = bags.coords[pick]
+        slide[start:stop] = bags.slide_of(pick)
+    offsets = torch.from_numpy(ptr)
+    return {
+        "x": x,
+        "pos": torch.from_numpy(pos),
+        "slide": torch.from_numpy(slide),
+        "ptr": offsets,
+        "batch": torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
+        "sizes": tuple(int(s) for s in sizes),  # on the host, so that splitting by patient never waits for a device
+    }
+
+
+@dataclass(frozen=True)
+class PinnedBags:
+    """As `BagStore`, for a device that has no room for them: read ahead, and copied by the device itself.
+
+    Attributes
+    ----------
+    dtype : in which patches are multiplied there.
+    """
+
+    store: BagStore
+    dtype: torch.dtype
+
+    def size(self, patient: str) -> int:
+        """Patches in a patient's bag."""
+        return self.store.size(patient)
+
+    def gather(
+        self, patients: Sequence[str], most: int | None, generator: np.random.Generator | None
+    ) -> dict[str, Any]:
+        """See `gathered`."""
+        return _read(self.store, patients, most, generator, self.dtype, pinned=True)
+
+
+@dataclass(frozen=True)
+class ResidentBags:
+    """As `BagStore`, on a device.
+
+    Attributes
+    ----------
+    features : (patches, width), in the precision in which they are multiplied. coords : (patches, 2)
+    float32. stops : (slides,), the row after the last one of each slide.
+    """
+
+    store: BagStore
+    features: Tensor
+    coords: Tensor
+    stops: Tensor
+
+    def size(self, patient: str) -> int:
+        """Patches in a patient's bag."""
+        return self.store.size(patient)
+
+    def gather(
+        self, patients: Sequence[str], most: int | None, generator: np.random.Generator | None
+    ) -> dict[str, Any]:
+        """See `gathered`. Nothing here waits for the device."""
+        spans = [self.store.span(patient) for patient in patients]
+        whole = [stop - start for start, stop in spans]
+        sizes = [size if most is None else min(size, most) for size in whole]
+        bags, position = self._places(sizes)
+        if sizes != whole:
+            if generator is None:
+                raise ValueError("sampling patches needs a generator")
+            position = self._sampled(whole, sizes, bags, position, int(generator.integers(2**62)))
+        rows = self._host([start for start, _ in spans])[bags] + position
+        offsets = self._host(np.concatenate([[0], np.cumsum(sizes)]).tolist())
+        return {
+            "x": self.features.index_select(0, rows),
+            "pos": self.coords.index_select(0, rows),
+            "slide": torch.bucketize(rows, self.stops, right=True),
+            "ptr": offsets,
+            "batch": bags,
+            "sizes": tuple(sizes),
+        }
+
+    def _sampled(self, whole: list[int], sizes: list[int], bags: Tensor, position: Tensor, seed: int) -> Tensor:
+        """Position in its bag of every patch that is drawn, without replacement and in stored order.
+
+        Patches of each bag in the order of random numbers; the first ones of that order are drawn.
+        """
+        generator = torch.Generator(self.features.device).manual_seed(seed)
+        everybody, _ = self._places(whole)
+        numbers = torch.rand(sum(whole), generator=generator, device=everybody.device, dtype=torch.float64)
+        order = (everybody + numbers).argsort()
+        starts = self._host(np.concatenate([[0], np.cumsum(whole)[:-1]]).tolist())[bags]
+        return order[starts + position].sort().values - starts
+
+    def _places(self, sizes: list[int]) -> tuple[Tensor, Tensor]:
+        """Of each row of bags of these sizes, the number of its bag and its position there."""
+        counts = self._host(sizes)
+        number = torch.arange(len(sizes), device=counts.device)
+        bags = torch.repeat_interleave(number, counts, output_size=sum(sizes))
+        return bags, torch.arange(sum(sizes), device=counts.device) - (counts.cumsum(0) - counts)[bags]
+
+    def _host(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers).to(self.features.device, non_blocking=True)
+
+
+Bags = BagStore | PinnedBags | ResidentBags
+
+_held: dict[tuple[BagStore, torch.device, torch.dtype], Bags] = {}  # the last job's: the next most often has the same
+
+
+def at_hand(bags: Bags, device: torch.device, dtype: torch.dtype) -> Bags:
+    """The bags in the memory of an accelerator where they fit; else read from the memory map, batch by batch.
+
+    Parameters
+    ----------
+    dtype : in which patches are multiplied there.
+    """
+    if device.type != "cuda" or isinstance(bags, PinnedBags | ResidentBags):
+        return bags
+    key = bags, device, dtype
+    if key not in _held:
+        _held.clear()
+        torch.cuda.empty_cache()
+        needed, free = bags.patches * (bags.dim * dtype.itemsize + 8), torch.cuda.mem_get_info(device)[0]
+        fits = needed <= SHARE * free
+        if not fits:
+            note(f"{needed / GIB:.0f} GiB of features, {free / GIB:.0f} GiB free on {device}: read batch by batch")
+        _held[key] = copied(bags, device, dtype) if fits else PinnedBags(bags, dtype)
+    return _held[key]
+
+
+def copied(bags: BagStore, device: torch.device, dtype: torch.dtype) -> ResidentBags:
+    """All features of a cohort, on the device."""
+    features = torch.empty((bags.patches, bags.dim), dtype=dtype, device=device)
+    coords = torch.empty((bags.patches, 2), device=device)
+    for start in range(0, bags.patches, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        for target, source in ((features, bags.features), (coords, bags.coords)):
+            target[rows].copy_(torch.from_numpy(np.require(source[rows], requirements="W")).to(device))
+    stops = torch.from_numpy(bags.stops).to(device)
+    return ResidentBags(bags, features, coords, stops)
