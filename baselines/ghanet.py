@@ -8,7 +8,7 @@ one patch kept, and selection on the validation split instead of the test fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.layers import Dropout, GatedAttention, attend_bags, needs_families
+from baselines.ragged import EachBag, of_only_head
 from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
@@ -128,22 +129,22 @@ class GHANet(SurvivalModel):
         rebuilt, similarities = self._gather(batch)
         patches = self.project(batch.x)
         _, shared = self.gate(patches, batch.ptr)
-        own = [self._strongest(similarity.detach()) for similarity in similarities]
-        bags = zip(shared.split(list(batch.sizes)), own, patches.split(list(batch.sizes)), strict=True)
-        weights, rows = zip(*(((one + each) / 2, bag) for one, each, bag in bags), strict=True)
-        seen = torch.stack([weight @ bag for weight, bag in zip(weights, rows, strict=True)])
+        counts = [max(1, int(self.kept * size)) for size in batch.sizes]
+        own = similarities.map(Tensor.detach).with_counts(_strongest, counts)
+        weights = own.plus(shared).map(lambda sum_of_two: sum_of_two / 2)
+        seen = weights.mixed(patches)
         joined = (self.convolve(seen) + seen + rebuilt) / 2
         joined = joined + self.attention.among(joined)
         joined = joined + self.feed_forward(self.last_norm(joined))
         logits = self.head(self.squeeze(joined).flatten(1))
-        shares = torch.cat(weights, dim=1)
+        shares = weights.ragged()
         return Prediction(logits, shares.mean(0), {"rebuilt": rebuilt, "similarities": similarities, "shares": shares})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
         """The learned token of each family asks the patches; no expression is involved."""
         return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
 
-    def _gather(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def _gather(self, batch: Batch) -> tuple[Tensor, EachBag]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""
         patches = self.patch_norm(self.see(batch.x))
         tokens = self.tokens.expand(len(batch.sizes), -1, -1)
@@ -151,13 +152,7 @@ class GHANet(SurvivalModel):
         rebuilt = rebuilt + self.feed_forwards[0](self.norms[0](rebuilt))
         rebuilt, raw = self.cross(self.second_token_norm(tokens + rebuilt), patches, batch.sizes)
         rebuilt = rebuilt + self.feed_forwards[1](self.norms[1](rebuilt))
-        return self.rebuilt_norm(rebuilt), [similarity.mean(0) for similarity in raw]
-
-    def _strongest(self, similarity: Tensor) -> Tensor:
-        """(sets, patches) -> softmax over each set's strongest share of the patches, 0 elsewhere."""
-        count = max(1, int(self.kept * similarity.shape[1]))
-        strongest = similarity.topk(count, dim=1)
-        return torch.zeros_like(similarity).scatter(1, strongest.indices, strongest.values.softmax(1))
+        return self.rebuilt_norm(rebuilt), raw.map(lambda similarity: similarity.mean(-3))
 
     def loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
         """The objective, and how badly each family was rebuilt: (1 - cosine)^3 and squared error, summed over sets."""
@@ -181,6 +176,14 @@ class GHANet(SurvivalModel):
         return rename_state(used, self.official_names)
 
 
+def _strongest(similarity: Tensor, count: Any) -> Tensor:
+    """(..., patches) -> softmax over as many patches as are counted, those of highest similarity; 0 elsewhere."""
+    ordered = similarity.sort(-1, descending=True)
+    rank = torch.arange(similarity.shape[-1], device=similarity.device)
+    shares = ordered.values.masked_fill(rank >= count, -torch.inf).softmax(-1)
+    return torch.zeros_like(shares).scatter(-1, ordered.indices, shares)
+
+
 class _Attention(nn.Module):
     """Multi-head attention without biases but that of the output."""
 
@@ -190,7 +193,7 @@ class _Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, EachBag]:
         """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows).
 
         Tokens are few and rows many, so no row is made a key or a value: q . (K x) = (K^T q) . x, and a mean of values
@@ -203,7 +206,8 @@ class _Attention(nn.Module):
         mixed, similarities, _ = attend_bags(asked, own, own, sizes)
         heads = (self.heads, tokens.shape[1])
         of_heads = mixed.squeeze(1).unflatten(1, heads) @ to_value.mT
-        return self.to_out(of_heads.transpose(1, 2).flatten(2)), [s[0].unflatten(0, heads) for s in similarities]
+        each = similarities.map(of_only_head).map(lambda similarity: similarity.unflatten(-2, heads))
+        return self.to_out(of_heads.transpose(1, 2).flatten(2)), each
 
     def among(self, tokens: Tensor) -> Tensor:
         """Self-attention among the tokens of each patient."""

@@ -11,9 +11,11 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nested import nested_tensor_from_jagged
 from torch.nn import functional as F
 from torch_geometric.utils import segment, softmax
 
+from baselines.ragged import EachBag, layout, owners, spreads, together
 from survbench.errors import BadConfig
 from survbench.model import Inputs
 
@@ -26,9 +28,11 @@ __all__ = [
     "attend_bags",
     "attend_within_bags",
     "full_precision",
+    "mean_bags",
     "needs_families",
     "needs_pathways",
     "pool_bags",
+    "softmax_bags",
 ]
 
 FEW = 2**18  # numbers that are sooner written out than taken bag by bag
@@ -103,11 +107,33 @@ def pool_bags(weights: Tensor, rows: Tensor, ptr: Tensor) -> Tensor:
     -------
     (bags, width)
     """
+    if spreads(rows, ptr):  # one product, in which most weights are zeros
+        spread = torch.where(owners(ptr, len(rows)), weights, 0)
+        return spread.to(rows.dtype) @ rows
     if rows.device.type == "cpu" and rows.numel() > FEW:  # a product for each bag spares writing out the weighted rows
         sizes = ptr.diff().tolist()
         bags = zip(weights.split(sizes), rows.split(sizes), strict=True)
         return torch.stack([own @ values.to(own.dtype) for own, values in bags])
     return segment(weights.unsqueeze(-1) * rows, ptr, reduce="sum")
+
+
+def mean_bags(rows: Tensor, ptr: Tensor) -> Tensor:
+    """Mean of the rows of each bag, (rows, width) -> (bags, width)."""
+    if spreads(rows, ptr):
+        return owners(ptr, len(rows)).to(rows.dtype) @ rows / ptr.diff().unsqueeze(1)
+    return segment(rows, ptr, reduce="mean")
+
+
+def softmax_bags(scores: Tensor, ptr: Tensor) -> Tensor:
+    """Softmax over the rows of each bag, (rows,) or (rows, columns) -> the same, at least in float32.
+
+    Half precision would leave the weights of a large bag summing to visibly less than 1.
+    """
+    scores = full_precision(scores)
+    if not spreads(scores, ptr):
+        return softmax(scores, ptr=ptr)
+    spread = scores.movedim(0, -1).unsqueeze(-2).masked_fill(~owners(ptr, len(scores)), -torch.inf)
+    return spread.softmax(-1).sum(-2).movedim(-1, 0)
 
 
 class GatedAttention(nn.Module):
@@ -138,35 +164,57 @@ class GatedAttention(nn.Module):
         value, gate = hidden.chunk(2, dim=-1)
         value, gate = self.dropout(torch.tanh(value)), self.dropout(torch.sigmoid(gate))
         scores = self.score(value * gate).squeeze(-1)
-        weights = softmax(full_precision(scores), ptr=ptr)
+        weights = softmax_bags(scores, ptr)
         return torch.cat([pool_bags(weights, part, ptr) for part in parts], dim=-1), weights
 
 
 def full_precision(scores: Tensor) -> Tensor:
-    """Scores before a softmax: half precision would leave the weights of a large bag summing to visibly less than 1."""
+    """Scores before a softmax, in float32 at least."""
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def attend_bags(
-    query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int]
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    beside: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, EachBag, EachBag]:
     """As many queries for each patient, over the rows of its bag.
 
     Parameters
     ----------
     query : (B, heads, queries, width). key, value : (patches, heads, width). sizes : rows of each bag.
+    beside : keys and values of as many tokens of each patient, (B, tokens, heads, width), before those of its bag.
 
     Returns
     -------
-    (B, heads, queries, width); of each patient (heads, queries, patches), the scaled similarities and their softmax.
+    (B, heads, queries, width); of each patient (heads, queries, tokens + patches), the scaled similarities and their
+    softmax.
     """
-    scale = query.shape[-1] ** -0.5
-    mixed, similarities, weights = [], [], []
-    for own, keys, values in zip(query * scale, key.split(list(sizes)), value.split(list(sizes)), strict=True):
-        similarities.append(own @ keys.permute(1, 2, 0))
-        weights.append(similarities[-1].softmax(-1))
-        mixed.append(weights[-1] @ values.transpose(0, 1))
-    return torch.stack(mixed), tuple(similarities), tuple(weights)
+    query = query * query.shape[-1] ** -0.5
+    tokens = 0 if beside is None else beside[0].shape[1]
+    seen = tuple(tokens + size for size in sizes)
+    if together(query):
+        own = layout(tuple(sizes), query.device)
+        keys, values = (
+            own.padded(rows) if beside is None else torch.cat([beside[i].to(rows.dtype), own.padded(rows)], dim=1)
+            for i, rows in enumerate((key, value))
+        )
+        padding = F.pad(~own.alive, (tokens, 0))[:, None, None]
+        similar = full_precision(query @ keys.permute(0, 2, 3, 1)).masked_fill(padding, -torch.inf)
+        weights = similar.softmax(-1)
+        mixed = weights.to(values.dtype) @ values.transpose(1, 2)
+        return mixed, EachBag(seen, similar), EachBag(seen, weights)
+    parts, similarities, shares = [], [], []
+    bags = zip(query, key.split(list(sizes)), value.split(list(sizes)), strict=True)
+    for i, (asking, keys, values) in enumerate(bags):
+        if beside is not None:
+            keys, values = torch.cat([beside[0][i], keys]), torch.cat([beside[1][i], values])
+        similarities.append(asking @ keys.permute(1, 2, 0))
+        shares.append(similarities[-1].softmax(-1))
+        parts.append(shares[-1] @ values.transpose(0, 1))
+    return torch.stack(parts), EachBag(seen, tuple(similarities)), EachBag(seen, tuple(shares))
 
 
 def attend_within_bags(
@@ -182,18 +230,42 @@ def attend_within_bags(
     -------
     (all queries, heads, width)
     """
-    if len({*query_sizes}) == len({*key_sizes}) == 1:  # tokens, as many for each patient: one call for all
-        batched = (
-            part.unflatten(0, (len(sizes), sizes[0])).transpose(1, 2)
-            for part, sizes in ((query, query_sizes), (key, key_sizes), (value, key_sizes))
-        )
-        return F.scaled_dot_product_attention(*batched).transpose(1, 2).flatten(0, 1)
+    if len({*key_sizes}) == 1 and (together(query) or len({*query_sizes}) == 1):
+        return _attend_regular(query, key, value, query_sizes)
+    if query.device.type == "cuda":
+        return _attend_nested(query, key, value, query_sizes, key_sizes)
     bags = zip(query.split(list(query_sizes)), key.split(list(key_sizes)), value.split(list(key_sizes)), strict=True)
     mixed = [
         F.scaled_dot_product_attention(*(part.transpose(0, 1).unsqueeze(0) for part in bag)).squeeze(0).transpose(0, 1)
         for bag in bags
     ]
     return torch.cat(mixed)
+
+
+def _attend_regular(query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequence[int]) -> Tensor:
+    """As many keys in every bag: one call for all, in which queries that are padding harm nobody."""
+    patients = len(query_sizes)
+    own = None if len({*query_sizes}) == 1 else layout(tuple(query_sizes), query.device)
+    queries = query.unflatten(0, (patients, -1)) if own is None else own.padded(query)
+    keys, values = (part.unflatten(0, (patients, -1)) for part in (key, value))
+    mixed = F.scaled_dot_product_attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2))
+    by_patient = mixed.transpose(1, 2)
+    return by_patient.flatten(0, 1) if own is None else own.ragged(by_patient)
+
+
+def _attend_nested(
+    query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequence[int], key_sizes: Sequence[int]
+) -> Tensor:
+    """As `attend_within_bags`, in one call whose kernel knows where bags begin."""
+
+    def nested(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        offsets = F.pad(torch.tensor(sizes).cumsum(0), (1, 0)).to(rows.device, non_blocking=True)
+        bags = nested_tensor_from_jagged(rows, offsets, min_seqlen=min(sizes), max_seqlen=max(sizes))
+        return bags.transpose(1, 2)
+
+    mixed = F.scaled_dot_product_attention(nested(query, query_sizes), nested(key, key_sizes), nested(value, key_sizes))
+    rows: Tensor = mixed.transpose(1, 2).values()
+    return rows
 
 
 class PathwayEncoder(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from baselines.layers import Dropout, GatedAttention, PathwayNetworks, attend_bags, needs_families
+from baselines.ragged import of_only_head
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
@@ -90,7 +91,7 @@ class MCAT(SurvivalModel):
         (wq, wk, wv), (bq, _, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
         rows = patches.unsqueeze(1)
         mixed, _, weights = attend_bags((linear(genes, wq, bq) @ wk).unsqueeze(1), rows, rows, sizes)
-        return own.out_proj(linear(mixed.squeeze(1), wv, bv)), torch.cat([w[0] for w in weights], dim=1)
+        return own.out_proj(linear(mixed.squeeze(1), wv, bv)), weights.map(of_only_head).ragged()
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of family networks becomes stacked weights."""

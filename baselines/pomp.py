@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.layers import Dropout, attend_bags, attend_within_bags, full_precision, needs_families
+from baselines.ragged import headed, of_only_head, starts, taken
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class _Slides:
 
     @property
     def classes(self) -> Tensor:
-        return torch.stack([bag[0] for bag in self.rows.split(list(self.sizes))])
+        return taken(self.rows, starts(self.sizes, self.rows.device))
 
     def pick(self, bags: Sequence[int]) -> _Slides:
         parts = self.rows.split(list(self.sizes))
@@ -180,8 +181,7 @@ class _Encoder(nn.Module):
 
     def slide(self, batch: Batch) -> _Slides:
         """Class row and patches of each patient."""
-        bags = self.project(batch.x).split(list(batch.sizes))
-        rows = torch.cat([part for bag in bags for part in (self.slide_class.to(bag.dtype), bag)])
+        rows = headed(self.slide_class.expand(len(batch.sizes), -1), self.project(batch.x), batch.sizes)
         sizes = tuple(size + 1 for size in batch.sizes)
         for block in self.slide_blocks:
             rows = block(rows, sizes)
@@ -210,7 +210,8 @@ class _Encoder(nn.Module):
         asking = 1 if class_alone else genes.shape[1]
         through = self._through(self.fused_blocks, self.value(mixed.squeeze(1)), asking)
         fused = self.fused_norm(through + genes[:, :asking])
-        return fused, torch.cat([full_precision(s[0, :, 1:]).softmax(-1) for s in similarities], dim=1)
+        _, of_patches = similarities.map(of_only_head).split(1)
+        return fused, of_patches.map(lambda similar: full_precision(similar).softmax(-1)).ragged()
 
     @staticmethod
     def _through(blocks: nn.ModuleList, rows: Tensor, asking: int | None = None) -> Tensor:

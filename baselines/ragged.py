@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EachBag", "Layout", "headed", "layout", "owners", "taken", "together"]
+__all__ = ["EachBag", "Layout", "headed", "layout", "of_only_head", "owners", "spreads", "starts", "taken", "together"]
 
 BAG_BY_BAG = frozenset({"cpu"})  # types of devices
+SPREAD = 2**26  # numbers of such a matrix
 
 
 def together(rows: Tensor) -> bool:
@@ -87,10 +88,23 @@ def _heads_before(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.where(position == 0, bags, len(sizes) + before[bags] + position - 1)
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def starts(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """(bags,): where each bag begins."""
+    counts = _on(sizes, device)
+    return counts.cumsum(0) - counts
+
+
 def owners(ptr: Tensor, rows: int) -> Tensor:
     """(bags, rows): which rows belong to which bag. ptr : (bags + 1,) offsets."""
     row = torch.arange(rows, device=ptr.device)
     return (row >= ptr[:-1].unsqueeze(1)) & (row < ptr[1:].unsqueeze(1))
+
+
+def spreads(rows: Tensor, ptr: Tensor) -> bool:
+    """Whether sums over bags are taken as products with a matrix (bags, rows), most of whose numbers are zeros."""
+    return together(rows) and len(rows) * len(ptr) <= SPREAD
 
 
 def taken(rows: Tensor, places: Tensor) -> Tensor:
@@ -138,6 +152,14 @@ class EachBag:
         pairs = zip(self.parts, counts, strict=True)
         return EachBag(self.sizes, tuple(compute(part, count) for part, count in pairs))
 
+    def plus(self, numbers: Tensor) -> EachBag:
+        """With numbers (all rows,) added to the last axis of each bag."""
+        if isinstance(self.parts, Tensor):
+            padded = layout(self.sizes, numbers.device).padded(numbers)
+            return EachBag(self.sizes, self.parts + padded.view(len(padded), *(1,) * (self.parts.dim() - 2), -1))
+        pairs = zip(self.parts, numbers.split(list(self.sizes)), strict=True)
+        return EachBag(self.sizes, tuple(part + own for part, own in pairs))
+
     def split(self, first: int) -> tuple[Tensor, EachBag]:
         """The first so many rows of every bag (bags, ..., first), and the others."""
         others = tuple(size - first for size in self.sizes)
@@ -162,6 +184,11 @@ class EachBag:
             return torch.stack([part @ own.to(part.dtype) for part, own in zip(self.parts, bags, strict=True)])
         padded = layout(self.sizes, rows.device).padded(rows).to(self.parts.dtype)
         return self.parts @ padded.view(len(padded), *(1,) * (self.parts.dim() - 3), *padded.shape[1:])
+
+
+def of_only_head(numbers: Tensor) -> Tensor:
+    """(..., 1, queries, rows) -> (..., queries, rows), for `EachBag.map`."""
+    return numbers.squeeze(-3)
 
 
 def _on(numbers: Sequence[int], device: torch.device) -> Tensor:

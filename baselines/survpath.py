@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.utils import segment
 
-from baselines.layers import Dropout, PathwayNetworks, attend_bags, needs_pathways
+from baselines.layers import Dropout, PathwayNetworks, attend_bags, attend_within_bags, mean_bags, needs_pathways
+from baselines.ragged import together
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
@@ -70,7 +70,7 @@ class SurvPath(SurvivalModel):
         """
         of_pathways, of_patches, weights, shares = self._attend(*self._tokens(batch), batch.sizes)
         of_pathways, of_patches = (self.last_norm(self.feed_forward(rows)) for rows in (of_pathways, of_patches))
-        means = [of_pathways.mean(1), segment(of_patches, batch.ptr, reduce="mean")]
+        means = [of_pathways.mean(1), mean_bags(of_patches, batch.ptr)]
         aux = {"guided": of_patches, "pathways": shares}
         return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, aux)
 
@@ -101,25 +101,30 @@ class SurvPath(SurvivalModel):
         -------
         (B, pathways, inner), (patches, inner), attention (patches,), attention (B, pathways).
         """
-        count = tokens.shape[1]
-        query, key, value = tokens.chunk(3, -1)
-        patch_query, patch_key, patch_value = (part.split(list(sizes)) for part in patches.chunk(3, -1))
-        keys, values = (
-            torch.cat([part for pair in zip(own, other, strict=True) for part in pair]).unsqueeze(1)
-            for own, other in ((key, patch_key), (value, patch_value))
-        )
-        of_pathways, _, each = attend_bags(query.unsqueeze(1), keys, values, [count + size for size in sizes])
-        shares = [weights[0].mean(0) for weights in each]
-        weights = torch.cat([share[count:] / share[count:].sum() for share in shares])
-        among = torch.stack([share[:count] / share[:count].sum() for share in shares])
-        of_patches = [_over_pathways(rows, own) @ ours for rows, own, ours in zip(patch_query, key, value, strict=True)]
-        return of_pathways.squeeze(1), torch.cat(of_patches), weights, among
+        query, key, value = (part.unsqueeze(2) for part in tokens.chunk(3, -1))  # one head
+        patch_query, patch_key, patch_value = (part.unsqueeze(1) for part in patches.chunk(3, -1))
+        of_pathways, _, each = attend_bags(query.transpose(1, 2), patch_key, patch_value, sizes, (key, value))
+        among, shares = each.map(lambda weights: weights.mean((-3, -2))).split(tokens.shape[1])
+        weights = shares.map(_whole).ragged()
+        if together(patches):
+            counts = [tokens.shape[1]] * len(sizes)
+            mixed = attend_within_bags(patch_query, key.flatten(0, 1), value.flatten(0, 1), sizes, counts)
+            of_patches = mixed.squeeze(1)
+        else:  # where there are few keys, a core is faster with the matrix written out
+            bags = zip(patch_query.split(list(sizes)), key, value, strict=True)
+            of_patches = torch.cat([_over_pathways(rows[:, 0], own[:, 0]) @ ours[:, 0] for rows, own, ours in bags])
+        return of_pathways.squeeze(1), of_patches, weights, _whole(among)
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of pathway networks becomes stacked weights."""
         rest = {k: v for k, v in weights.items() if not k.startswith("sig_networks.")}
         pathways = {f"pathways.{k}": v for k, v in self.pathways.from_official(weights).items()}
         return {**pathways, **rename_state(rest, self.official_names)}
+
+
+def _whole(shares: Tensor) -> Tensor:
+    """Scaled to a sum of 1."""
+    return shares / shares.sum(-1, keepdim=True)
 
 
 def _over_pathways(patches: Tensor, pathways: Tensor) -> Tensor:

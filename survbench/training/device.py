@@ -16,7 +16,16 @@ from threadpoolctl import threadpool_limits
 
 from survbench.errors import BadConfig
 
-__all__ = ["autocast", "cpu_threads", "hardware", "keep_freed_memory", "multiplied", "peak_memory", "precision", "resolve_device"]
+__all__ = [
+    "autocast",
+    "cpu_threads",
+    "hardware",
+    "keep_freed_memory",
+    "multiplied",
+    "peak_memory",
+    "precision",
+    "resolve_device",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 

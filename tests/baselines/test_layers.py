@@ -186,8 +186,8 @@ def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
         inside = bag == i
         expected = (query[i] @ key[inside].permute(1, 2, 0) / 2).softmax(-1) @ value[inside].transpose(0, 1)
         torch.testing.assert_close(mixed[i], expected, atol=1e-5, rtol=1e-5)
-        assert similarities[i].shape == (2, 3, sizes[i])
-        torch.testing.assert_close(weights[i] @ value[inside].transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
+        assert similarities.parts[i].shape == (2, 3, sizes[i])
+        torch.testing.assert_close(weights.parts[i] @ value[inside].transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
     rows = torch.randn(sum(sizes), 2, 4, generator=generator)
     within = attend_within_bags(rows, key, value, sizes, sizes)
     for i in range(len(sizes)):
