@@ -64,7 +64,7 @@ def _read(
                 picks[i] = start + np.sort(generator.choice(sizes[i], most, replace=False))
                 sizes[i] = most
     ptr = np.concatenate([[0], np.cumsum(sizes)])
-    x = torch.empty((int(ptr[-1]), bags.dim), dtype=dtype, pin_memory=pinned)
+    x = torch.empty((int(ptr[-1]), bags.dim), dtype=dtype, pin_memory=pinned and torch.cuda.is_available())
     pos = np.empty((ptr[-1], 2), np.float32)
     slide = np.empty(ptr[-1], np.int64)
     for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
@@ -205,5 +205,5 @@ def copied(bags: BagStore, device: torch.device, dtype: torch.dtype) -> Resident
         rows = slice(start, start + ROWS_AT_ONCE)
         for target, source in ((features, bags.features), (coords, bags.coords)):
             target[rows].copy_(torch.from_numpy(np.require(source[rows], requirements="W")).to(device))
-    stops = torch.from_numpy(bags.stops).to(device)
+    stops = torch.tensor(bags.stops, device=device)
     return ResidentBags(bags, features, coords, stops)

@@ -25,7 +25,7 @@ from survbench.data.features import SlideFeatures, read_features
 from survbench.data.root import CohortFolder, read_table
 from survbench.errors import BadFeatures, BadFile, MissingFile
 
-__all__ = ["BagStore", "pack"]
+__all__ = ["BagStore", "fingerprint", "pack"]
 
 FORMAT = 1
 
@@ -138,18 +138,18 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
     with _only_one(folder.path / ".packing"):
         about = _about(target)
         chosen = dtype or (about["dtype"] if about else "float16")
-        fingerprint = _fingerprint(slides, chosen)
-        if about is None or repack or about["fingerprint"] != fingerprint:
+        current = fingerprint(slides, chosen)
+        if about is None or repack or about["fingerprint"] != current:
             scratch = folder.path / ".packing.scratch"
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
-            _write(scratch, folder.name, slides, np.dtype(chosen), fingerprint)
+            _write(scratch, folder.name, slides, np.dtype(chosen), current)
             shutil.rmtree(target, ignore_errors=True)
             os.rename(scratch, target)
     return BagStore.open(target)
 
 
-def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], fingerprint: str) -> None:
+def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], files: str) -> None:
     digest, rows, start = hashlib.sha256(), [], 0
     first: tuple[Path, int, str | None] | None = None
     simulated = False
@@ -180,7 +180,7 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
         "content_hash": digest.hexdigest(),
         "encoder": first[2],
         "simulated": simulated,
-        "fingerprint": fingerprint,
+        "fingerprint": files,
     }
     (scratch / "store.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -208,7 +208,7 @@ def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path) -> np.ndarray:
     return values
 
 
-def _fingerprint(slides: pd.DataFrame, dtype: str) -> str:
+def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
     """Changes when a feature file is added, removed, replaced or touched."""
     digest = hashlib.sha256(dtype.encode())
     for row in slides.to_dict("records"):
