@@ -169,7 +169,7 @@ class NystromAttention(nn.Module):
         """Sizes of neighbouring bags whose matrices, padded to the longest bag, have at most `MOST` numbers."""
         run: list[int] = []
         for size in sizes:
-            longest = math.ceil(max(*run, size, 1) / self.landmarks)
+            longest = math.ceil(max([*run, size]) / self.landmarks)
             if run and (len(run) + 1) * self.heads * self.landmarks**2 * longest > MOST:
                 yield tuple(run)
                 run = []
