@@ -1,7 +1,8 @@
-"""Depthwise convolutions of images smaller than their kernel, as matrix products.
+"""Depthwise convolutions as matrix products.
 
-Most taps of such a kernel meet nothing, and on a CPU the gradient of a convolution takes several times as long as that
-of the product.
+Of images smaller than their kernel, because most taps of such a kernel meet nothing, and on a CPU the gradient of a
+convolution takes several times as long as that of the product. Of long rows, because on a GPU the gradient with respect
+to a kernel that is one number wide does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["as_matrices", "convolve_square"]
+__all__ = ["as_matrices", "convolve_rows", "convolve_square"]
+
+BLOCK = 64  # rows that one product of `convolve_rows` gives
 
 
 def convolve_square(image: Tensor, kernel: Tensor, bias: Tensor, side: int) -> Tensor:
@@ -35,6 +38,29 @@ def convolve_square(image: Tensor, kernel: Tensor, bias: Tensor, side: int) -> T
     if by_channel.requires_grad:  # its gradient comes channels last, which torch multiplies one matrix after another
         by_channel.register_hook(Tensor.contiguous)
     return by_channel.permute(1, 2, 0) + bias
+
+
+def convolve_rows(rows: Tensor, kernel: Tensor) -> Tensor:
+    """Convolution along the rows with one kernel per channel, zeros before the first and behind the last.
+
+    Every block of rows is the product of one banded matrix per channel with a window that overlaps the neighbouring
+    blocks, and so is the gradient of the kernel.
+
+    Parameters
+    ----------
+    rows : (rows, channels, width). kernel : (channels, taps), taps odd.
+
+    Returns
+    -------
+    (rows, channels, width)
+    """
+    reach = kernel.shape[1] // 2
+    window = BLOCK + 2 * reach
+    padded = F.pad(rows, (0, 0, 0, 0, reach, reach + -len(rows) % BLOCK))
+    windows = padded.unfold(0, window, BLOCK).permute(1, 3, 0, 2)  # (channels, window, blocks, width)
+    banded = as_matrices(kernel, (window,))[:, reach : reach + BLOCK]
+    blocks = (banded @ windows.flatten(2)).unflatten(2, windows.shape[2:])
+    return blocks.permute(2, 1, 0, 3).flatten(0, 1)[: len(rows)]
 
 
 def as_matrices(kernel: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import groupby
+from functools import lru_cache
+from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.convolutions import as_matrices
+from baselines import ragged
+from baselines.convolutions import as_matrices, convolve_rows
 from baselines.layers import Dropout, full_precision
 
-__all__ = ["NystromAttention"]
+__all__ = ["NystromAttention", "in_lines", "laid", "ranges", "starts", "taken"]
 
-SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of bags that are computed together
+SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of small bags that are computed together where long ones are computed alone
+MOST = 2**29  # numbers in one matrix of all rows and landmarks, of bags that are computed together
 EVEN = 4  # rows and columns of small matrices; with one less or one more a product takes a quarter to a third longer
 
 
@@ -75,7 +80,12 @@ class NystromAttention(nn.Module):
 
     def _mixed(self, rows: Tensor, sizes: Sequence[int], wanted: _Wanted) -> Tensor:
         """What the heads of each row that is wanted see, (those rows, heads x head width)."""
-        bags = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1)).split(list(sizes))
+        qkv = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1))
+        return (self._together if ragged.together(rows) else self._bag_by_bag)(qkv, tuple(sizes), wanted)
+
+    def _bag_by_bag(self, qkv: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
+        """`_mixed` from queries, keys and values (rows, 3, heads, head width): long bags one after another."""
+        bags = qkv.split(list(sizes))
         mixed = list(bags)
         for alike in _of_like_size(sizes, self.landmarks):
             rows_each = self._evened(max(sizes[bag] for bag in alike))
@@ -147,6 +157,64 @@ class NystromAttention(nn.Module):
         inverse = self._inverse(shares, copies)
         return shares[:, :, 1:][:, :, rows], inverse @ (shares @ value)
 
+    def _together(self, qkv: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
+        """The same as `_bag_by_bag`, in a number of computations that does not grow with the bags."""
+        runs = list(self._runs(sizes))
+        with torch.autocast(qkv.device.type, enabled=False):
+            parts = zip(qkv.split([sum(run) for run in runs]), runs, strict=True)
+            mixed = torch.cat([self._grouped(part, run, wanted) for part, run in parts])
+        return mixed if self.value_conv is None else mixed + self._near(qkv[:, 2], sizes, wanted)
+
+    def _runs(self, sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Sizes of neighbouring bags whose matrices, padded to the longest bag, have at most `MOST` numbers."""
+        run: list[int] = []
+        for size in sizes:
+            longest = math.ceil(max([*run, size]) / self.landmarks)
+            if run and (len(run) + 1) * self.heads * self.landmarks**2 * longest > MOST:
+                yield tuple(run)
+                run = []
+            run.append(size)
+        yield tuple(run)
+
+    def _grouped(self, qkv: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
+        """`_mixed` without the convolution, of bags whose groups of rows are all padded to the longest of them.
+
+        A slot of the padding that the published form has too is a zero row. The others get no weight as keys; what they
+        give as queries is left out.
+        """
+        groups = _groups(sizes, self.landmarks, qkv.device)
+        padded = laid(qkv, groups.places, groups.absent.numel()).unflatten(0, (len(sizes), -1))
+        query, key, value = full_precision(padded.permute(2, 0, 3, 1, 4).contiguous())  # (bags, heads, slots, width)
+        query = query * query.shape[-1] ** -0.5
+        near_query, near_key = (groups.means(t) for t in (query, key))
+        between = (near_query @ near_key.mT).softmax(-1)
+        to_rows = (near_query @ key.mT).add_(groups.absent).softmax(-1)
+        if wanted is _Wanted.FIRST:
+            query = query.take_along_dim(groups.first, 2)
+        from_rows = (query @ near_key.mT).softmax(-1)
+        if wanted is _Wanted.MEAN:
+            from_rows = groups.alive.to(from_rows.dtype) @ from_rows / groups.counts
+        mixed = from_rows @ (self._inverse(between) @ (to_rows @ value))
+        mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+        return taken(mixed, groups.places) if wanted is _Wanted.ROWS else mixed
+
+    def _near(self, value: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
+        """`value_conv` of (rows, heads, head width) for those rows that are wanted: (those rows, heads x head width).
+
+        Bags lie in one long row, with as many zeros between them as the kernel reaches.
+        """
+        assert self.value_conv is not None
+        kernel = self.value_conv.weight[..., 0].squeeze(1)
+        reach = kernel.shape[1] // 2
+        if wanted is _Wanted.FIRST:  # which sees no further
+            seen = tuple(min(size, 1 + reach) for size in sizes)
+            value, sizes = taken(value, ranges(starts(sizes), seen, value.device)), seen
+        begin = starts([size + reach for size in sizes])
+        places = ranges(begin, sizes, value.device)
+        convolved = convolve_rows(laid(value, places, begin[-1] + sizes[-1]), kernel).flatten(1)
+        ones = (1,) * len(sizes)
+        return taken(convolved, ranges(begin, ones, value.device) if wanted is _Wanted.FIRST else places)
+
     def _inverse(self, matrix: Tensor, copies: Tensor | None = None) -> Tensor:
         """Moore-Penrose inverse by the iteration of Razavi et al., started as published: one scale for all heads.
 
@@ -179,3 +247,106 @@ def _of_like_size(sizes: Sequence[int], landmarks: int) -> Iterator[list[int]]:
 
 def _rounded(size: int) -> int:
     return -(-size // SIZE_STEP) * SIZE_STEP
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Where rows stand when each bag has as many groups as there are landmarks, and all groups are of equal length.
+
+    Attributes
+    ----------
+    landmarks : groups of each bag; they have `slots` = landmarks x longest group places.
+    places : (rows,) of each row among bags x slots. first : (bags, 1, 1, 1), of the first row among the slots.
+    counts : (bags, 1, 1, 1) rows. members : (bags, 1, 1, 1) rows of each group, the published zero rows among them.
+    alive : (bags, 1, 1, slots), 1 for rows and else 0. absent : (bags, 1, 1, slots), -inf for what is neither a row nor
+    one of the published zero rows, else 0.
+    """
+
+    landmarks: int
+    places: Tensor
+    first: Tensor
+    counts: Tensor
+    members: Tensor
+    alive: Tensor
+    absent: Tensor
+
+    def means(self, slots: Tensor) -> Tensor:
+        """Of each group: (bags, heads, slots, width) -> (bags, heads, landmarks, width)."""
+        return slots.unflatten(2, (self.landmarks, -1)).sum(3) / self.members
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for training, whoever asks first
+def _groups(sizes: tuple[int, ...], landmarks: int, device: torch.device) -> _Groups:
+    members = tuple(math.ceil(size / landmarks) for size in sizes)
+    before = tuple(own * landmarks - size for own, size in zip(members, sizes, strict=True))
+    longest, bags = max(members), len(sizes)
+    places = in_lines(sizes, before, members, landmarks, device)
+    counts, own, missing = _on((sizes, members, before), device).view(3, bags, 1, 1, 1)
+    first = missing // own * longest + missing % own
+    alive = laid(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
+    absent = torch.where(torch.arange(longest, device=device) < own, 0.0, -math.inf).expand(-1, -1, landmarks, -1)
+    return _Groups(landmarks, places, first, counts, own, alive, absent.flatten(2).unsqueeze(1))
+
+
+def in_lines(
+    sizes: tuple[int, ...], before: tuple[int, ...], line: tuple[int, ...], lines: int, device: torch.device
+) -> Tensor:
+    """Places (rows,) of rows that fill lines of another length in every bag, when all are padded to the longest line.
+
+    Parameters
+    ----------
+    sizes : rows of each bag. before : places of its first line that it leaves free. line : length of its lines.
+    lines : of every bag, which are bags x lines x longest line places.
+    """
+    bags, longest = len(sizes), max(line)
+    begin = tuple(bag * lines * longest for bag in range(bags))
+    shift = tuple(free - start for free, start in zip(before, starts(sizes), strict=True))
+    counts, *each = _on((sizes, shift, line, begin), device)
+    shifts, own, offset = torch.stack(each).repeat_interleave(counts, 1, output_size=sum(sizes))
+    position = torch.arange(sum(sizes), device=device) + shifts
+    return offset + position // own * longest + position % own
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Of every bag as many numbers as it counts, from where it begins, one bag after another: (sum of counts,)."""
+    shift = tuple(number - start for number, start in zip(begin, starts(counts), strict=True))
+    repeats, shifts = _on((counts, shift), device)
+    rows = sum(counts)
+    return torch.arange(rows, device=device) + shifts.repeat_interleave(repeats, output_size=rows)
+
+
+def starts(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Where each bag begins when bags of these sizes lie one after another."""
+    return tuple(accumulate(sizes[:-1], initial=0))
+
+
+def _on(numbers: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """On the device, without waiting for it."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
+
+
+def laid(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """Rows at places that are all different, zeros in between: (rows, ...) -> (count, ...)."""
+    return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
+
+
+def taken(rows: Tensor, places: Tensor) -> Tensor:
+    """`rows[places]` for places that are all different, whose gradient therefore needs no sums."""
+    chosen: Tensor = _Taken.apply(rows, places)
+    return chosen
+
+
+class _Taken(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return laid(gradient, places, ctx.count), None

@@ -7,6 +7,7 @@ the official code. What the SurvPath repository calls TransMIL is another networ
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
+from baselines import ragged
 from baselines.convolutions import convolve_square
 from baselines.encoders import Encoded, EncoderModel
-from baselines.nystrom import NystromAttention
+from baselines.nystrom import NystromAttention, in_lines, laid, ranges, starts, taken
 from survbench.model import Inputs
 
 __all__ = ["TransMIL"]
@@ -75,11 +77,30 @@ class TransMIL(EncoderModel):
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `sizes`."""
         sides = [math.ceil(math.sqrt(size)) for size in batch.sizes]
-        bags = zip(self.project(batch.x).split(list(batch.sizes)), sides, strict=True)
-        rows = torch.cat([part for bag, side in bags for part in (self.token[0], bag, bag[: side * side - len(bag)])])
+        rows = _squares(self.token[0], self.project(batch.x), batch.sizes, sides)
         sizes = [1 + side * side for side in sides]
         rows = self.position(self.first(rows, sizes), sides)
         return Encoded(self.norm(self.second.class_rows(rows, sizes)))
+
+
+def _squares(token: Tensor, rows: Tensor, sizes: Sequence[int], sides: Sequence[int]) -> Tensor:
+    """Of each bag the token, its rows, and its first rows again up to the square of its side.
+
+    token : (1, width). rows : (rows, width).
+    """
+    if not ragged.together(rows):
+        bags = zip(rows.split(list(sizes)), sides, strict=True)
+        return torch.cat([part for bag, side in bags for part in (token, bag, bag[: side * side - len(bag)])])
+    missing = tuple(side * side - size for side, size in zip(sides, sizes, strict=True))
+    again = taken(rows, ranges(starts(sizes), missing, rows.device))
+    parts = torch.cat([token.expand(len(sizes), -1), rows, again])
+    lengths = ((1,) * len(sizes), tuple(sizes), missing)
+    begin = starts([sum(own) for own in zip(*lengths, strict=True)])
+    places = []
+    for length in lengths:  # all tokens, all rows, all rows that come again
+        places.append(ranges(begin, length, rows.device))
+        begin = tuple(map(operator.add, begin, length))
+    return laid(parts, torch.cat(places), len(parts))
 
 
 class _Layer(nn.Module):
@@ -97,7 +118,10 @@ class _Layer(nn.Module):
 
     def class_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """Of the last layer nothing but the class tokens is used: (rows, width) -> (bags, width)."""
-        first = torch.stack([bag[0] for bag in rows.split(list(sizes))])
+        if ragged.together(rows):
+            first = taken(rows, ranges(starts(sizes), (1,) * len(sizes), rows.device))
+        else:
+            first = torch.stack([bag[0] for bag in rows.split(list(sizes))])
         return first + self.attention.first(self.norm(rows), sizes)
 
 
@@ -111,8 +135,12 @@ class _PositionBlock(nn.Module):
         )
 
     def forward(self, rows: Tensor, sides: Sequence[int]) -> Tensor:
-        """Rows of several bags; squares of the same side are one stack of images."""
-        kernel, bias = self._one_for_all()
+        """Rows of several bags, each a class token and a square."""
+        convolved = self._together if ragged.together(rows) else self._side_by_side
+        return convolved(rows, sides, *self._one_for_all())
+
+    def _side_by_side(self, rows: Tensor, sides: Sequence[int], kernel: Tensor, bias: Tensor) -> Tensor:
+        """Squares of the same side are one stack of images."""
         bags = list(rows.split([1 + side * side for side in sides]))
         for side in set(sides):
             same = [i for i, other in enumerate(sides) if other == side]
@@ -120,6 +148,15 @@ class _PositionBlock(nn.Module):
             for i, image in zip(same, images, strict=True):
                 bags[i] = torch.cat([bags[i][:1], image])
         return torch.cat(bags)
+
+    def _together(self, rows: Tensor, sides: Sequence[int], kernel: Tensor, bias: Tensor) -> Tensor:
+        """All squares are one stack of images of the largest side. A line above each has its token as its last."""
+        side, line = max(sides), tuple(sides)
+        sizes, before = tuple(1 + own * own for own in sides), tuple(own - 1 for own in sides)
+        places = in_lines(sizes, before, line, 1 + side, rows.device)
+        padded = laid(rows, places, len(sides) * (1 + side) * side).unflatten(0, (len(sides), -1))
+        images = convolve_square(padded[:, side:], kernel, bias, side)
+        return taken(torch.cat([padded[:, :side], images], dim=1).flatten(0, 1), places)
 
     def _one_for_all(self) -> tuple[Tensor, Tensor]:
         """The sum of the convolutions and of the image itself is one convolution: kernel (width, 1, 7, 7), bias."""

@@ -1,0 +1,214 @@
+"""All bags at once, as on a GPU, against bag by bag, as on a CPU: the same numbers and the same gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from baselines import nystrom, ragged
+from baselines.nystrom import NystromAttention, in_lines, ranges, taken
+from baselines.transmil import TransMIL
+from baselines.transmil_survpath import TransMILSurvPath
+from builders import batch, inputs
+
+SHORT = (3, 1, 2, 15, 16, 17, 33, 100, 40)
+LONG = (257, 1, 5, 700, 255, 256, 1024)
+
+
+@contextmanager
+def all_at_once(most: int | None = None) -> Iterator[None]:
+    """Takes the path of other devices on a CPU. most : numbers in a matrix of bags that are computed together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "BAG_BY_BAG", frozenset())
+        if most is not None:
+            patch.setattr(nystrom, "MOST", most)
+        yield
+
+
+def with_gradients(module: nn.Module, given: Tensor, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """What is computed, and the gradients of what is given and of every parameter."""
+    given = given.detach().requires_grad_()
+    found = compute(given)
+    weight = torch.arange(found.numel(), dtype=found.dtype).sin().view_as(found)
+    wanted = [given, *module.parameters()]
+    return [found, *torch.autograd.grad((found * weight).sum(), wanted, materialize_grads=True)]
+
+
+def assert_same(expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-9, rtol=1e-9)
+
+
+def outcome(model: nn.Module, sizes: Sequence[int], seed: int = 0) -> list[Tensor]:
+    """Logits and gradients for a batch."""
+    bags = batch(sizes, seed=seed, dtype=torch.float64)
+
+    def logits(x: Tensor) -> Tensor:
+        bags.x = x
+        return model(bags).logits
+
+    return with_gradients(model, bags.x, logits)
+
+
+def transmil(landmarks: int, kernel: int) -> TransMIL:
+    torch.manual_seed(0)
+    return TransMIL(inputs(), 4, width=16, heads=2, landmarks=landmarks, kernel=kernel).double().eval()
+
+
+def transmil_survpath(landmarks: int) -> TransMILSurvPath:
+    torch.manual_seed(0)
+    return TransMILSurvPath(inputs(), 4, width=16, heads=2, head_width=8, landmarks=landmarks).double().eval()
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Sequence[int]]] = {
+    "transmil, few landmarks": (lambda: transmil(16, 5), SHORT),
+    "transmil, long kernel": (lambda: transmil(16, 33), SHORT),
+    "transmil, small squares": (lambda: transmil(8, 33), (1, 2, 9, 17, 25)),
+    "transmil": (lambda: transmil(256, 33), LONG),
+    "transmil_survpath, few landmarks": (lambda: transmil_survpath(16), SHORT),
+    "transmil_survpath": (lambda: transmil_survpath(256), LONG),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_gives_the_same_whether_bags_come_together_or_not(name: str) -> None:
+    build, sizes = MODELS[name]
+    model = build()
+    expected = outcome(model, sizes)
+    with all_at_once():
+        found = outcome(model, sizes)
+    assert_same(expected, found)
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    landmarks=st.sampled_from([1, 4, 16]),
+    kernel=st.sampled_from([0, 1, 5, 33]),
+    most=st.sampled_from([1, 2**11, 2**29]),
+)
+@example(sizes=[40], landmarks=16, kernel=33, most=2**29)
+@example(sizes=[16, 16], landmarks=16, kernel=0, most=2**29)
+def test_a_layer_gives_the_same_whether_bags_come_together_or_not(
+    sizes: list[int], landmarks: int, kernel: int, most: int
+) -> None:
+    torch.manual_seed(sum(sizes))
+    layer = NystromAttention(6, 2, 4, landmarks=landmarks, kernel=kernel).double()
+    rows = torch.randn(sum(sizes), 6, dtype=torch.float64)
+    for form in (layer.forward, layer.first, *((layer.mean,) if not kernel else ())):
+
+        def compute(given: Tensor, form: Callable[[Tensor, Sequence[int]], Tensor] = form) -> Tensor:
+            return form(given, sizes)
+
+        expected = with_gradients(layer, rows, compute)
+        with all_at_once(most):
+            found = with_gradients(layer, rows, compute)
+        assert_same(expected, found)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.integers(1, 10_000))
+def test_bags_share_a_matrix_of_limited_size(sizes: list[int], most: int) -> None:
+    layer = NystromAttention(4, 2, 2, landmarks=8)
+    with all_at_once(most):
+        runs = list(layer._runs(sizes))
+    assert [size for run in runs for size in run] == sizes
+    needed = [len(run) * 2 * 8 * 8 * -(-max(run) // 8) for run in runs]
+    assert all(len(run) == 1 or own <= most for run, own in zip(runs, needed, strict=True))
+    joined = [len(a + b) * 2 * 8 * 8 * -(-max(a + b) // 8) for a, b in pairwise(runs)]
+    assert all(own > most for own in joined)
+
+
+@pytest.mark.parametrize("build", [lambda: transmil(16, 33), lambda: transmil_survpath(16)])
+def test_half_precision_comes_as_near_together_as_bag_by_bag(build: Callable[[], nn.Module]) -> None:
+    model, bags = build(), batch(SHORT)
+
+    def computed() -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bags.x.dtype == torch.float32):
+            logits = model(bags).logits
+        return [logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()), materialize_grads=True)]
+
+    def off(found: list[Tensor]) -> Tensor:
+        return torch.stack([(a - b).norm() / b.norm() for a, b in zip(found, exact, strict=True) if b.any()])
+
+    bags.x = bags.x.double()
+    exact = computed()
+    bags.x = bags.x.float()
+    model.float()
+    alone = off(computed())
+    with all_at_once():
+        together = off(computed())
+    assert (alone > 1e-4).all()
+    assert (together < 2 * alone + 0.01).all()
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed, views left out: on a GPU each would be launched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def operations(model: nn.Module, sizes: Sequence[int]) -> list[str]:
+    """Of one training step."""
+    model.train()
+    bags = batch(sizes, dtype=torch.float64)
+    with Operations() as counted:
+        model(bags).logits.square().sum().backward()
+    return counted.names
+
+
+@pytest.mark.parametrize("build", [lambda: transmil(16, 33), lambda: transmil_survpath(16)])
+def test_more_bags_are_not_more_launches_and_nothing_waits(build: Callable[[], nn.Module]) -> None:
+    model = build()
+    alone = len(operations(model, range(50, 74)))
+    with all_at_once():
+        operations(model, [50])  # what is kept for all sizes is made
+        few, many = operations(model, range(60, 64)), operations(model, range(50, 74))
+    assert len(many) == len(few) < alone / 4
+    waiting = ("_local_scalar_dense", "nonzero", "unique", "item", "index_put", "masked_select")
+    assert not [name for name in many if any(word in name for word in waiting)]
+
+
+def test_what_validation_asked_first_serves_training() -> None:
+    model, sizes = transmil(4, 5), (7, 11, 2)
+    with all_at_once():
+        with torch.inference_mode():
+            model(batch(sizes, dtype=torch.float64))
+        _, *gradients = outcome(model, sizes)
+    assert all(own.abs().sum() > 0 for own in gradients)
+
+
+def test_rows_that_are_taken_give_their_gradient_back() -> None:
+    rows, places = torch.randn(5, 2, dtype=torch.float64, requires_grad=True), torch.tensor([4, 0, 2])
+    assert torch.equal(taken(rows, places), rows[places])
+    assert torch.autograd.gradcheck(taken, (rows, places))
+    assert torch.autograd.gradgradcheck(taken, (rows, places))
+
+
+def test_ranges_follow_each_other() -> None:
+    cpu = torch.device("cpu")
+    assert ranges((5, 0, 7), (2, 0, 3), cpu).tolist() == [5, 6, 7, 8, 9]
+    assert ranges((3, 4), (0, 0), cpu).tolist() == []
+
+
+def test_rows_fill_lines_of_their_bag() -> None:
+    places = in_lines((3, 5), (1, 0), (2, 3), 2, torch.device("cpu"))
+    shown = [["."] * 3 for _ in range(4)]  # two bags of two lines, of which the longest has three places
+    for row, place in enumerate(places.tolist()):
+        shown[place // 3][place % 3] = "abcdefgh"[row]
+    assert ["".join(line) for line in shown] == [".a.", "bc.", "def", "gh."]
