@@ -143,7 +143,8 @@ workers_option = click.option(
     show_default=True,
     envvar="SURVBENCH_WORKERS",
     show_envvar=True,
-    help="Processes that run jobs side by side. auto: one per core and 3 GB of memory, on a GPU one.",
+    help="Processes that run jobs side by side. auto: one per core and 3 GB of memory; on CUDA, as many "
+    "of them as its memory holds, at most 8; on MPS one.",
 )
 threads_option = click.option(
     "--threads",

@@ -46,14 +46,29 @@ __all__ = ["Outcome", "Trained", "record_failure", "run_job", "train_model"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. reason : why it failed."""
+    """What became of a job. crowded : no memory was left on the device. reason : why it failed or was crowded out."""
 
-    status: Literal["done", "skipped", "failed", "left"]
+    status: Literal["done", "skipped", "failed", "left", "crowded"]
     reason: str = ""
 
 
 def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
-    """Run a job unless it is done, or another process is at it and it is left to that one."""
+    """Run a job unless it is done, or another process is at it and it is left to that one.
+
+    Where the device has no memory left, whether it failed is for the caller to say, who knows what ran beside it; its
+    checkpoints are kept.
+    """
+    try:
+        return _run_owned(job, out, device, report)
+    except _Crowded as crowded:
+        return Outcome("crowded", str(crowded))
+
+
+class _Crowded(Exception):
+    """No memory left on the device."""
+
+
+def _run_owned(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
     with _owned(job.scratch(out)) as mine:
         if not mine:
             warn(f"{job.title} is being run by another process; left to it")
@@ -63,9 +78,18 @@ def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochRe
         try:
             _execute(job, out, device, report)
         except Exception as error:  # one model's failure must not take the others' results with it
+            if _out_of_memory(error):
+                raise _Crowded(". ".join(str(error).split(". ")[:2])) from None  # what, and how much was asked for
             return record_failure(job, out, error)
         job.failure(out).unlink(missing_ok=True)
         return Outcome("done")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a CUDA device is full; a context and the handle of a library that find no place say it their own way."""
+    signs = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or told
 
 
 def record_failure(job: Job, out: Path, error: Exception) -> Outcome:

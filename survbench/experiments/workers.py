@@ -5,6 +5,7 @@ A process is sent a job without its data, loads the cohort itself and keeps it; 
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -32,19 +33,24 @@ from survbench.experiments.preload import load_ahead
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
-__all__ = ["Errand", "Worker", "hired", "sensible_workers"]
+__all__ = ["Errand", "Worker", "bearable_workers", "device_memory", "hired", "sensible_workers"]
 
 GIGABYTES_EACH = 3  # of memory, for `auto`
+CONTEXT = 600 << 20  # bytes of a CUDA device that a process takes beside its tensors: kernels, handles, stacks
 LONGEST = 1500  # characters of a message; a datagram arrives whole or not at all, also when its sender is killed
 
 Hear = Callable[[int, Mapping[str, Any]], None]
-"""Called with the number of a worker and `{say, style}` or `{epoch, epochs, text}`, from a thread."""
+"""Called, from a thread, with the number of a worker and `{say, style}`, `{epoch, epochs, text}` or, where its job has
+come to hold more of a CUDA device, `{model, device_bytes, free_bytes}` as in `device_memory`."""
 
 
 def sensible_workers(device: torch.device) -> int:
-    """One per core that this process may use and per 3 GB of memory; on an accelerator one."""
-    if device.type != "cpu":
-        return 1
+    """As many as the machine bears; on an accelerator one."""
+    return bearable_workers() if device.type == "cpu" else 1
+
+
+def bearable_workers() -> int:
+    """One per core that this process may use and per 3 GB of memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = Path("/sys/fs/cgroup")  # a container's share of its machine
@@ -90,50 +96,50 @@ def _cohort(root: Path, name: str, endpoint: str) -> Cohort:
 
 
 class Worker:
-    """One process, replaced when it dies.
+    """One process, begun when there is a job for it; a new one, if need be, for each job.
 
     A pool of one each, because a process that is killed breaks its pool: the jobs of the others would be lost with it.
     """
+
+    _pool: ProcessPoolExecutor | None = None
+    _process: Future[int]
 
     def __init__(self, number: int, voice: socket.socket, threads: int | None) -> None:
         self.number = number
         self._context = multiprocessing.get_context("forkserver")
         load_ahead()
         self._about = (voice, number, threads)
-        self._hire()
 
-    def _hire(self) -> None:
-        self._pool = ProcessPoolExecutor(1, self._context, _begin, self._about)
-        self._process = self._pool.submit(os.getpid)
+    def _hire(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(1, self._context, _begin, self._about)
+        self._process = pool.submit(os.getpid)
+        self._pool = pool
+        return pool
 
     def give(self, job: Job, out: Path, device: torch.device) -> Future[Outcome]:
         """Have a job run; BrokenProcessPool is the answer where the process dies."""
-        return self._pool.submit(_perform, Errand.of(job), out, device)
+        return (self._pool or self._hire()).submit(_perform, Errand.of(job), out, device)
 
-    def replace(self) -> None:
-        """Put a new process in the place of a dead one."""
-        self._pool.shutdown()
-        self._hire()
-
-    def dismiss(self, *, at_once: bool) -> None:
-        """End the process; what it has begun goes on from its last epoch another time."""
+    def dismiss(self, *, at_once: bool = False) -> None:
+        """End the process, if there is one; what it has begun goes on from its last epoch another time."""
+        if self._pool is None:
+            return
         if at_once:
             with suppress(Exception):  # it may be dead already
                 os.kill(self._process.result(), signal.SIGTERM)
         self._pool.shutdown(cancel_futures=True)
+        self._pool = None
 
 
 @contextmanager
 def hired(number: int, threads: int | None, hear: Hear) -> Iterator[list[Worker]]:
     """So many workers, who are gone afterwards however that comes about."""
     ear, voice = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    workers = [Worker(index, voice, threads) for index in range(number)]
     listener = threading.Thread(target=_listen, args=(ear, hear), daemon=True)
     listener.start()
-    workers: list[Worker] = []
     at_once = True
     try:
-        for index in range(number):
-            workers.append(Worker(index, voice, threads))  # noqa: PERF401, whoever is there must be dismissed
         yield workers
         at_once = False
     finally:
@@ -179,8 +185,43 @@ def _end_with(parent: int) -> None:
 
 def _perform(errand: Errand, out: Path, device: torch.device) -> Outcome:
     job = errand.job()
+    _release_memory(device)
+    known = 0  # bytes
+
+    def measure() -> None:
+        nonlocal known
+        held, free = device_memory(device)
+        if held > known:
+            known = held
+            _speak(model=job.card.name, device_bytes=held, free_bytes=free)
 
     def report(epoch: EpochReport) -> None:
         _speak(text=epoch.told(job.title), epoch=epoch.epoch, epochs=epoch.epochs)
+        measure()
 
-    return run_job(job, out, device, report)
+    outcome = run_job(job, out, device, report)
+    if outcome.status in ("done", "crowded"):  # others may have ended before they needed what they need
+        measure()
+    return outcome
+
+
+def device_memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of a CUDA device: what this process held at most during its job, and what is free for anybody now.
+
+    Zeros where that is not known: on other devices, and where nothing was done on this one.
+    """
+    if device.type != "cuda" or not torch.cuda.is_initialized():
+        return 0, 0
+    try:
+        free, _ = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # the device may be too full to be asked
+        return 0, 0
+    return torch.cuda.max_memory_reserved(device) + CONTEXT, free
+
+
+def _release_memory(device: torch.device) -> None:
+    """Give back what the job before has left on a CUDA device, so that what is measured is the next one's own."""
+    if device.type == "cuda" and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

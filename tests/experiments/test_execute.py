@@ -17,6 +17,7 @@ from builders import GENES
 from survbench.cards import Modality, ModelCard, ModelGroup
 from survbench.data.cohort import Cohort
 from survbench.experiments import execute
+from survbench.experiments.execute import _out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -196,3 +197,17 @@ def test_an_estimated_model_has_phases_of_its_own(tmp_path: Path) -> None:
     run(tmp_path, job(cohort(), "cox_clinical"))
     phases = json.loads((only(tmp_path) / "job.json").read_text())["phases"]
     assert set(phases) == {"estimation", "checkpoints", "evaluation", "other"}
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_how_a_full_device_is_recognized(error: Exception, full: bool) -> None:
+    assert _out_of_memory(error) is full
