@@ -11,13 +11,17 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nested import nested_tensor_from_jagged
 from torch.nn import functional as F
 from torch_geometric.utils import segment, softmax
 
-from baselines.ragged import EachBag, layout, owners, spreads, together
+from baselines.ragged import EachBag, layout, owners, spreads, taken, together
 from survbench.errors import BadConfig
 from survbench.model import Inputs
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None  # type: ignore[assignment]
 
 __all__ = [
     "AlphaDropout",
@@ -35,6 +39,7 @@ __all__ = [
     "softmax_bags",
 ]
 
+HALF = (torch.float16, torch.bfloat16)
 FEW = 2**18  # numbers that are sooner written out than taken bag by bag
 
 
@@ -170,7 +175,7 @@ class GatedAttention(nn.Module):
 
 def full_precision(scores: Tensor) -> Tensor:
     """Scores before a softmax, in float32 at least."""
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    return scores.float() if scores.dtype in HALF else scores
 
 
 def attend_bags(
@@ -232,8 +237,8 @@ def attend_within_bags(
     """
     if len({*key_sizes}) == 1 and (together(query) or len({*query_sizes}) == 1):
         return _attend_regular(query, key, value, query_sizes)
-    if query.device.type == "cuda":
-        return _attend_nested(query, key, value, query_sizes, key_sizes)
+    if together(query):
+        return _attend_together(query, key, value, query_sizes, key_sizes)
     bags = zip(query.split(list(query_sizes)), key.split(list(key_sizes)), value.split(list(key_sizes)), strict=True)
     mixed = [
         F.scaled_dot_product_attention(*(part.transpose(0, 1).unsqueeze(0) for part in bag)).squeeze(0).transpose(0, 1)
@@ -253,19 +258,20 @@ def _attend_regular(query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequ
     return by_patient.flatten(0, 1) if own is None else own.ragged(by_patient)
 
 
-def _attend_nested(
+def _attend_together(
     query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequence[int], key_sizes: Sequence[int]
 ) -> Tensor:
-    """As `attend_within_bags`, in one call whose kernel knows where bags begin."""
-
-    def nested(rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        offsets = F.pad(torch.tensor(sizes).cumsum(0), (1, 0)).to(rows.device, non_blocking=True)
-        bags = nested_tensor_from_jagged(rows, offsets, min_seqlen=min(sizes), max_seqlen=max(sizes))
-        return bags.transpose(1, 2)
-
-    mixed = F.scaled_dot_product_attention(nested(query, query_sizes), nested(key, key_sizes), nested(value, key_sizes))
-    rows: Tensor = mixed.transpose(1, 2).values()
-    return rows
+    """As `attend_within_bags`, all bags in one call: without padding where a kernel knows where bags begin."""
+    asking, asked = (layout(tuple(sizes), query.device) for sizes in (query_sizes, key_sizes))
+    if query.is_cuda and query.dtype in HALF and query.shape[-1] % 8 == 0 and varlen_attn is not None:
+        mixed = varlen_attn(query, key, value, asking.ptr, asked.ptr, max(query_sizes), max(key_sizes))
+        assert isinstance(mixed, Tensor)
+        return mixed
+    queries, keys, values = asking.padded(query), asked.padded(key), asked.padded(value)
+    mixed = F.scaled_dot_product_attention(
+        queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=asked.alive[:, None, None]
+    )
+    return asking.ragged(mixed.transpose(1, 2))
 
 
 class PathwayEncoder(nn.Module):
@@ -368,19 +374,28 @@ class PathwayNetworks(nn.Module):
 
     def forward(self, expression: Tensor) -> Tensor:
         """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
-        rows = [size * count for size, count in self.runs]
-        width = self.first.shape[1]
-        hidden = torch.cat(
-            [
-                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
-                for (size, count), x, weight in zip(
-                    self.runs, expression[:, self.genes].split(rows, 1), self.first.split(rows), strict=True
-                )
-            ]
-        )
+        members = expression[:, self.genes]
+        hidden = self._padded(members) if together(members) else self._by_size(members)
         hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
         tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
-        return tokens[self.place].transpose(0, 1)
+        return taken(tokens, self.place).transpose(0, 1)
+
+    def _by_size(self, members: Tensor) -> Tensor:
+        """The first products, (B, all members) -> (sets, B, width): one for all sets of a size."""
+        rows = [size * count for size, count in self.runs]
+        width = self.first.shape[1]
+        each = zip(self.runs, members.split(rows, 1), self.first.split(rows), strict=True)
+        return torch.cat(
+            [
+                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
+                for (size, count), x, weight in each
+            ]
+        )
+
+    def _padded(self, members: Tensor) -> Tensor:
+        """The same as one product, in which every set is as large as the largest."""
+        sets = layout(tuple(size for size, count in self.runs for _ in range(count)), members.device)
+        return torch.bmm(sets.padded(members.T).transpose(1, 2), sets.padded(self.first))
 
     def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
         """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""

@@ -101,7 +101,7 @@ class POMP(SurvivalModel):
         """Each patient's slide and gene sets, some of the sets hidden; no survival is predicted."""
         slide = self.encoder.slide(batch)
         genes = self.encoder.genes(batch.expression)
-        gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device)
+        gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device, non_blocking=True)
         partly = self.encoder.genes(batch.expression, gone, self.pretext.blank)
         known = {"slide": slide, "genes": genes, "partly": partly, "gone": gone}
         return Prediction(genes.new_zeros(len(genes), 0), aux=known)
@@ -115,7 +115,9 @@ class POMP(SurvivalModel):
         terms = {
             "contrast": contrast,
             "match": self._matching(slide, genes, similarity.detach()),
-            "rebuild": self.pretext.rebuilding(self.encoder.fuse(slide, partly)[0], batch.expression, gone),
+            "rebuild": self.pretext.rebuilding(
+                self.encoder.fuse(slide, partly)[0], self.encoder.each(batch.expression), gone
+            ),
         }
         weighted = [weight * term for weight, term in zip(self.weights, terms.values(), strict=True)]
         total = torch.stack(weighted).sum()
@@ -160,6 +162,8 @@ class _Slides:
 class _Encoder(nn.Module):
     """What pre-training and survival share."""
 
+    members: Tensor
+
     def __init__(
         self, features: int, sets: Mapping[str, Sequence[int]], width: int, heads: int, layers: int, dropout: float
     ) -> None:
@@ -169,6 +173,7 @@ class _Encoder(nn.Module):
             return nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
 
         self.sets = list(sets.values())
+        self.register_buffer("members", torch.tensor([g for own in self.sets for g in own]), persistent=False)
         self.project = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
         self.slide_class, self.gene_class = (nn.Parameter(0.02 * torch.randn(1, width)) for _ in range(2))
         self.slide_blocks, self.slide_norm = blocks(), nn.LayerNorm(width)
@@ -178,6 +183,10 @@ class _Encoder(nn.Module):
         self.key = nn.Linear(width, width, bias=False)  # a bias, equal for all keys, leaves no trace in a softmax
         self.value = nn.Linear(width, width)
         self.fused_blocks, self.fused_norm = blocks(), nn.LayerNorm(width)
+
+    def each(self, expression: Tensor) -> tuple[Tensor, ...]:
+        """The genes of every set, (B, genes) -> (B, genes of the set) each."""
+        return expression[:, self.members].split([len(own) for own in self.sets], 1)
 
     def slide(self, batch: Batch) -> _Slides:
         """Class row and patches of each patient."""
@@ -189,9 +198,8 @@ class _Encoder(nn.Module):
 
     def genes(self, expression: Tensor, gone: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
         """(B, genes) -> class row and one token per set (B, 1 + sets, width); sets that are gone are blank."""
-        tokens = torch.stack(
-            [layer(expression[:, genes]) for layer, genes in zip(self.tokens, self.sets, strict=True)], dim=1
-        )
+        each = self.each(expression)
+        tokens = torch.stack([layer(genes) for layer, genes in zip(self.tokens, each, strict=True)], dim=1)
         if gone is not None and blank is not None:
             tokens = torch.where(gone.unsqueeze(-1), blank.to(tokens.dtype), tokens)
         count = len(tokens)
@@ -262,9 +270,8 @@ class _Pretext(nn.Module):
 
     def __init__(self, sets: Mapping[str, Sequence[int]], width: int) -> None:
         super().__init__()
-        self.sets = list(sets.values())
         self.match = nn.Linear(width, 2)
-        self.rebuild = nn.ModuleList(nn.Linear(width, len(genes)) for genes in self.sets)
+        self.rebuild = nn.ModuleList(nn.Linear(width, len(genes)) for genes in sets.values())
         self.blank = nn.Parameter(0.02 * torch.randn(width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -273,11 +280,11 @@ class _Pretext(nn.Module):
         scale = self.log_scale.exp().clamp(max=100)
         return scale * F.normalize(slides, dim=1) @ F.normalize(genes, dim=1).T
 
-    def rebuilding(self, fused: Tensor, expression: Tensor, gone: Tensor) -> Tensor:
-        """Mean squared error over the genes of the hidden sets."""
+    def rebuilding(self, fused: Tensor, genes: Sequence[Tensor], gone: Tensor) -> Tensor:
+        """Mean squared error over the genes of the hidden sets. genes : (B, genes of the set) of every set."""
         error, count = fused.new_zeros(()), fused.new_zeros(())
-        for i, (genes, layer) in enumerate(zip(self.sets, self.rebuild, strict=True)):
-            squares = (layer(fused[:, 1 + i]) - expression[:, genes]).square()
+        for i, (true, layer) in enumerate(zip(genes, self.rebuild, strict=True)):
+            squares = (layer(fused[:, 1 + i]) - true).square()
             error = error + (squares * gone[:, i : i + 1]).sum()
-            count = count + gone[:, i].sum() * len(genes)
+            count = count + gone[:, i].sum() * true.shape[1]
         return error / count

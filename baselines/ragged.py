@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -32,11 +33,13 @@ class Layout:
     Attributes
     ----------
     places : (rows,) of each row among bags x longest. alive : (bags, longest), False for padding.
+    ptr : (bags + 1,) int32, offsets of the bags.
     """
 
     sizes: tuple[int, ...]
     places: Tensor
     alive: Tensor
+    ptr: Tensor
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,7 +64,7 @@ def layout(sizes: tuple[int, ...], device: torch.device) -> Layout:
     counts = _on(sizes, device)
     bags, position = _positions(counts, sum(sizes))
     alive = torch.arange(max(sizes), device=device) < counts.unsqueeze(1)
-    return Layout(sizes, bags * max(sizes) + position, alive)
+    return Layout(sizes, bags * max(sizes) + position, alive, _on([0, *accumulate(sizes)], device).int())
 
 
 def headed(first: Tensor, rows: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -6,7 +6,6 @@ other; parameters and counts are the model's.
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import statistics
 import time
@@ -19,6 +18,7 @@ import torch
 
 from survbench.cards import ModelCard
 from survbench.complexity import complexity, count_macs, one_patient, paper_inputs
+from survbench.experiments.preload import context_for
 from survbench.model import Estimation, SurvivalModel
 from survbench.registry import import_target
 from survbench.training.objectives import Cox
@@ -57,7 +57,7 @@ class Cost:
 
 def measure_all(cards: Sequence[ModelCard], patches: int, pathways: int, device: str) -> Iterator[Cost | str]:
     """Costs in the order of the cards; the text of the error for a model that failed."""
-    context = multiprocessing.get_context("forkserver")
+    context = context_for(torch.device(device).type)
     context.set_forkserver_preload(["survbench.profiling"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
         waiting = [pool.submit(measure, card, patches, pathways, device) for card in cards]

@@ -36,6 +36,8 @@ def stages(card: ModelCard, device: torch.device) -> tuple[SurvivalModel, list[S
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.AlphaDropout):
             module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
     model = model.to(device).train()
     every = model.stages(card.train_inputs, card.inference_inputs)
     return model, [stage for stage in every if isinstance(stage, Stage) and stage.name != "pretrain"]  # which draws

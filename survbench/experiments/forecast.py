@@ -7,7 +7,6 @@ own, so that its memory is its own too.
 from __future__ import annotations
 
 import heapq
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +23,7 @@ from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
-from survbench.experiments.preload import load_ahead
+from survbench.experiments.preload import context_for, load_ahead
 from survbench.experiments.workers import Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
@@ -206,7 +205,7 @@ def calibrations(
     grouped: Sequence[Sequence[Job]], device: torch.device, threads: int | None
 ) -> Iterator[Calibration | str]:
     """One for each group, from its first job; the error's text where that failed."""
-    context = multiprocessing.get_context("forkserver")
+    context = context_for(device.type)
     load_ahead()
     for jobs in grouped:
         with ProcessPoolExecutor(1, mp_context=context) as pool:  # one each: a process that is killed breaks its pool

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
 from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 
-__all__ = ["load_ahead"]
+__all__ = ["context_for", "load_ahead"]
 
 _SHARED = [  # the latter ones are what a job would otherwise import late
     "survbench.experiments.workers",
@@ -15,6 +17,14 @@ _SHARED = [  # the latter ones are what a job would otherwise import late
     "sksurv.linear_model.coxph",
     "sksurv.metrics",
 ]
+
+
+def context_for(device: str) -> BaseContext:
+    """How processes begin that compute on a kind of device.
+
+    CUDA cannot be used in a process that divided from one in which a library has so much as looked for it.
+    """
+    return multiprocessing.get_context("spawn" if device == "cuda" else "forkserver")
 
 
 def load_ahead() -> None:

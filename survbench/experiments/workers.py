@@ -29,7 +29,7 @@ from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, run_job
 from survbench.experiments.job import Job
-from survbench.experiments.preload import load_ahead
+from survbench.experiments.preload import context_for, load_ahead
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
@@ -106,19 +106,18 @@ class Worker:
 
     def __init__(self, number: int, voice: socket.socket, threads: int | None) -> None:
         self.number = number
-        self._context = multiprocessing.get_context("forkserver")
         load_ahead()
         self._about = (voice, number, threads)
 
-    def _hire(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(1, self._context, _begin, self._about)
+    def _hire(self, device: torch.device) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(1, context_for(device.type), _begin, self._about)
         self._process = pool.submit(os.getpid)
         self._pool = pool
         return pool
 
     def give(self, job: Job, out: Path, device: torch.device) -> Future[Outcome]:
         """Have a job run; BrokenProcessPool is the answer where the process dies."""
-        return (self._pool or self._hire()).submit(_perform, Errand.of(job), out, device)
+        return (self._pool or self._hire(device)).submit(_perform, Errand.of(job), out, device)
 
     def dismiss(self, *, at_once: bool = False) -> None:
         """End the process, if there is one; what it has begun goes on from its last epoch another time."""
