@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -182,6 +182,14 @@ def test_more_bags_are_not_more_launches_and_nothing_waits(build: Callable[[], n
     assert len(many) == len(few) < alone / 4
     waiting = ("_local_scalar_dense", "nonzero", "unique", "item", "index_put", "masked_select")
     assert not [name for name in many if any(word in name for word in waiting)]
+
+
+@pytest.mark.parametrize("build", [lambda: TransMIL(inputs(), 4), lambda: TransMILSurvPath(inputs(), 4)])
+def test_nothing_asks_the_device_for_a_number(build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which a device without numbers lacks
+    model, bags = build().to("meta"), batch(range(2900, 3028, 4)).to("meta")
+    model(bags).logits.sum().backward()
+    assert all(own.grad is not None for own in model.parameters())
 
 
 def test_what_validation_asked_first_serves_training() -> None:
