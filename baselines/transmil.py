@@ -77,7 +77,7 @@ class TransMIL(EncoderModel):
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `sizes`."""
         sides = [math.ceil(math.sqrt(size)) for size in batch.sizes]
-        rows = _squares(self.token[0], self.project(batch.x), batch.sizes, sides)
+        rows = _squares(self.token, self.project(batch.x), batch.sizes, sides)
         sizes = [1 + side * side for side in sides]
         rows = self.position(self.first(rows, sizes), sides)
         return Encoded(self.norm(self.second.class_rows(rows, sizes)))
@@ -86,14 +86,14 @@ class TransMIL(EncoderModel):
 def _squares(token: Tensor, rows: Tensor, sizes: Sequence[int], sides: Sequence[int]) -> Tensor:
     """Of each bag the token, its rows, and its first rows again up to the square of its side.
 
-    token : (1, width). rows : (rows, width).
+    token : (1, 1, width). rows : (rows, width).
     """
     if not ragged.together(rows):
         bags = zip(rows.split(list(sizes)), sides, strict=True)
-        return torch.cat([part for bag, side in bags for part in (token, bag, bag[: side * side - len(bag)])])
+        return torch.cat([part for bag, side in bags for part in (token[0], bag, bag[: side * side - len(bag)])])
     missing = tuple(side * side - size for side, size in zip(sides, sizes, strict=True))
     again = taken(rows, ranges(starts(sizes), missing, rows.device))
-    parts = torch.cat([token.expand(len(sizes), -1), rows, again])
+    parts = torch.cat([token[0].expand(len(sizes), -1), rows, again])
     lengths = ((1,) * len(sizes), tuple(sizes), missing)
     begin = starts([sum(own) for own in zip(*lengths, strict=True)])
     places = []
