@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from itertools import accumulate, groupby
-from typing import Any
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,9 @@ from torch.nn import functional as F
 from baselines import ragged
 from baselines.convolutions import as_matrices, convolve_rows
 from baselines.layers import Dropout, full_precision
+from baselines.ragged import in_lines, laid, on_device, ranges, starts, taken
 
-__all__ = ["NystromAttention", "in_lines", "laid", "ranges", "starts", "taken"]
+__all__ = ["NystromAttention"]
 
 SIZE_STEP, ROWS_TOGETHER = 8, 4096  # of small bags that are computed together where long ones are computed alone
 MOST = 2**29  # numbers in one matrix of all rows and landmarks, of bags that are computed together
@@ -226,13 +226,11 @@ class NystromAttention(nn.Module):
         scale = matrix.sum(-1).amax((1, 2)) * weighted.sum(-2).amax((1, 2))
         inverse, flat = (start / scale.view(-1, 1, 1, 1)).flatten(0, 1), matrix.flatten(0, 1)
         identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        seven, thirteen, fifteen = 7 * identity, 13 * identity, 15 * identity
+        seven, thirteen, fifteen = 7 / 4 * identity, 13 / 4 * identity, -15 / 4 * identity
         for _ in range(self.iterations):  # Z <- Z (13 - P (15 - P (7 - P))) / 4, P = M Z
             product = flat @ inverse
-            inner = torch.baddbmm(fifteen, product, seven - product, alpha=-1)
-            inverse = torch.baddbmm(
-                inverse, inverse, torch.baddbmm(thirteen, product, inner, alpha=-1), beta=0, alpha=0.25
-            )
+            inner = torch.baddbmm(fifteen, product, torch.sub(seven, product, alpha=0.25))
+            inverse = inverse @ torch.baddbmm(thirteen, product, inner)
         return inverse.view_as(matrix)
 
 
@@ -282,71 +280,8 @@ def _groups(sizes: tuple[int, ...], landmarks: int, device: torch.device) -> _Gr
     before = tuple(own * landmarks - size for own, size in zip(members, sizes, strict=True))
     longest, bags = max(members), len(sizes)
     places = in_lines(sizes, before, members, landmarks, device)
-    counts, own, missing = _on((sizes, members, before), device).view(3, bags, 1, 1, 1)
+    counts, own, missing = on_device((sizes, members, before), device).view(3, bags, 1, 1, 1)
     first = missing // own * longest + missing % own
     alive = laid(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
     absent = torch.where(torch.arange(longest, device=device) < own, 0.0, -math.inf).expand(-1, -1, landmarks, -1)
     return _Groups(landmarks, places, first, counts, own, alive, absent.flatten(2).unsqueeze(1))
-
-
-def in_lines(
-    sizes: tuple[int, ...], before: tuple[int, ...], line: tuple[int, ...], lines: int, device: torch.device
-) -> Tensor:
-    """Places (rows,) of rows that fill lines of another length in every bag, when all are padded to the longest line.
-
-    Parameters
-    ----------
-    sizes : rows of each bag. before : places of its first line that it leaves free. line : length of its lines.
-    lines : of every bag, which are bags x lines x longest line places.
-    """
-    bags, longest = len(sizes), max(line)
-    begin = tuple(bag * lines * longest for bag in range(bags))
-    shift = tuple(free - start for free, start in zip(before, starts(sizes), strict=True))
-    counts, *each = _on((sizes, shift, line, begin), device)
-    shifts, own, offset = torch.stack(each).repeat_interleave(counts, 1, output_size=sum(sizes))
-    position = torch.arange(sum(sizes), device=device) + shifts
-    return offset + position // own * longest + position % own
-
-
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Of every bag as many numbers as it counts, from where it begins, one bag after another: (sum of counts,)."""
-    shift = tuple(number - start for number, start in zip(begin, starts(counts), strict=True))
-    repeats, shifts = _on((counts, shift), device)
-    rows = sum(counts)
-    return torch.arange(rows, device=device) + shifts.repeat_interleave(repeats, output_size=rows)
-
-
-def starts(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Where each bag begins when bags of these sizes lie one after another."""
-    return tuple(accumulate(sizes[:-1], initial=0))
-
-
-def _on(numbers: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """On the device, without waiting for it."""
-    return torch.tensor(numbers).to(device, non_blocking=True)
-
-
-def laid(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """Rows at places that are all different, zeros in between: (rows, ...) -> (count, ...)."""
-    return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
-
-
-def taken(rows: Tensor, places: Tensor) -> Tensor:
-    """`rows[places]` for places that are all different, whose gradient therefore needs no sums."""
-    chosen: Tensor = _Taken.apply(rows, places)
-    return chosen
-
-
-class _Taken(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.count = len(rows)
-        return rows.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        return laid(gradient, places, ctx.count), None

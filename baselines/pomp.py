@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.layers import Dropout, attend_bags, attend_within_bags, full_precision, needs_families
-from baselines.ragged import headed, of_only_head, starts, taken
+from baselines.ragged import headed, of_only_head, ranges, starts, taken
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class _Slides:
 
     @property
     def classes(self) -> Tensor:
-        return taken(self.rows, starts(self.sizes, self.rows.device))
+        return taken(self.rows, ranges(starts(self.sizes), (1,) * len(self.sizes), self.rows.device))
 
     def pick(self, bags: Sequence[int]) -> _Slides:
         parts = self.rows.split(list(self.sizes))

@@ -11,7 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EachBag", "Layout", "headed", "layout", "of_only_head", "owners", "spreads", "starts", "taken", "together"]
+__all__ = [
+    "EachBag",
+    "Layout",
+    "headed",
+    "in_lines",
+    "laid",
+    "layout",
+    "of_only_head",
+    "on_device",
+    "owners",
+    "ranges",
+    "spreads",
+    "starts",
+    "taken",
+    "together",
+]
 
 BAG_BY_BAG = frozenset({"cpu"})  # types of devices
 SPREAD = 2**26  # numbers of such a matrix
@@ -49,8 +64,7 @@ class Layout:
     def padded(self, rows: Tensor) -> Tensor:
         """(rows, ...) -> (bags, longest, ...), zeros in between."""
         bags, longest = self.shape
-        empty = rows.new_zeros(bags * longest, *rows.shape[1:])
-        return empty.index_copy(0, self.places, rows).unflatten(0, (bags, longest))
+        return laid(rows, self.places, bags * longest).unflatten(0, (bags, longest))
 
     def ragged(self, padded: Tensor) -> Tensor:
         """(bags, longest, ...) -> (rows, ...)."""
@@ -61,10 +75,10 @@ class Layout:
 @torch.inference_mode(False)  # kept for training, whoever asks first
 def layout(sizes: tuple[int, ...], device: torch.device) -> Layout:
     """The layout of bags of these sizes, made without waiting for the device."""
-    counts = _on(sizes, device)
-    bags, position = _positions(counts, sum(sizes))
-    alive = torch.arange(max(sizes), device=device) < counts.unsqueeze(1)
-    return Layout(sizes, bags * max(sizes) + position, alive, _on([0, *accumulate(sizes)], device).int())
+    longest = max(sizes)
+    places = ranges(tuple(bag * longest for bag in range(len(sizes))), sizes, device)
+    alive = torch.arange(longest, device=device) < on_device(sizes, device).unsqueeze(1)
+    return Layout(sizes, places, alive, on_device((*starts(sizes), sum(sizes)), device).int())
 
 
 def headed(first: Tensor, rows: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -85,18 +99,10 @@ def headed(first: Tensor, rows: Tensor, sizes: Sequence[int]) -> Tensor:
 @torch.inference_mode(False)
 def _heads_before(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     """Where each row of `headed` comes from, when the heads of all bags lie before all rows."""
-    counts = _on(sizes, device)
-    bags, position = _positions(counts + 1, sum(sizes) + len(sizes))
-    before = counts.cumsum(0) - counts
-    return torch.where(position == 0, bags, len(sizes) + before[bags] + position - 1)
-
-
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def starts(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """(bags,): where each bag begins."""
-    counts = _on(sizes, device)
-    return counts.cumsum(0) - counts
+    own = tuple(1 + size for size in sizes)
+    heads = ranges(starts(own), (1,) * len(sizes), device)
+    others = ranges(tuple(1 + start for start in starts(own)), sizes, device)
+    return torch.cat([heads, others]).argsort()
 
 
 def owners(ptr: Tensor, rows: int) -> Tensor:
@@ -110,6 +116,45 @@ def spreads(rows: Tensor, ptr: Tensor) -> bool:
     return together(rows) and len(rows) * len(ptr) <= SPREAD
 
 
+def in_lines(
+    sizes: tuple[int, ...], before: tuple[int, ...], line: tuple[int, ...], lines: int, device: torch.device
+) -> Tensor:
+    """Places (rows,) of rows that fill lines of another length in every bag, when all are padded to the longest line.
+
+    Parameters
+    ----------
+    sizes : rows of each bag. before : places of its first line that it leaves free. line : length of its lines.
+    lines : of every bag, which are bags x lines x longest line places.
+    """
+    bags, longest = len(sizes), max(line)
+    begin = tuple(bag * lines * longest for bag in range(bags))
+    shift = tuple(free - start for free, start in zip(before, starts(sizes), strict=True))
+    counts, *each = on_device((sizes, shift, line, begin), device)
+    shifts, own, offset = torch.stack(each).repeat_interleave(counts, 1, output_size=sum(sizes))
+    position = torch.arange(sum(sizes), device=device) + shifts
+    return offset + position // own * longest + position % own
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Of every bag as many numbers as it counts, from where it begins, one bag after another: (sum of counts,)."""
+    shift = tuple(number - start for number, start in zip(begin, starts(counts), strict=True))
+    repeats, shifts = on_device((counts, shift), device)
+    rows = sum(counts)
+    return torch.arange(rows, device=device) + shifts.repeat_interleave(repeats, output_size=rows)
+
+
+def starts(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Where each bag begins when bags of these sizes lie one after another."""
+    return tuple(accumulate(sizes[:-1], initial=0))
+
+
+def laid(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """Rows at places that are all different, zeros in between: (rows, ...) -> (count, ...)."""
+    return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
+
+
 def taken(rows: Tensor, places: Tensor) -> Tensor:
     """`rows[places]` for places that are all different, whose gradient therefore needs no sums."""
     chosen: Tensor = _Taken.apply(rows, places)
@@ -120,13 +165,18 @@ class _Taken(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
-        ctx.whole = rows.shape
+        ctx.count = len(rows)
         return rows.index_select(0, places)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.whole).index_copy(0, places, gradient), None
+        return laid(gradient, places, ctx.count), None
+
+
+def on_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """A tensor of numbers that lie on the host, made without waiting for the device."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -150,7 +200,7 @@ class EachBag:
     def with_counts(self, compute: Callable[[Tensor, Any], Tensor], counts: Sequence[int]) -> EachBag:
         """As `map`, with a number of each bag that can be compared with the last axis."""
         if isinstance(self.parts, Tensor):
-            numbers = _on(tuple(counts), self.parts.device).view(-1, *(1,) * (self.parts.dim() - 1))
+            numbers = on_device(tuple(counts), self.parts.device).view(-1, *(1,) * (self.parts.dim() - 1))
             return EachBag(self.sizes, compute(self.parts, numbers))
         pairs = zip(self.parts, counts, strict=True)
         return EachBag(self.sizes, tuple(compute(part, count) for part, count in pairs))
@@ -192,15 +242,3 @@ class EachBag:
 def of_only_head(numbers: Tensor) -> Tensor:
     """(..., 1, queries, rows) -> (..., queries, rows), for `EachBag.map`."""
     return numbers.squeeze(-3)
-
-
-def _on(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """On the device, without waiting for it."""
-    return torch.tensor(numbers).to(device, non_blocking=True)
-
-
-def _positions(counts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Of each of `rows` rows the number of its bag, and its position there."""
-    bags = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=rows)
-    starts = counts.cumsum(0) - counts
-    return bags, torch.arange(rows, device=counts.device) - starts[bags]

@@ -19,7 +19,8 @@ from torch_geometric.data import Batch
 from baselines import ragged
 from baselines.convolutions import convolve_square
 from baselines.encoders import Encoded, EncoderModel
-from baselines.nystrom import NystromAttention, in_lines, laid, ranges, starts, taken
+from baselines.nystrom import NystromAttention
+from baselines.ragged import in_lines, laid, ranges, starts, taken
 from survbench.model import Inputs
 
 __all__ = ["TransMIL"]

@@ -20,7 +20,7 @@ from survbench.clock import Clock
 from survbench.data.batches import Split, device_batch
 from survbench.errors import TrainingFailed
 from survbench.model import Estimation, Prediction, Stage, SurvivalModel
-from survbench.training.device import autocast
+from survbench.training.device import autocast, products
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
@@ -92,7 +92,7 @@ def train_step(
     """
     with clock("forward"), autocast(device):
         terms = stage.loss(stage.predict(batch), batch, objective)
-    with clock("backward"):
+    with clock("backward"), products(device):
         optimizer.zero_grad()
         terms["total"].backward()
     with clock("optimizer"):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import nystrom, ragged
-from baselines.nystrom import NystromAttention, in_lines, ranges, taken
+from baselines.nystrom import NystromAttention
+from baselines.ragged import in_lines, ranges, taken
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
 from builders import batch, inputs
