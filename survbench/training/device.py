@@ -74,14 +74,17 @@ def products(device: torch.device) -> Iterator[None]:
     """Context for what multiplies: where bfloat16 will do for most products, TF32 does for those that need float32.
 
     That is Nystrom attention's iterated inverse: in TF32 its error is a fortieth of what bfloat16 makes elsewhere.
+    And cuDNN's attention, which plans anew for every shape, is left aside, since every batch has a shape of its own.
     """
-    before = torch.get_float32_matmul_precision()
+    before, planned = torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if precision(device) != "float32":
         torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cuda.enable_cudnn_sdp(planned)
 
 
 @contextmanager
