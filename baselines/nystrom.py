@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from baselines import ragged
 from baselines.convolutions import as_matrices, convolve_rows
-from baselines.layers import Dropout, full_precision
+from baselines.layers import HALF, Dropout, full_precision
 from baselines.ragged import in_lines, laid, on_device, ranges, starts, taken
 
 __all__ = ["NystromAttention"]
@@ -183,18 +183,18 @@ class NystromAttention(nn.Module):
         give as queries is left out.
         """
         groups = _groups(sizes, self.landmarks, qkv.device)
-        padded = laid(qkv, groups.places, groups.absent.numel()).unflatten(0, (len(sizes), -1))
-        query, key, value = full_precision(padded.permute(2, 0, 3, 1, 4).contiguous())  # (bags, heads, slots, width)
-        query = query * query.shape[-1] ** -0.5
+        padded = laid(qkv, groups.places, groups.present.numel()).unflatten(0, (len(sizes), -1))
+        query, key, value = padded.permute(2, 0, 3, 1, 4)  # (bags, heads, slots, width)
         near_query, near_key = (groups.means(t) for t in (query, key))
-        between = (near_query @ near_key.mT).softmax(-1)
-        to_rows = (near_query @ key.mT).add_(groups.absent).softmax(-1)
-        if wanted is _Wanted.FIRST:
-            query = query.take_along_dim(groups.first, 2)
-        from_rows = (query @ near_key.mT).softmax(-1)
+        between = (near_query * query.shape[-1] ** -0.5 @ near_key.mT).softmax(-1)
+        of_rows = F.scaled_dot_product_attention(near_query.to(key.dtype), key, value, groups.present)
+        seen = self._inverse(between) @ of_rows.to(between.dtype)
         if wanted is _Wanted.MEAN:
-            from_rows = groups.alive.to(from_rows.dtype) @ from_rows / groups.counts
-        mixed = from_rows @ (self._inverse(between) @ (to_rows @ value))
+            from_rows = (full_precision(query) * query.shape[-1] ** -0.5 @ near_key.mT).softmax(-1)
+            mixed = groups.alive.to(from_rows.dtype) @ from_rows / groups.counts @ seen
+        else:
+            asking = query.take_along_dim(groups.first, 2) if wanted is _Wanted.FIRST else query
+            mixed = F.scaled_dot_product_attention(asking, near_key.to(key.dtype), seen.to(key.dtype))
         mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
         return taken(mixed, groups.places) if wanted is _Wanted.ROWS else mixed
 
@@ -256,8 +256,8 @@ class _Groups:
     landmarks : groups of each bag; they have `slots` = landmarks x longest group places.
     places : (rows,) of each row among bags x slots. first : (bags, 1, 1, 1), of the first row among the slots.
     counts : (bags, 1, 1, 1) rows. members : (bags, 1, 1, 1) rows of each group, the published zero rows among them.
-    alive : (bags, 1, 1, slots), 1 for rows and else 0. absent : (bags, 1, 1, slots), -inf for what is neither a row nor
-    one of the published zero rows, else 0.
+    alive : (bags, 1, 1, slots), 1 for rows and else 0. present : (bags, 1, 1, slots), True for rows and the published
+    zero rows.
     """
 
     landmarks: int
@@ -266,11 +266,12 @@ class _Groups:
     counts: Tensor
     members: Tensor
     alive: Tensor
-    absent: Tensor
+    present: Tensor
 
     def means(self, slots: Tensor) -> Tensor:
         """Of each group: (bags, heads, slots, width) -> (bags, heads, landmarks, width)."""
-        return slots.unflatten(2, (self.landmarks, -1)).sum(3) / self.members
+        wide = torch.float32 if slots.dtype in HALF else slots.dtype
+        return slots.unflatten(2, (self.landmarks, -1)).sum(3, dtype=wide) / self.members
 
 
 @lru_cache(maxsize=8)
@@ -283,5 +284,5 @@ def _groups(sizes: tuple[int, ...], landmarks: int, device: torch.device) -> _Gr
     counts, own, missing = on_device((sizes, members, before), device).view(3, bags, 1, 1, 1)
     first = missing // own * longest + missing % own
     alive = laid(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
-    absent = torch.where(torch.arange(longest, device=device) < own, 0.0, -math.inf).expand(-1, -1, landmarks, -1)
-    return _Groups(landmarks, places, first, counts, own, alive, absent.flatten(2).unsqueeze(1))
+    present = (torch.arange(longest, device=device) < own).expand(-1, -1, landmarks, -1)
+    return _Groups(landmarks, places, first, counts, own, alive, present.flatten(2).unsqueeze(1))

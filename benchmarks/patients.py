@@ -21,6 +21,7 @@ from survbench.complexity import one_patient, paper_inputs
 from survbench.data.batches import Split
 from survbench.model import Stage, SurvivalModel
 from survbench.registry import import_target
+from survbench.training.device import multiplied
 from survbench.training.objectives import Cox, DiscreteNLL, Objective
 from survbench.training.settings import Settings
 from survbench.training.steps import predict_logits, stage_optimizer, train_epoch
@@ -76,7 +77,7 @@ def _split(granted: tuple[Modality, ...], patches: int, patients: int, parts: in
     store = batch._store
     if Modality.SLIDES in granted:
         ptr = patches * torch.arange(patients + 1, device=device)
-        store["x"] = features(patches, patients, given.feature_width, device).flatten(0, 1)
+        store["x"] = features(patches, patients, given.feature_width, device).flatten(0, 1).to(multiplied(device))
         store["pos"] = store["pos"].repeat(patients, 1)
         store["slide"] = store["batch"] = torch.arange(patients, device=device).repeat_interleave(patches)
         store["ptr"], store["sizes"] = ptr, (patches,) * patients

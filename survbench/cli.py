@@ -278,7 +278,7 @@ def _estimate(jobs: Sequence[Job], asked: Asked, workers: int | None, threads: i
 
     left = remaining(jobs, asked.out)
     grouped = groups(left)
-    timed = listings.calibrated(grouped, asked.device, job_threads(threads, asked.device))
+    timed = listings.calibrated(grouped, asked.device, job_threads(threads))
     number = workers or sensible_workers(asked.device)
     result = forecast(grouped, timed, len(jobs) - len(left), asked.out, number)
     if as_json:

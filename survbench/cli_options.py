@@ -149,7 +149,7 @@ workers_option = click.option(
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1),
-    help="CPU threads of each job; last digits depend on it, not on --workers. Default: 1 on a CPU.",
+    help="CPU threads of each job; last digits depend on it, not on --workers. Default: 1.",
 )
 
 

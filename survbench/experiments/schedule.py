@@ -82,10 +82,10 @@ def run_jobs(
     Parameters
     ----------
     workers : processes; None takes what suits the machine and, on CUDA, what its memory holds. threads : of each job,
-    on which its last digits depend; None takes one on a CPU, so that they don't depend on the machine, and leaves it to
-    torch elsewhere.
+    on which its last digits depend on a CPU; None takes one, so that they don't depend on the machine. Jobs that share
+    an accelerator would take the cores from each other with more.
     """
-    run = _Run(out, device, mirror, job_threads(threads, device))
+    run = _Run(out, device, mirror, job_threads(threads))
     waiting = remaining(jobs, out)
     room = _room(workers, device, len(waiting))
     with run.bars:
@@ -106,9 +106,9 @@ def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
     return [job for job in jobs if not job.folder(out).exists()]
 
 
-def job_threads(asked: int | None, device: torch.device) -> int | None:
+def job_threads(asked: int | None) -> int:
     """Threads of each job; see `run_jobs`."""
-    return asked if asked or device.type != "cpu" else 1
+    return asked or 1
 
 
 def _room(workers: int | None, device: torch.device, jobs: int) -> Room:
@@ -121,7 +121,7 @@ def _room(workers: int | None, device: torch.device, jobs: int) -> Room:
 class _Run:
     """One command's jobs on their way."""
 
-    def __init__(self, out: Path, device: torch.device, mirror: Mirror, threads: int | None) -> None:
+    def __init__(self, out: Path, device: torch.device, mirror: Mirror, threads: int) -> None:
         self.out, self.device, self.mirror, self.threads = out, device, mirror, threads
         self.summary, self.bars, self.clock = Summary(), progress_bars(), Clock()
 
