@@ -18,10 +18,12 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from survbench.cards import Modality
-from survbench.data.bags import Bags, PinnedBags, at_hand, gathered
+from survbench.data.bags import Bags, PinnedBags, ResidentBags, at_hand, gathered
 from survbench.errors import BadFolds, ModalityDenied
 
 __all__ = ["PatientData", "Split", "device_batch", "patches_of", "take_patients"]
+
+PATCHES, MANY_PATCHES = 65_536, 262_144  # that are predicted at once; many where few launches count
 
 _GRANTED_BY = {
     "x": Modality.SLIDES,
@@ -192,8 +194,9 @@ class Split:
         make = partial(self.batch, granted=granted, labels=labels, max_patches=max_patches, generator=generator)
         return self._made(make, parts)
 
-    def in_order(self, granted: Collection[Modality], patch_budget: int = 65_536) -> Iterator[Batch]:
+    def in_order(self, granted: Collection[Modality], patch_budget: int | None = None) -> Iterator[Batch]:
         """All patients in order with all patches and no labels, as many at a time as the budget of patches allows."""
+        patch_budget = patch_budget or (MANY_PATCHES if isinstance(self.bags, ResidentBags) else PATCHES)
         bags = self.bags if Modality.SLIDES in granted else None
         parts: list[list[int]] = []
         patches = 0
