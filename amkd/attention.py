@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.layers import GatedAttention, attend_within_bags, full_precision, mean_bags
+from baselines.bags import attend_within_bags, full_precision, mean_bags
+from baselines.layers import GatedAttention
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
 

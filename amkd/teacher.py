@@ -10,7 +10,8 @@ from torch_geometric.data import Batch
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
 from amkd.forms import member
-from baselines.layers import Dropout, PathwayEncoder, needs_pathways
+from baselines.layers import Dropout
+from baselines.pathways import PathwayEncoder, needs_pathways
 from survbench.model import Asking, GeneSetAttention, Inputs, Modality, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]

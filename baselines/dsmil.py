@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, segment
 
+from baselines.bags import pool_bags, softmax_bags
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, pool_bags, softmax_bags
+from baselines.layers import Dropout
 from baselines.ragged import owners, spreads, together
 from survbench.model import Inputs, Losses, Prediction, rename_state
 

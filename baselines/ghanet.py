@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.layers import Dropout, GatedAttention, attend_bags, needs_families
+from baselines.bags import attend_bags
+from baselines.layers import Dropout, GatedAttention
+from baselines.pathways import needs_families
 from baselines.ragged import EachBag, of_only_head
 from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state

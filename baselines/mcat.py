@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.layers import Dropout, GatedAttention, PathwayNetworks, attend_bags, needs_families
+from baselines.bags import attend_bags
+from baselines.layers import Dropout, GatedAttention
+from baselines.pathways import PathwayNetworks, needs_families
 from baselines.ragged import of_only_head
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import ragged
+from baselines.bags import HALF, full_precision
 from baselines.convolutions import as_matrices, convolve_rows
-from baselines.layers import HALF, Dropout, full_precision
+from baselines.layers import Dropout
 from baselines.ragged import in_lines, laid, on_device, ranges, starts, taken
 
 __all__ = ["NystromAttention"]

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.layers import Dropout, attend_bags, attend_within_bags, full_precision, needs_families
+from baselines.bags import attend_bags, attend_within_bags, full_precision
+from baselines.layers import Dropout
+from baselines.pathways import needs_families
 from baselines.ragged import headed, of_only_head, ranges, starts, taken
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, PathwayEncoder, needs_pathways
+from baselines.layers import Dropout
+from baselines.pathways import PathwayEncoder, needs_pathways
 from survbench.model import Inputs, rename_state
 
 __all__ = ["SMLP", "SparseOmics"]

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.layers import Dropout, PathwayNetworks, attend_bags, attend_within_bags, mean_bags, needs_pathways
+from baselines.bags import attend_bags, attend_within_bags, mean_bags
+from baselines.layers import Dropout
+from baselines.pathways import PathwayNetworks, needs_pathways
 from baselines.ragged import together
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 

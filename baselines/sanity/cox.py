@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
-from baselines.layers import needs_pathways
+from baselines.pathways import needs_pathways
 from baselines.sanity.estimated import EstimatedModel
 from survbench.model import Inputs, Sample
 

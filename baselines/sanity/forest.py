@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from baselines.layers import needs_pathways
+from baselines.pathways import needs_pathways
 from baselines.sanity.cox import pathway_scores
 from baselines.sanity.estimated import EstimatedModel
 from survbench.model import Inputs, Sample

@@ -13,19 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines import layers
-from baselines.layers import (
-    AlphaDropout,
-    Dropout,
-    GatedAttention,
-    PathwayEncoder,
-    PathwayNetworks,
-    attend_bags,
-    attend_within_bags,
-    pool_bags,
-)
+from baselines import bags
+from baselines.bags import attend_bags, attend_within_bags, pool_bags
+from baselines.layers import AlphaDropout, Dropout, GatedAttention
 from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
+from baselines.pathways import PathwayEncoder, PathwayNetworks
 from survbench.errors import BadFeatures
 
 SETS = {"a": (3, 1), "b": (0, 2, 4), "c": (5,), "d": (1, 4), "e": (0, 1, 2, 3, 4, 5)}
@@ -86,11 +79,11 @@ def test_either_order_of_products_projects_alike(patients: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99), st.sampled_from([0, layers.FEW]))
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 99), st.sampled_from([0, bags.FEW]))
 def test_a_bag_is_pooled_as_the_weighted_sum_of_its_rows(sizes: list[int], seed: int, few: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weights, rows = torch.randn(sum(sizes), generator=generator), torch.randn(sum(sizes), 3, generator=generator)
-    with patch.object(layers, "FEW", few):  # bag by bag, and all at once
+    with patch.object(bags, "FEW", few):  # bag by bag, and all at once
         pooled = pool_bags(weights, rows, torch.tensor([0, *sizes]).cumsum(0))
     bag = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     expected = torch.zeros(len(sizes), 3).index_add(0, bag, weights.unsqueeze(1) * rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.layers import PathwayEncoder
+from baselines.pathways import PathwayEncoder
 from baselines.pomp import POMP
 from survbench.complexity import paper_inputs
 from survbench.model import rename_state

@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 from torch_geometric.data import Batch
 
 from baselines import ragged
-from baselines.layers import attend_bags, attend_within_bags, mean_bags, pool_bags, softmax_bags
+from baselines.bags import attend_bags, attend_within_bags, mean_bags, pool_bags, softmax_bags
 from baselines.ragged import EachBag, headed, layout, starts, taken
 from builders import batch, inputs
 from survbench.cards import ModelCard

@@ -1,0 +1,177 @@
+"""What becomes of gene sets: all of them in a few products, none in a loop over pathways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.layers import AlphaDropout
+from baselines.ragged import layout, taken, together
+from survbench.errors import BadConfig
+from survbench.model import Inputs
+
+__all__ = ["PathwayEncoder", "PathwayNetworks", "needs_families", "needs_pathways"]
+
+
+def needs_pathways(model: object, inputs: Inputs) -> None:
+    """Refuse a cohort without pathways."""
+    if not inputs.pathways:
+        raise BadConfig(
+            f"{type(model).__name__} needs pathways, and the cohort has none",
+            "import it with pathways (`survbench data import --pathways FILE.gmt`)",
+        )
+
+
+def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, tuple[int, ...]]:
+    """The gene sets that become tokens: `families` (MCAT's six, the papers' choice) or `pathways`."""
+    sets = {"families": inputs.families, "pathways": inputs.pathways}
+    if groups not in sets:
+        raise BadConfig(f"{type(model).__name__}: groups is '{groups}'", f"choose from {', '.join(sets)}")
+    if not sets[groups]:
+        raise BadConfig(
+            f"{type(model).__name__} needs gene {groups}, and the cohort has none",
+            "import it with --families signatures.csv, or use its pathways (--set groups=pathways)",
+        )
+    return sets[groups]
+
+
+class PathwayEncoder(nn.Module):
+    """Two layers in which genes feed only the pathways that contain them: (B, genes) -> (B, pathways, width).
+
+    The masked layers of SMLP (after P-NET, Elmarakeby et al. 2021), stored sparsely: one weight row per membership
+    instead of a dense masked matrix, so the parameter count is the effective one. All pathways in one gather, one sum
+    and one product. Fan-in is that of the mask.
+
+    Parameters
+    ----------
+    hidden, width : units of each pathway in the first and the second layer. activated : ReLU between them.
+    """
+
+    membership_gene: Tensor
+    membership_pathway: Tensor
+
+    def __init__(
+        self, pathways: Mapping[str, Sequence[int]], hidden: int, width: int, *, activated: bool = True
+    ) -> None:
+        super().__init__()
+        self.activated = activated
+        sizes = [len(genes) for genes in pathways.values()]
+        self.pathways = len(sizes)
+        self.register_buffer(
+            "membership_gene", torch.from_numpy(np.concatenate(list(pathways.values()))), persistent=False
+        )
+        pathway_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        self.register_buffer("membership_pathway", pathway_of, persistent=False)
+        bound = torch.tensor(sizes, dtype=torch.float32)[pathway_of].rsqrt().unsqueeze(-1)
+        self.first = nn.Parameter(torch.empty(len(pathway_of), hidden).uniform_(-1, 1) * bound)
+        self.first_bias = nn.Parameter(torch.zeros(len(sizes), hidden))
+        self.second = nn.Parameter(torch.empty(len(sizes), hidden, width).uniform_(-1, 1) * hidden**-0.5)
+        self.second_bias = nn.Parameter(torch.zeros(len(sizes), width))
+
+    def forward(self, expression: Tensor) -> Tensor:
+        """(B, genes) -> (B, pathways, width)."""
+        return torch.einsum("bph,phw->bpw", self._units(expression), self.second) + self.second_bias
+
+    def projected(self, expression: Tensor, linear: nn.Linear) -> Tensor:
+        """`linear` of the encoding, (B, genes) -> (B, pathways, linear.out_features).
+
+        Nothing lies between the two, so the weights are multiplied first where there are more patients than weights of
+        a pathway: the same product, less work, and no encoding to keep for the gradient.
+        """
+        if len(expression) <= self.second.shape[1] + 1:
+            encoded: Tensor = linear(self(expression))
+            return encoded
+        weights = self.second @ linear.weight.T
+        return torch.einsum("bph,phw->bpw", self._units(expression), weights) + linear(self.second_bias)
+
+    def _units(self, expression: Tensor) -> Tensor:
+        products = expression[:, self.membership_gene].unsqueeze(-1) * self.first
+        hidden = products.new_zeros(len(expression), self.pathways, products.shape[-1])
+        hidden = hidden.index_add(1, self.membership_pathway, products) + self.first_bias
+        return F.relu(hidden) if self.activated else hidden
+
+    def from_dense(
+        self, fc_1_weight: Tensor, fc_1_bias: Tensor, fc_2_weight: Tensor, fc_2_bias: Tensor
+    ) -> dict[str, Tensor]:
+        """State from the official dense matrices: (genes, pathways x hidden) and (pathways x hidden, pathways x width).
+
+        What their masks hide is dropped.
+        """
+        (hidden, width), count = self.second.shape[1:], self.pathways
+        first = fc_1_weight.view(len(fc_1_weight), count, hidden)
+        second, each = fc_2_weight.view(count, hidden, count, width), torch.arange(count)
+        return {
+            "first": first[self.membership_gene, self.membership_pathway],
+            "first_bias": fc_1_bias.view(count, hidden),
+            "second": second[each, :, each],
+            "second_bias": fc_2_bias.view(count, width),
+        }
+
+
+class PathwayNetworks(nn.Module):
+    """A network of its own for each gene set: two blocks linear, ELU, alpha dropout; (B, genes) -> (B, sets, width).
+
+    The tokens of MCAT (six families) and SurvPath (331 pathways). No loop over sets: those with the same number of
+    genes are one product, and the first layers' weights lie in one tensor, ordered by size.
+    """
+
+    genes: Tensor
+    place: Tensor
+
+    def __init__(self, sets: Mapping[str, Sequence[int]], width: int, dropout: float) -> None:
+        super().__init__()
+        self.activate = nn.Sequential(nn.ELU(), AlphaDropout(dropout))
+        members = list(sets.values())
+        self.order = sorted(range(len(members)), key=lambda i: len(members[i]))
+        self.runs = [(size, len(list(same))) for size, same in groupby(len(members[i]) for i in self.order)]
+        self.register_buffer("genes", torch.tensor([g for i in self.order for g in members[i]]), persistent=False)
+        self.register_buffer("place", torch.argsort(torch.tensor(self.order)), persistent=False)
+        fan_in = torch.tensor([float(len(members[i])) for i in self.order for _ in members[i]])
+        self.first = nn.Parameter(torch.empty(len(fan_in), width).uniform_(-1, 1) * fan_in.rsqrt().unsqueeze(1))
+        bound = torch.tensor([len(members[i]) ** -0.5 for i in self.order]).unsqueeze(1)
+        self.first_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * bound)
+        self.second = nn.Parameter(torch.empty(len(members), width, width).uniform_(-1, 1) * width**-0.5)
+        self.second_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * width**-0.5)
+
+    def forward(self, expression: Tensor) -> Tensor:
+        """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
+        members = expression[:, self.genes]
+        hidden = self._padded(members) if together(members) else self._by_size(members)
+        hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
+        tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
+        return taken(tokens, self.place).transpose(0, 1)
+
+    def _by_size(self, members: Tensor) -> Tensor:
+        """The first products, (B, all members) -> (sets, B, width): one for all sets of a size."""
+        rows = [size * count for size, count in self.runs]
+        width = self.first.shape[1]
+        each = zip(self.runs, members.split(rows, 1), self.first.split(rows), strict=True)
+        return torch.cat(
+            [
+                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
+                for (size, count), x, weight in each
+            ]
+        )
+
+    def _padded(self, members: Tensor) -> Tensor:
+        """The same as one product, in which every set is as large as the largest."""
+        sets = layout(tuple(size for size, count in self.runs for _ in range(count)), members.device)
+        return torch.bmm(sets.padded(members.T).transpose(1, 2), sets.padded(self.first))
+
+    def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
+        """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""
+
+        def stacked(block: int, kind: str) -> list[Tensor]:
+            return [weights[f"{prefix}{i}.{block}.0.{kind}"] for i in self.order]
+
+        return {
+            "first": torch.cat([weight.T for weight in stacked(0, "weight")]),
+            "first_bias": torch.stack(stacked(0, "bias")),
+            "second": torch.stack(stacked(1, "weight")).transpose(1, 2),
+            "second_bias": torch.stack(stacked(1, "bias")),
+        }
