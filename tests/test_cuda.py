@@ -94,19 +94,18 @@ def test_a_step_waits_for_nothing(card: ModelCard) -> None:
     """A step that needs a number from the device cannot be issued ahead of it."""
     if card.name in ("patchgcn", "clam_sb") or card.config.get("targets") == "out-of-fold":
         pytest.skip("looks for neighbors, or for the ends of each bag, on the host")
-    model, every = stages(card, CUDA)
+    _, every = stages(card, CUDA)
     seen = device_batch(drawn(), CUDA)
-    for _ in range(2):  # the first one fills caches
-        for stage in every:
-            torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode("error" if _ else "default")
-            try:
+    for waiting in ("default", "error"):  # the first time fills caches
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode(waiting)
+        try:
+            for stage in every:
                 with autocast(CUDA):
                     losses = stage.loss(stage.predict(seen), seen, Cox())
                 losses["total"].backward()
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-    assert model is not None
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def store(folder: Path) -> BagStore:
