@@ -25,9 +25,14 @@ def test_products_of_a_cpu_stay_exact() -> None:
 def test_where_bfloat16_is_used_the_rest_may_use_tf32_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "precision", lambda _: "bf16-autocast")
     before = settings()
-    with pytest.raises(KeyboardInterrupt), products(CPU):
-        assert settings() == ("high", False)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with products(CPU):
+            assert settings() == ("high", False)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert settings() == before
     assert multiplied(CPU) is torch.bfloat16
 
