@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.bags import attend_within_bags, full_precision, mean_bags
+from baselines.bags import attend_within_bags, full_precision, pool_bags
 from baselines.layers import GatedAttention
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
@@ -84,7 +84,7 @@ class Pooling(nn.Module):
             return self.gated(parts, ptr)
         sizes = ptr.diff()
         weights = torch.repeat_interleave(1 / sizes.to(parts[0].dtype), sizes, output_size=len(parts[0]))
-        return torch.cat([mean_bags(part, ptr) for part in parts], dim=-1), weights
+        return torch.cat([pool_bags(weights, part, ptr) for part in parts], dim=-1), weights
 
 
 def _attend_linearly(

@@ -36,7 +36,7 @@ class Memory:
 
     @contextmanager
     def filled(self, batches: Iterable[Batch]) -> Iterator[None]:
-        """Ask of each whole patient until the budget is spent, and forget it all at the end."""
+        """Ask of each whole patient until the budget is spent, and forget it all at the end; on a CPU alone."""
         left = BUDGET
         try:
             for batch in batches:

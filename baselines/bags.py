@@ -94,8 +94,8 @@ def attend_bags(
 
     Returns
     -------
-    (B, heads, queries, width); of each patient (heads, queries, tokens + patches), the scaled similarities and their
-    softmax.
+    (B, heads, queries, width); of each patient (heads, queries, tokens + patches), the scaled similarities, at least in
+    float32, and their softmax.
     """
     query = query * query.shape[-1] ** -0.5
     tokens = 0 if beside is None else beside[0].shape[1]
@@ -116,16 +116,16 @@ def attend_bags(
     for i, (asking, keys, values) in enumerate(bags):
         if beside is not None:
             keys, values = torch.cat([beside[0][i], keys]), torch.cat([beside[1][i], values])
-        similarities.append(asking @ keys.permute(1, 2, 0))
+        similarities.append(full_precision(asking @ keys.permute(1, 2, 0)))
         shares.append(similarities[-1].softmax(-1))
-        parts.append(shares[-1] @ values.transpose(0, 1))
+        parts.append(shares[-1].to(values.dtype) @ values.transpose(0, 1))
     return torch.stack(parts), EachBag(seen, tuple(similarities)), EachBag(seen, tuple(shares))
 
 
 def attend_within_bags(
     query: Tensor, key: Tensor, value: Tensor, query_sizes: Sequence[int], key_sizes: Sequence[int]
 ) -> Tensor:
-    """Scaled dot-product attention inside each bag, exact and without padding.
+    """Scaled dot-product attention inside each bag, exact.
 
     Parameters
     ----------

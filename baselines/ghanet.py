@@ -17,7 +17,7 @@ from torch_geometric.data import Batch
 
 from baselines.bags import attend_bags
 from baselines.layers import Dropout, GatedAttention
-from baselines.pathways import needs_families
+from baselines.pathways import Members, needs_families
 from baselines.ragged import EachBag, of_only_head
 from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
@@ -37,7 +37,6 @@ class GHANet(SurvivalModel):
     cosine, squared : weights of the two reconstruction losses. groups : `families` or `pathways` of the cohort.
     """
 
-    genes: Tensor
     official_names: ClassVar[Mapping[str, str]] = {
         "recon_net.tokens": "tokens",
         "recon_net.wsi_net.0.": "see.0.",
@@ -88,7 +87,7 @@ class GHANet(SurvivalModel):
         sets = needs_families(self, inputs, groups)
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
         self.set_names = tuple(sets)
-        self.register_buffer("genes", torch.tensor([g for own in self.sets for g in own]), persistent=False)
+        self.members = Members(sets)
         self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
         self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
         self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
@@ -162,8 +161,7 @@ class GHANet(SurvivalModel):
         """The objective, and how badly each family was rebuilt: (1 - cosine)^3 and squared error, summed over sets."""
         survival = objective.loss(prediction.logits, batch.time, batch.event)
         cosine, squared = survival.new_zeros(()), survival.new_zeros(())
-        members = batch.expression[:, self.genes].split([len(own) for own in self.sets], 1)
-        for i, (true, network) in enumerate(zip(members, self.rebuild, strict=True)):
+        for i, (true, network) in enumerate(zip(self.members(batch.expression), self.rebuild, strict=True)):
             rebuilt = network(prediction.aux["rebuilt"][:, i])
             cosine = cosine + (1 - F.cosine_similarity(rebuilt, true)).pow(3).mean()
             squared = squared + F.mse_loss(rebuilt, true)

@@ -15,7 +15,7 @@ from baselines.ragged import layout, taken, together
 from survbench.errors import BadConfig
 from survbench.model import Inputs
 
-__all__ = ["PathwayEncoder", "PathwayNetworks", "needs_families", "needs_pathways"]
+__all__ = ["Members", "PathwayEncoder", "PathwayNetworks", "needs_families", "needs_pathways"]
 
 
 def needs_pathways(model: object, inputs: Inputs) -> None:
@@ -38,6 +38,20 @@ def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, t
             "import it with --families signatures.csv, or use its pathways (--set groups=pathways)",
         )
     return sets[groups]
+
+
+class Members(nn.Module):
+    """The genes of every set: (B, genes) -> (B, genes of the set) for each of them, with one gather for all."""
+
+    genes: Tensor
+
+    def __init__(self, sets: Mapping[str, Sequence[int]]) -> None:
+        super().__init__()
+        self.sizes = [len(genes) for genes in sets.values()]
+        self.register_buffer("genes", torch.tensor([g for genes in sets.values() for g in genes]), persistent=False)
+
+    def forward(self, expression: Tensor) -> tuple[Tensor, ...]:
+        return expression[:, self.genes].split(self.sizes, 1)
 
 
 class PathwayEncoder(nn.Module):

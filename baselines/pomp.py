@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags, attend_within_bags, full_precision
+from baselines.bags import attend_bags, attend_within_bags
 from baselines.layers import Dropout
-from baselines.pathways import needs_families
-from baselines.ragged import headed, of_only_head, ranges, starts, taken
+from baselines.pathways import Members, needs_families
+from baselines.ragged import headed, of_only_head, taken
+from survbench.data.ranges import ranges, starts
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class POMP(SurvivalModel):
             "contrast": contrast,
             "match": self._matching(slide, genes, similarity.detach()),
             "rebuild": self.pretext.rebuilding(
-                self.encoder.fuse(slide, partly)[0], self.encoder.each(batch.expression), gone
+                self.encoder.fuse(slide, partly)[0], self.encoder.members(batch.expression), gone
             ),
         }
         weighted = [weight * term for weight, term in zip(self.weights, terms.values(), strict=True)]
@@ -164,8 +165,6 @@ class _Slides:
 class _Encoder(nn.Module):
     """What pre-training and survival share."""
 
-    members: Tensor
-
     def __init__(
         self, features: int, sets: Mapping[str, Sequence[int]], width: int, heads: int, layers: int, dropout: float
     ) -> None:
@@ -175,7 +174,7 @@ class _Encoder(nn.Module):
             return nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
 
         self.sets = list(sets.values())
-        self.register_buffer("members", torch.tensor([g for own in self.sets for g in own]), persistent=False)
+        self.members = Members(sets)
         self.project = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
         self.slide_class, self.gene_class = (nn.Parameter(0.02 * torch.randn(1, width)) for _ in range(2))
         self.slide_blocks, self.slide_norm = blocks(), nn.LayerNorm(width)
@@ -185,10 +184,6 @@ class _Encoder(nn.Module):
         self.key = nn.Linear(width, width, bias=False)  # a bias, equal for all keys, leaves no trace in a softmax
         self.value = nn.Linear(width, width)
         self.fused_blocks, self.fused_norm = blocks(), nn.LayerNorm(width)
-
-    def each(self, expression: Tensor) -> tuple[Tensor, ...]:
-        """The genes of every set, (B, genes) -> (B, genes of the set) each."""
-        return expression[:, self.members].split([len(own) for own in self.sets], 1)
 
     def slide(self, batch: Batch) -> _Slides:
         """Class row and patches of each patient."""
@@ -200,7 +195,7 @@ class _Encoder(nn.Module):
 
     def genes(self, expression: Tensor, gone: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
         """(B, genes) -> class row and one token per set (B, 1 + sets, width); sets that are gone are blank."""
-        each = self.each(expression)
+        each = self.members(expression)
         tokens = torch.stack([layer(genes) for layer, genes in zip(self.tokens, each, strict=True)], dim=1)
         if gone is not None and blank is not None:
             tokens = torch.where(gone.unsqueeze(-1), blank.to(tokens.dtype), tokens)
@@ -221,7 +216,7 @@ class _Encoder(nn.Module):
         through = self._through(self.fused_blocks, self.value(mixed.squeeze(1)), asking)
         fused = self.fused_norm(through + genes[:, :asking])
         _, of_patches = similarities.map(of_only_head).split(1)
-        return fused, of_patches.map(lambda similar: full_precision(similar).softmax(-1)).ragged()
+        return fused, of_patches.map(lambda similar: similar.softmax(-1)).ragged()
 
     @staticmethod
     def _through(blocks: nn.ModuleList, rows: Tensor, asking: int | None = None) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from survbench.data.ranges import on_device, ranges, starts
 
 __all__ = [
     "EachBag",
@@ -19,17 +20,14 @@ __all__ = [
     "laid",
     "layout",
     "of_only_head",
-    "on_device",
     "owners",
-    "ranges",
     "spreads",
-    "starts",
     "taken",
     "together",
 ]
 
 BAG_BY_BAG = frozenset({"cpu"})  # types of devices
-SPREAD = 2**26  # numbers of such a matrix
+SPREAD = 2**26  # numbers of the largest matrix of `spreads`
 
 
 def together(rows: Tensor) -> bool:
@@ -135,21 +133,6 @@ def in_lines(
     return offset + position // own * longest + position % own
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Of every bag as many numbers as it counts, from where it begins, one bag after another: (sum of counts,)."""
-    shift = tuple(number - start for number, start in zip(begin, starts(counts), strict=True))
-    repeats, shifts = on_device((counts, shift), device)
-    rows = sum(counts)
-    return torch.arange(rows, device=device) + shifts.repeat_interleave(repeats, output_size=rows)
-
-
-def starts(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Where each bag begins when bags of these sizes lie one after another."""
-    return tuple(accumulate(sizes[:-1], initial=0))
-
-
 def laid(rows: Tensor, places: Tensor, count: int) -> Tensor:
     """Rows at places that are all different, zeros in between: (rows, ...) -> (count, ...)."""
     return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
@@ -174,18 +157,13 @@ class _Taken(torch.autograd.Function):
         return laid(gradient, places, ctx.count), None
 
 
-def on_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
-    """A tensor of numbers that lie on the host, made without waiting for the device."""
-    return torch.tensor(numbers).to(device, non_blocking=True)
-
-
 @dataclass(frozen=True)
 class EachBag:
     """Numbers for every row of every bag, such as weights (heads, queries, rows): the last axis is the bag's rows.
 
     Attributes
     ----------
-    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as `places` says.
+    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as in `layout`.
     """
 
     sizes: tuple[int, ...]

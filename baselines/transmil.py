@@ -20,7 +20,8 @@ from baselines import ragged
 from baselines.convolutions import convolve_square
 from baselines.encoders import Encoded, EncoderModel
 from baselines.nystrom import NystromAttention
-from baselines.ragged import in_lines, laid, ranges, starts, taken
+from baselines.ragged import in_lines, laid, taken
+from survbench.data.ranges import ranges, starts
 from survbench.model import Inputs
 
 __all__ = ["TransMIL"]
@@ -121,7 +122,7 @@ class _Layer(nn.Module):
         """Of the last layer nothing but the class tokens is used: (rows, width) -> (bags, width)."""
         if ragged.together(rows):
             first = taken(rows, ranges(starts(sizes), (1,) * len(sizes), rows.device))
-        else:
+        else:  # another order of sums in the gradient of the token, on which the figures of a CPU rest
             first = torch.stack([bag[0] for bag in rows.split(list(sizes))])
         return first + self.attention.first(self.norm(rows), sizes)
 

@@ -18,7 +18,6 @@ from survbench.complexity import paper_inputs
 from survbench.console import note, track
 from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
 from survbench.data.store import FORMAT, fingerprint
-from survbench.errors import BadFile
 
 __all__ = ["main"]
 
@@ -40,7 +39,7 @@ BLOCK = 2**16  # rows
 def main(folder: Path, shrink: float) -> None:
     """Write FOLDER: four cohorts, 1,882 patients, 5.9 million patches of 1024 half-precision features (12 GB)."""
     if folder.exists():
-        raise BadFile(f"{folder} exists", "name a folder that does not")
+        raise click.BadParameter(f"{folder} exists; name a folder that does not")
     folder.mkdir(parents=True)
     root = DataRoot(folder, "paper size, noise", simulated=True)
     block = torch.randn(BLOCK, paper_inputs().feature_width).half().numpy()

@@ -76,7 +76,7 @@ def measured_costs(cards: Sequence[ModelCard], patches: int, pathways: int, devi
     return costs
 
 
-def calibrated(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int | None) -> list[Calibration | str]:
+def calibrated(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> list[Calibration | str]:
     """What one job of each group takes, under a progress bar; who cannot be timed is named."""
     from survbench.experiments.forecast import Calibration, calibrations
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from survbench.console import note
+from survbench.data.ranges import on_device, ranges, starts
 from survbench.data.store import BagStore
 
 __all__ = ["Bags", "PinnedBags", "ResidentBags", "at_hand", "copied", "gathered"]
@@ -130,45 +131,39 @@ class ResidentBags:
     ) -> dict[str, Any]:
         """See `gathered`. Nothing here waits for the device."""
         spans = [self.store.span(patient) for patient in patients]
-        whole = [stop - start for start, stop in spans]
-        sizes = [size if most is None else min(size, most) for size in whole]
-        bags, position = self._places(sizes)
+        whole = tuple(stop - start for start, stop in spans)
+        sizes = tuple(size if most is None else min(size, most) for size in whole)
+        device = self.features.device
+        rows = ranges(tuple(start for start, _ in spans), whole, device)
         if sizes != whole:
             if generator is None:
                 raise ValueError("sampling patches needs a generator")
-            position = self._sampled(whole, sizes, bags, position, int(generator.integers(2**62)))
-        rows = self._host([start for start, _ in spans])[bags] + position
-        offsets = self._host(np.concatenate([[0], np.cumsum(sizes)]).tolist())
+            rows = rows[_drawn(whole, sizes, int(generator.integers(2**62)), device)]
         return {
             "x": self.features.index_select(0, rows),
             "pos": self.coords.index_select(0, rows),
             "slide": torch.bucketize(rows, self.stops, right=True),
-            "ptr": offsets,
-            "batch": bags,
-            "sizes": tuple(sizes),
+            "ptr": on_device((*starts(sizes), sum(sizes)), device),
+            "batch": _owners(sizes, device),
+            "sizes": sizes,
         }
 
-    def _sampled(self, whole: list[int], sizes: list[int], bags: Tensor, position: Tensor, seed: int) -> Tensor:
-        """Position in its bag of every patch that is drawn, without replacement and in stored order.
 
-        Patches of each bag in the order of random numbers; the first ones of that order are drawn.
-        """
-        generator = torch.Generator(self.features.device).manual_seed(seed)
-        everybody, _ = self._places(whole)
-        numbers = torch.rand(sum(whole), generator=generator, device=everybody.device, dtype=torch.float64)
-        order = (everybody + numbers).argsort()
-        starts = self._host(np.concatenate([[0], np.cumsum(whole)[:-1]]).tolist())[bags]
-        return order[starts + position].sort().values - starts
+def _drawn(whole: tuple[int, ...], sizes: tuple[int, ...], seed: int, device: torch.device) -> Tensor:
+    """So many rows of each bag, without replacement and in stored order, among the rows of all of them.
 
-    def _places(self, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        """Of each row of bags of these sizes, the number of its bag and its position there."""
-        counts = self._host(sizes)
-        number = torch.arange(len(sizes), device=counts.device)
-        bags = torch.repeat_interleave(number, counts, output_size=sum(sizes))
-        return bags, torch.arange(sum(sizes), device=counts.device) - (counts.cumsum(0) - counts)[bags]
+    Rows of each bag in the order of random numbers; the first ones of that order are drawn.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    numbers = torch.rand(sum(whole), generator=generator, device=device, dtype=torch.float64)
+    order = (_owners(whole, device) + numbers).argsort()
+    return order[ranges(starts(whole), sizes, device)].sort().values
 
-    def _host(self, numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers).to(self.features.device, non_blocking=True)
+
+def _owners(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Of each row the number of its bag."""
+    bags = torch.arange(len(sizes), device=device)
+    return torch.repeat_interleave(bags, on_device(sizes, device), output_size=sum(sizes))
 
 
 Bags = BagStore | PinnedBags | ResidentBags

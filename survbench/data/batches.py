@@ -19,6 +19,7 @@ from torch_geometric.data import Batch, Data
 
 from survbench.cards import Modality
 from survbench.data.bags import Bags, PinnedBags, ResidentBags, at_hand, gathered
+from survbench.data.ranges import on_device, ranges, starts
 from survbench.errors import BadFolds, ModalityDenied
 
 __all__ = ["PatientData", "Split", "device_batch", "patches_of", "take_patients"]
@@ -253,19 +254,19 @@ def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
     if "x" in batch._store:
         patches = patches_of(batch, rows)
         sizes = tuple(batch.sizes[row] for row in rows)
-        counts = torch.tensor(sizes, device=batch.x.device)
+        counts = on_device(sizes, batch.x.device)
         chosen |= {key: batch._store[key][patches] for key in ("x", "pos", "slide") if key in batch._store}
         chosen["sizes"] = sizes
         chosen["ptr"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        chosen["batch"] = torch.repeat_interleave(torch.arange(len(rows), device=batch.x.device), counts)
+        bags = torch.arange(len(rows), device=batch.x.device)
+        chosen["batch"] = torch.repeat_interleave(bags, counts, output_size=len(patches))
     return _wrap(chosen)
 
 
 def patches_of(batch: Batch, rows: Sequence[int]) -> Tensor:
     """Positions in the batch of the patches of the patients at `rows`, patient after patient."""
-    starts = np.concatenate([[0], np.cumsum(batch.sizes)])
-    spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
-    return torch.from_numpy(np.concatenate(spans)).to(batch.x.device)
+    begin = starts(batch.sizes)
+    return ranges(tuple(begin[row] for row in rows), tuple(batch.sizes[row] for row in rows), batch.x.device)
 
 
 def _wrap(content: dict[str, Any]) -> Batch:

@@ -31,10 +31,10 @@ from survbench.errors import BadModel, SurvbenchError
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective
+from survbench.experiments.plan import build_model, build_objective, job_split
 from survbench.experiments.provenance import package_versions
 from survbench.model import SurvivalModel
-from survbench.training.device import hardware, multiplied, peak_memory
+from survbench.training.device import hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
 from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
@@ -176,9 +176,7 @@ def train_model(
     scratch : folder of the checkpoints. out : folder of results, where shared stages are kept.
     """
     scaler = job.cohort.scaler(job.fold)
-    train, val = (
-        job.cohort.split(members, scaler).on(device, multiplied(device)) for members in (job.fold.train, job.fold.val)
-    )
+    train, val = (job_split(job, members, scaler, device) for members in (job.fold.train, job.fold.val))
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
     model = build_model(job, objective).to(device)
@@ -228,7 +226,7 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
     model.load_state_dict(load_file(result / "model.safetensors"))
     model.to(device).eval()
     splits = {
-        name: job.cohort.split(members, job.cohort.scaler(job.fold)).on(device, multiplied(device))
+        name: job_split(job, members, job.cohort.scaler(job.fold), device)
         for name, members in job.fold.splits().items()
     }
     logits = {

@@ -22,12 +22,12 @@ import torch
 from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective
+from survbench.experiments.plan import build_model, build_objective, job_split
 from survbench.experiments.preload import context_for, load_ahead
 from survbench.experiments.workers import Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
-from survbench.training.device import cpu_threads, keep_freed_memory, multiplied, peak_memory
+from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
 from survbench.training.fit import learners, stage_identity
 from survbench.training.objectives import Objective
 from survbench.training.shared import SharedStages
@@ -201,9 +201,7 @@ def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Ran
     return total
 
 
-def calibrations(
-    grouped: Sequence[Sequence[Job]], device: torch.device, threads: int | None
-) -> Iterator[Calibration | str]:
+def calibrations(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> Iterator[Calibration | str]:
     """One for each group, from its first job; the error's text where that failed."""
     context = context_for(device.type)
     load_ahead()
@@ -215,7 +213,7 @@ def calibrations(
                 yield f"{type(error).__name__}: {error}"
 
 
-def _calibrated(errand: Errand, device: torch.device, threads: int | None) -> Calibration:
+def _calibrated(errand: Errand, device: torch.device, threads: int) -> Calibration:
     keep_freed_memory()
     with cpu_threads(threads):
         return calibrate(errand.job(), device)
@@ -224,9 +222,7 @@ def _calibrated(errand: Errand, device: torch.device, threads: int | None) -> Ca
 def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:
     """Time steps, validation, a checkpoint and predictions of one job. No test patient is read."""
     scaler = job.cohort.scaler(job.fold)
-    train, val = (
-        job.cohort.split(members, scaler).on(device, multiplied(device)) for members in (job.fold.train, job.fold.val)
-    )
+    train, val = (job_split(job, members, scaler, device) for members in (job.fold.train, job.fold.val))
     objective = build_objective(job.objective).fit(train.time, train.event)
     seed_everything((job.seed, job.fold.index))
     model = build_model(job, objective).to(device)

@@ -9,17 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from survbench.cards import ModelCard
+from survbench.cards import Modality, ModelCard
 from survbench.console import warn
-from survbench.data.cohort import Cohort, load_cohort
+from survbench.data.batches import Split
+from survbench.data.cohort import Cohort, ExpressionScaler, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
 from survbench.experiments.job import Job
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick
+from survbench.training.device import multiplied
 from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
@@ -28,6 +31,7 @@ __all__ = [
     "altered",
     "build_model",
     "build_objective",
+    "job_split",
     "parse_overrides",
     "plan",
     "tuned_name",
@@ -129,6 +133,12 @@ def build_objective(entry: Mapping[str, Any]) -> Objective:
     """Objective of a registry entry (`target` and the settings it is built with)."""
     settings = {key: value for key, value in entry.items() if key not in ("name", "target")}
     return import_target(entry["target"])(**settings)
+
+
+def job_split(job: Job, members: tuple[str, ...], scaler: ExpressionScaler | None, device: torch.device) -> Split:
+    """Some of a job's patients, the patches of their cohort on the device if the model sees any."""
+    split = job.cohort.split(members, scaler)
+    return split.on(device, multiplied(device)) if Modality.SLIDES in job.card.train_inputs else split
 
 
 def build_model(job: Job, objective: Objective) -> SurvivalModel:

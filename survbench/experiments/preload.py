@@ -22,7 +22,8 @@ _SHARED = [  # the latter ones are what a job would otherwise import late
 def context_for(device: str) -> BaseContext:
     """How processes begin that compute on a kind of device.
 
-    CUDA cannot be used in a process that divided from one in which a library has so much as looked for it.
+    CUDA cannot be used in a process that divided from one in which anything has touched it, and on the GPU machine
+    where this was tried something that is loaded beforehand does.
     """
     return multiprocessing.get_context("spawn" if device == "cuda" else "forkserver")
 

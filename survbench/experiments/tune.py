@@ -101,7 +101,7 @@ def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path
     study = SharedStudy(folder, json.loads(json.dumps(task, default=list)), space, seed=tuning.seed, pruner=pruner)
     try:
         _enqueue_default(study, first, space)
-        with cpu_threads(1 if device.type == "cpu" else None):  # as `run` does; more processes share the study
+        with cpu_threads(1):  # as `run` does; more processes share the study
             _work(study, tuning, jobs, registry, out, device)
     finally:
         study.close()

@@ -104,7 +104,7 @@ class Worker:
     _pool: ProcessPoolExecutor | None = None
     _process: Future[int]
 
-    def __init__(self, number: int, voice: socket.socket, threads: int | None) -> None:
+    def __init__(self, number: int, voice: socket.socket, threads: int) -> None:
         self.number = number
         load_ahead()
         self._about = (voice, number, threads)
@@ -131,7 +131,7 @@ class Worker:
 
 
 @contextmanager
-def hired(number: int, threads: int | None, hear: Hear) -> Iterator[list[Worker]]:
+def hired(number: int, threads: int, hear: Hear) -> Iterator[list[Worker]]:
     """So many workers, who are gone afterwards however that comes about."""
     ear, voice = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     workers = [Worker(index, voice, threads) for index in range(number)]
@@ -160,7 +160,7 @@ _speak: Callable[..., None]
 _for_life = ExitStack()
 
 
-def _begin(voice: socket.socket, number: int, threads: int | None) -> None:
+def _begin(voice: socket.socket, number: int, threads: int) -> None:
     """Set a new process up: the parent alone answers Ctrl-C, and no process outlives it."""
     global _speak
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@cache
 def precision(device: torch.device) -> str:
     """bfloat16 autocast on CUDA devices that have it, float32 elsewhere."""
     return "bf16-autocast" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from amkd import memory as module
 from amkd.memory import Memory
 from amkd.model import AMKD
+from baselines import ragged
 from builders import inputs, split
 from survbench.cards import Modality
 from survbench.model import Prediction
@@ -64,6 +65,22 @@ def test_what_was_remembered_is_forgotten(model: AMKD) -> None:
         pass
     other = next(split(patients=30, seed=9).batches(7, BOTH, labels=True))
     torch.testing.assert_close(model.memory(other).logits, model.teach(other).logits)
+
+
+@torch.no_grad()
+def test_an_accelerator_remembers_nothing(model: AMKD, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ragged, "BAG_BY_BAG", frozenset())
+    asked: list[int] = []
+
+    def teach(batch: Batch) -> Prediction:
+        asked.append(len(batch.time))
+        return model.teach(batch)
+
+    memory = Memory(teach)
+    with memory.filled(drawn(0)):
+        assert not asked
+        memory(next(drawn(0)))
+    assert asked
 
 
 def test_training_asks_once(model: AMKD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

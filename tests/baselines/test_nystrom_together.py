@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import nystrom, ragged
 from baselines.nystrom import NystromAttention
-from baselines.ragged import in_lines, ranges, taken
+from baselines.ragged import in_lines, taken
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
 from builders import batch, inputs
+from survbench.data.ranges import ranges
 
 SHORT = (3, 1, 2, 15, 16, 17, 33, 100, 40)
 LONG = (257, 1, 5, 700, 255, 256, 1024)

@@ -15,9 +15,11 @@ from experiments.toy import SETTINGS, cohort, job, only, run
 
 from builders import GENES
 from survbench.cards import Modality, ModelCard, ModelGroup
+from survbench.data import batches
 from survbench.data.cohort import Cohort
 from survbench.experiments import execute
 from survbench.experiments.execute import _out_of_memory
+from survbench.experiments.plan import job_split
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,17 @@ def test_the_batches_of_inference_carry_what_the_card_declares(tmp_path: Path, m
     )
     run(tmp_path, job(cohort(), "amkd"))
     assert seen == [(Modality.SLIDES,)] * 3
+
+
+@pytest.mark.parametrize(("model", "sees"), [("snn", False), ("abmil", True), ("mcat", True)])
+def test_only_models_that_see_patches_have_them_on_the_device(
+    model: str, sees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(batches, "at_hand", lambda bags, *_: asked.append(bags) or bags)
+    given = job(cohort(), model)
+    job_split(given, given.fold.val, None, torch.device("cpu"))
+    assert bool(asked) == sees
 
 
 def test_every_patient_of_the_cohort_is_predicted(tmp_path: Path) -> None:
