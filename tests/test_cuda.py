@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from builders import batch, inputs, split
+from support.builders import batch, inputs, split
 from survbench.cards import Modality, ModelCard
 from survbench.data.bags import PinnedBags, ResidentBags, at_hand, gathered
 from survbench.data.batches import device_batch

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch_geometric.data import Batch
 
-from builders import batch, inputs, split
+from support.builders import batch, inputs, split
 from survbench.cards import Modality, ModelCard
 from survbench.data.batches import PatientData
 from survbench.evaluation.metrics import harrell

@@ -14,7 +14,7 @@ from amkd import memory as module
 from amkd.memory import Memory
 from amkd.model import AMKD
 from baselines import ragged
-from builders import inputs, split
+from support.builders import inputs, split
 from survbench.cards import Modality
 from survbench.model import Prediction
 from survbench.training.fit import fit

@@ -17,7 +17,7 @@ from amkd.attention import Attention, AttentionForm
 from amkd.model import AMKD
 from amkd.teacher import Teacher
 from baselines.survpath import SurvPath
-from builders import GENES, PATHWAYS, batch, inputs, split
+from support.builders import GENES, PATHWAYS, batch, inputs, split
 from survbench.cards import Modality
 from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadConfig, BadFolds, ModalityDenied

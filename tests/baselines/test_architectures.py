@@ -10,7 +10,7 @@ import torch
 from baselines.dsmil import DSMIL
 from baselines.ghanet import GHANet
 from baselines.pomp import POMP
-from builders import batch, inputs, split
+from support.builders import batch, inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, ModalityDenied
 from survbench.model import Inputs, Stage

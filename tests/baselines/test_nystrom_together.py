@@ -19,7 +19,7 @@ from baselines.nystrom import NystromAttention
 from baselines.ragged import in_lines, taken
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
-from builders import batch, inputs
+from support.builders import batch, inputs
 from survbench.data.ranges import ranges
 
 SHORT = (3, 1, 2, 15, 16, 17, 33, 100, 40)

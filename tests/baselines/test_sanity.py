@@ -15,7 +15,7 @@ from sksurv.util import Surv
 from baselines.sanity.cox import ClinicalCox, MeanPoolCox, PathwayCox, pathway_scores
 from baselines.sanity.estimated import EstimatedModel
 from baselines.sanity.forest import PathwayForest
-from builders import inputs, split
+from support.builders import inputs, split
 from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.training.fit import fit

@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 from baselines import ragged
 from baselines.bags import attend_bags, attend_within_bags, mean_bags, pool_bags, softmax_bags
 from baselines.ragged import EachBag, headed, layout, taken
-from builders import batch, inputs
+from support.builders import batch, inputs
 from survbench.cards import ModelCard
 from survbench.data.ranges import starts
 from survbench.model import Prediction, Stage, SurvivalModel

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders import split
+from support.builders import split
 from survbench.cards import Modality
 from survbench.data.bags import PinnedBags, ResidentBags, at_hand, copied, gathered
 from survbench.data.store import BagStore

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import split
+from support.builders import split
 from survbench.cards import Modality
 from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadFolds, ModalityDenied

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-import layouts
+from support import layouts
 from survbench.data.features import find_features, patch_count, read_features, slide_stem
 from survbench.errors import BadFeatures, BadFile, MissingFile
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import layouts
+from support import layouts
 from survbench.data.check import check
 from survbench.data.cohort import load_cohort
 from survbench.data.importers import ImportReport, import_data

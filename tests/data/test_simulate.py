@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import layouts
+from support import layouts
 from survbench.data.cohort import load_cohort
 from survbench.data.features import read_features
 from survbench.data.importers import import_data

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import layouts
+from support import layouts
 from survbench.cards import Modality
 from survbench.data import store as store_module
 from survbench.data.batches import Split

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.toy import TINY
 from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
 from survbench.data.root import DataRoot
 from survbench.experiments.plan import Request
-
-TINY = {"epochs": 1, "patience": 1, "patches": 8, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from experiments.toy import SETTINGS, cohort, job, only, run
 
-from builders import GENES
+from support.builders import GENES
+from support.toy import SETTINGS, cohort, job, only, run
 from survbench.cards import Modality, ModelCard, ModelGroup
 from survbench.data import batches
 from survbench.data.cohort import Cohort

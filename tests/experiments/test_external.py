@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from experiments.toy import cohort, job, run
 from safetensors.torch import load_file
 from sksurv.metrics import concordance_index_censored
 
+from support.toy import cohort, job, run
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.experiments.external import apply_frozen, check_external

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from experiments.toy import SETTINGS, cohort, job, run
 
+from support.toy import SETTINGS, cohort, job, run
 from survbench.data.root import DataRoot
 from survbench.experiments.forecast import (
     SAMPLE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-import layouts
+from support import layouts
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot
 from survbench.data.simulate import simulate_slides

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from experiments.toy import run
 
+from support.toy import run
 from survbench.cards import ModelCard
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, UnknownName

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from experiments.toy import cohort, job, run
 
+from support.toy import cohort, job, run
 from survbench.errors import BadConfig
 from survbench.experiments.mlflow_model import RiskModel
 from survbench.experiments.tracking import Mirror

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from experiments.toy import run
 from sksurv.metrics import concordance_index_censored
 
+from support.toy import run
 from survbench.errors import BadConfig
 from survbench.experiments.plan import Request
 from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from experiments.toy import cohort, job
 from matplotlib import rcParams
 from optuna.trial import TrialState
 
+from support.toy import cohort, job
 from survbench.data.batches import Split
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig, MissingFile, TrainingFailed

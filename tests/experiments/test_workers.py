@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments.conftest import TINY
 
+from support.toy import TINY
 from survbench.data.root import DataRoot
 from survbench.experiments import schedule
 from survbench.experiments import workers as processes

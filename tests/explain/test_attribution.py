@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from experiments.toy import cohort, job, run
 from torch import nn
 
-from builders import batch, inputs
+from support.builders import batch, inputs
+from support.toy import cohort, job, run
 from survbench.data.batches import take_patients
 from survbench.errors import BadConfig
 from survbench.explain import attribution

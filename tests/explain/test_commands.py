@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from explain.conftest import Planted
 
+from support.planted import Planted
 from survbench.cli import cli
 from survbench.errors import SurvbenchError
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explain.conftest import PROGNOSTIC, Planted
 from sklearn.metrics import roc_auc_score
 
+from support.planted import PROGNOSTIC, Planted
 from survbench.data.demo import TRACED
 from survbench.explain.attribution import pathway_attribution
 from survbench.explain.patches import patch_heatmap

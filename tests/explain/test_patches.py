@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
-from experiments.toy import cohort, job, run
-from explain.conftest import Planted
 from scipy.stats import spearmanr
 
 from amkd.model import AMKD
 from baselines.abmil import ABMIL
+from support.planted import Planted
+from support.toy import cohort, job, run
 from survbench.data.features import read_features
 from survbench.data.writers import write_features
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from experiments.toy import cohort, job, run
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from amkd.teacher import Teacher
-from builders import batch, inputs
+from support.builders import batch, inputs
+from support.toy import cohort, job, run
 from survbench.errors import BadConfig
 from survbench.explain.pathways import draw_pathways, pathway_attention
 from survbench.registry import import_target, load_registry

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaderboard.jobs import patients, write_job, write_row
 from sksurv.compare import compare_survival
 from sksurv.util import Surv
 
+from support.job_folders import patients, write_job, write_row
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard, Row
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from leaderboard.jobs import patients, write_row
 from rich.console import Console
 
+from support.job_folders import patients, write_row
 from survbench.cli import cli
 from survbench.data.root import CohortContent, CohortInfo, DataRoot
 from survbench.errors import BadFile, BadLabels, SurvbenchError

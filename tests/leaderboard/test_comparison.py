@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from leaderboard.jobs import patients, write_job, write_row
 
+from support.job_folders import patients, write_job, write_row
 from survbench.cli import cli
 from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, holm

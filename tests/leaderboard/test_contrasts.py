@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from leaderboard.jobs import write_row
 from rich.console import Console
 
+from support.job_folders import write_row
 from survbench.evaluation.groups import logrank, stratified_logrank
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.render import to_json, to_markdown, to_rich

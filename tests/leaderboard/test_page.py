@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leaderboard.jobs import patients, write_job, write_row
-from leaderboard.pages import INJECTED, full_page, write_map_folder, write_study_folder
 
+from support.job_folders import patients, write_job, write_row
+from support.pages import INJECTED, full_page, write_map_folder, write_study_folder
 from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, compare
 from survbench.leaderboard.aggregate import build

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from leaderboard.jobs import patients, write_job, write_row
 from rich.console import Console
 
+from support.job_folders import patients, write_job, write_row
 from survbench.errors import UnknownName
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.aggregate import build

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from leaderboard.jobs import write_row
 
+from support.job_folders import write_row
 from survbench.cli import cli
 from survbench.errors import BadConfig, BadFile, MissingFile
 

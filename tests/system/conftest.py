@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from system.commands import Command, Refused, executable
 
+from support.commands import Command, Refused, executable
 from survbench.cli import main
 
 

@@ -7,8 +7,8 @@ import sys
 
 import click
 import pytest
-from system.commands import Command
 
+from support.commands import Command
 from survbench.cli import cli
 
 

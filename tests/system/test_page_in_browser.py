@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from leaderboard.pages import INJECTED, full_page
+
+from support.pages import INJECTED, full_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

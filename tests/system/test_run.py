@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from system.commands import Command, Refused, executable
+
+from support.commands import Command, Refused, executable
 
 FAST = ("--set", "epochs=3", "--set", "patience=3", "--no-mlflow")
 

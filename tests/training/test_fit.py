@@ -11,7 +11,7 @@ import torch
 
 from amkd.model import AMKD
 from baselines.snn import SNN
-from builders import inputs, split
+from support.builders import inputs, split
 from survbench.cards import Modality
 from survbench.errors import BadConfig, BadFolds, TrainingFailed
 from survbench.training.checkpoint import load_checkpoint

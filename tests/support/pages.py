@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from leaderboard.jobs import patients, write_job
 
+from support.job_folders import patients, write_job
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.external import ExternalRow
 from survbench.leaderboard.page import page_html

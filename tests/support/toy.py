@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from builders import GENES, MemoryBags
+from support.builders import GENES, MemoryBags
 from survbench.data.cohort import Cohort, encode_clinical
 from survbench.data.folds import folds_hash
 from survbench.experiments.job import Job
@@ -20,6 +20,7 @@ from survbench.registry import load_registry
 from survbench.training.settings import Settings
 
 SETTINGS = Settings(epochs=2, patience=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, patches=4)
+TINY = {"epochs": 1, "patience": 1, "patches": 8, "learning_rate": 1e-3}  # of a command
 PATHWAYS = {"A": GENES[:3], "B": GENES[2:]}
 FAMILIES = {"I": GENES[:4], "II": GENES[3:]}
 

@@ -1,0 +1,1 @@
+"""Builders, toys and fixtures that tests share; no test imports a conftest."""
