@@ -46,7 +46,8 @@ class ModelCard:
 
     Attributes
     ----------
-    target : `package.module:Class`, or `path/to/file.py:Class`.
+    target : `package.module:Class`, or `path/to/file.py:Class`. was : targets of the same model in earlier results.
+    version : raised when the numbers of this model change, so that no row mixes old and new ones.
     objective : the only one that the model knows, where it is fitted by a formula of its own; empty means any.
     train_inputs, inference_inputs : the modalities granted while training and while predicting.
     reconstruction : empty where the model is its paper's; otherwise what had to be reconstructed.
@@ -65,6 +66,8 @@ class ModelCard:
     train_inputs: tuple[Modality, ...]
     inference_inputs: tuple[Modality, ...]
     target: str = ""
+    was: tuple[str, ...] = ()
+    version: int = 1
     paper: str = ""
     variant_of: str | None = None
     reconstruction: str = ""
@@ -82,7 +85,10 @@ class ModelCard:
         for key in ("train_inputs", "inference_inputs"):
             inputs = tuple(_member(Modality, value, owner, key) for value in getattr(self, key))
             object.__setattr__(self, key, inputs)
-        object.__setattr__(self, "beside", tuple(self.beside))
+        for key in ("beside", "was"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
+            raise BadConfig(f"{owner} has version {self.version!r}", "it must be a whole number from 1")
         if not set(self.inference_inputs) <= set(self.train_inputs):
             raise BadConfig(
                 f"{owner} predicts from {list(self.inference_inputs)} and learns from {list(self.train_inputs)}",

@@ -1,0 +1,112 @@
+"""Files that are whole or not there, digests of them, and a lock that also works where the file system has none.
+
+Knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_folder", "atomic_write", "digest", "file_digest", "lock", "write_json"]
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+LEASE_SECONDS = 30.0  # a lease of another host that was not renewed for so long is free
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file that appears by one rename; a reader sees the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON, atomically; NaN and infinity are refused (ValueError), tuples become lists."""
+    atomic_write(path, json.dumps(content, indent=1, default=list, allow_nan=False))
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A new folder to write into; it becomes `target` by one rename, or is removed where writing failed.
+
+    Raises
+    ------
+    FileExistsError : `target` is there already and not empty.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            os.rename(temporary, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold `path`.lock while the context lasts; the system frees it when its holder is killed.
+
+    Where the file system has no locks, `path`.lease is held instead: it names host and process, is renewed by a thread,
+    and is free when its process is gone from this host or has not renewed it for `LEASE_SECONDS`.
+
+    Parameters
+    ----------
+    wait : for another holder; otherwise False is yielded where there is one.
+    on_wait : called once where another holder is waited for.
+    """
+    from filelock import FileLock, SoftFileLease, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held: FileLock | SoftFileLease = FileLock(f"{path}.lock", fallback_to_soft=False)
+    try:
+        try:
+            held.acquire(blocking=False)
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
+                raise
+            held = SoftFileLease(f"{path}.lease", lease_duration=LEASE_SECONDS)
+            held.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        on_wait()
+        held.acquire()
+    try:
+        yield True
+    finally:
+        held.release()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:12]}")
