@@ -21,9 +21,11 @@ import torch
 
 from survbench.clock import Clock
 from survbench.data.batches import Split
+from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective, job_split
+from survbench.experiments.plan import job_split
 from survbench.experiments.preload import context_for, load_ahead
+from survbench.experiments.results import stages_folder
 from survbench.experiments.workers import Errand
 from survbench.model import Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
@@ -189,7 +191,7 @@ def forecast(
 
 def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
     """Of one job; the stages that it trains for others are added to `trained`."""
-    shelves = SharedStages(out / "stages", job.task)
+    shelves = SharedStages(stages_folder(out), job.task)
     total = Range(known.prediction_seconds, known.prediction_seconds)
     for stage in known.stages:
         if stage.shared is not None:

@@ -22,7 +22,7 @@ from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.cohort import ExpressionScaler
 from survbench.errors import BadConfig
-from survbench.experiments.plan import build_objective
+from survbench.experiments.build import build_objective
 from survbench.model import Inputs, SurvivalModel
 from survbench.registry import import_target
 from survbench.training.objectives import Objective

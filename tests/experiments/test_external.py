@@ -20,7 +20,7 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.experiments.external import apply_frozen, check_external
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective
+from survbench.experiments.build import build_model, build_objective
 from survbench.leaderboard.external import external_markdown, external_plain, external_rows
 
 CPU = torch.device("cpu")
