@@ -42,6 +42,7 @@ __all__ = [
     "ValidationResult",
     "failure_file",
     "find_results",
+    "labels_digest",
     "read_results",
     "read_validations",
     "result_folder",
@@ -245,13 +246,14 @@ def write_cohort(cohort: Cohort, out: Path) -> None:
         "endpoint": cohort.endpoint,
         "simulated": cohort.simulated,
         "patients": list(cohort.patients.index),
-        "labels": _labels_digest(labels),
+        "labels": labels_digest(labels),
         "excluded": {reason: list(who) for reason, who in cohort.excluded.items()},
     }
     write_json(file, content)
 
 
-def _labels_digest(table: pd.DataFrame) -> str:
+def labels_digest(table: pd.DataFrame) -> str:
+    """Digest of who (patient) was followed for how long (time, months) and died (event)."""
     ordered = table.sort_values("patient")
     return digest(
         [[str(p), float(t), bool(e)] for p, t, e in ordered[["patient", "time", "event"]].to_numpy().tolist()]
@@ -414,7 +416,7 @@ class JobResult(Identified):
         if patients != known["patients"]:
             one = sorted(patients ^ known["patients"])[0]
             return f"its patients are not those of the cohort, first {one}"
-        return "" if _labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
+        return "" if labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
 
 
 def find_results(jobs: Sequence[Job], out: Path) -> list[JobResult]:
