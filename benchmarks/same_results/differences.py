@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from benchmarks.same_results.collected import read_csv
 
 __all__ = ["IGNORED", "Compared", "compare_parts"]
 
-# Keys of JSON documents and columns of tables that are not compared, and why.
+# Keys of JSON documents and columns of tables that are not compared, and why. Nor are texts of hexadecimal digits, and
+# a `config` that is a text: both are hashes.
 IGNORED: Mapping[str, Sequence[str]] = {
     "a place on the disk": ("file", "files", "figure", "figures", "table", "geojson", "path", "folder"),
     "a duration or a size that the machine decides": (
@@ -173,15 +174,14 @@ def _flat(value: Any, name: str = "", ordered: bool = True) -> Iterator[tuple[st
     """Leaves by name. Items of lists are named by what tells them apart; then their order is a value of its own."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            if key not in _SKIPPED:
+            if key not in _SKIPPED and not (key == "config" and isinstance(part, str)):
                 yield from _flat(part, f"{name}.{key}" if name else key, ordered)
     elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        labels = [_label(part) for part in value]
-        unique = len(set(labels)) == len(labels) and all(labels)
-        if ordered and unique:
+        labels = _numbered([_label(part) for part in value])
+        if ordered:
             yield f"order of {name}", " | ".join(labels)
-        for place, part in enumerate(value):
-            yield from _flat(part, f"{name}[{labels[place] if unique else place}]", ordered)
+        for label, part in zip(labels, value, strict=True):
+            yield from _flat(part, f"{name}[{label}]", ordered)
     elif isinstance(value, list) and value and all(_is_number(part) for part in value):
         yield name, Numbers(np.array([math.nan if part is None else part for part in value], dtype=float))
     elif isinstance(value, list):
@@ -198,6 +198,16 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """Those that come again get a number."""
+    seen = Counter[str]()
+    numbered = []
+    for label in labels:
+        seen[label] += 1
+        numbered.append(label if label and seen[label] == 1 else f"{label} #{seen[label]}".strip())
+    return numbered
+
+
 def _label(item: Mapping[str, Any]) -> str:
     known = {key: item[key] for key in _LABELS if isinstance(item.get(key), str | int | list)}
     texts = {key: "/".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in known.items()}
@@ -205,7 +215,7 @@ def _label(item: Mapping[str, Any]) -> str:
 
 
 def _read(text: str) -> Value:
-    """A number, or a text in which models are called by name alone, wherever their code stands."""
+    """A number, or else a text."""
     try:
         return Numbers(np.array([float(text or "nan")]))
     except ValueError:
@@ -213,8 +223,10 @@ def _read(text: str) -> Value:
 
 
 def _plain(text: str) -> str:
+    """Models by name alone, `mcat` for `baselines.mcat:MCAT` and for `mcat@1`; other single words lose their case."""
     found = _TARGET.fullmatch(text)
-    return text if found is None else (found[1] or found[2]).replace("_", "").lower()
+    word = text if found is None else found[1] or found[2]
+    return word.replace("_", "").lower() if word.isidentifier() else word
 
 
 def _same_settings(before: Path, after: Path, notes: list[str]) -> dict[str, str]:

@@ -41,10 +41,9 @@ from survbench.experiments.results import (
     write_failure,
 )
 from survbench.files import lock
-from survbench.model import SurvivalModel
+from survbench.model import Objective, SurvivalModel
 from survbench.training.device import cpu_threads, hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
-from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
 from survbench.training.steps import predict_logits, seed_everything

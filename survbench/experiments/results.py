@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from survbench.data.cohort import Cohort, ExpressionScaler
     from survbench.experiments.job import Job
-    from survbench.model import Inputs, SurvivalModel
+    from survbench.model import Inputs, Objective, SurvivalModel
     from survbench.registry import Registry
-    from survbench.training.objectives import Objective
 
 __all__ = [
     "FittedState",

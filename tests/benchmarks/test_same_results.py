@@ -72,7 +72,7 @@ def test_a_moved_risk_counts_in_standard_deviations(before: Path, tmp_path: Path
     after = part(tmp_path / "after", predictions_csv=predictions((-1.0, 0.0, 1.00408248)))
     code, said = compared(before, after)
     assert code == 1
-    assert "risk of amkd hnsc fold 0 seed 0 aa P2: 1 -> 1.00408248" in said
+    assert "risk of amkd hnsc fold 0 seed 0 aa P2: 1.0 -> 1.00408248" in said
     assert "risks in SD 0.005" in said
     assert compared(before, after, "--tolerance", "0.01")[0] == 0
 

@@ -12,14 +12,14 @@ from torch import nn
 
 from support.builders import batch, inputs
 from support.toy import cohort, job, run
-from survbench.data.batches import take_patients
+from survbench.batch import take_patients
 from survbench.errors import BadConfig
 from survbench.experiments.results import JobResult
 from survbench.explain.attribution import gene_attribution, pathway_attribution
 from survbench.explain.pathways import draw_pathways, write_pathways
-from survbench.model import Prediction, SurvivalModel
+from survbench.model import Objective, Prediction, SurvivalModel
 from survbench.registry import import_target, load_registry
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
+from survbench.training.objectives import Cox, DiscreteNLL
 
 CPU = torch.device("cpu")
 
