@@ -60,7 +60,7 @@ class SharedStudy:
         self.folder, self.default, self.seed = folder, default, seed
         self.space = dict(sorted(space.items()))  # they are drawn one after another
         drawn = {"space": {k: distribution_to_json(d) for k, d in self.space.items()}, "sampler_seed": seed}
-        self._journal = _open(folder, {"version": VERSION, **drawn, **question})
+        self._journal = _open(folder, {"journal_version": VERSION, **drawn, **question})
 
     def finished(self) -> dict[int, FrozenTrial]:
         """Trials that are complete, pruned or failed of themselves, by number, in the order in which they ended."""

@@ -35,7 +35,7 @@ from survbench.training.fit import EpochReport
 
 __all__ = ["Outcome", "Tuning", "parse_space", "tune", "tune_jobs"]
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  # between two looks at what other processes have finished
 _TRAINER_SPACE = {
     "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
     "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
@@ -48,8 +48,11 @@ class Tuning:
 
     Attributes
     ----------
-    request : one model on one cohort; its overrides hold for every trial. space : empty takes the card's, else that of
-    the trainer. name : of the study's folder.
+    request : one model on one cohort; its overrides hold for every trial.
+    trials : that are to be finished when `tune` returns.
+    space : empty takes the card's, else that of the trainer.
+    name : of the study's folder.
+    seed : of the settings that are drawn.
     """
 
     request: Request
@@ -65,8 +68,10 @@ class Outcome:
 
     Attributes
     ----------
-    preset : file that `survbench run --preset` takes. value : mean over folds of the lowest validation losses.
+    value : mean over folds of the lowest validation losses.
     default : the same for the model as it is registered, where that was tried.
+    settings : of the best trial.
+    preset : file that `survbench run --preset` takes.
     """
 
     model: str
@@ -82,6 +87,8 @@ class Outcome:
 
 def tune(tuning: Tuning, registry: Registry, root: DataRoot, out: Path, device: torch.device) -> Outcome:
     """Run trials until `tuning.trials` are over, together with any other process that tunes the same.
+
+    At most `GENERATION` processes find something to do at once; the trials are the same with any number of them.
 
     Raises
     ------
@@ -112,7 +119,7 @@ def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path
             bars.update(overall, completed=len(done))
             with study.claim(tuning.trials) as number:
                 if number is None:
-                    time.sleep(POLL_SECONDS)  # should one of the others die, its trial is ours
+                    time.sleep(POLL_SECONDS)  # should another process die, its trial is ours
                 else:
                     search.run(number, show)
     return _conclude(study, tuning, first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -210,7 +212,18 @@ def test_a_killed_trial_runs_again_under_its_own_number(tmp_path: Path, monkeypa
     whole, killed = (tmp_path / name / "tune/study" for name in ("whole", "killed"))
     for name in ("trials.csv", "preset.yaml", "history.png"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert next(epochs) == 41  # 10 trials, 2 folds, 2 epochs: what had been computed is not computed again
     assert not list((killed / "scratch").iterdir())
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    tuned(tmp_path / "locks", trials=2)
+    monkeypatch.setattr(fcntl, "flock", none)
+    tuned(tmp_path / "none", trials=2)
+    assert values(tmp_path / "none") == values(tmp_path / "locks")
 
 
 def opened(folder: Path, default: float | None = None) -> SharedStudy:
