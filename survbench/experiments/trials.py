@@ -26,7 +26,7 @@ from survbench.files import lock
 
 __all__ = ["GENERATION", "SharedStudy", "replayed"]
 
-GENERATION = 8  # trials that know the values of all generations before their own, and nothing of each other
+GENERATION = 8  # trials that know the values of all generations before their own, and of none beside them
 COMPARED = 5  # pruning compares with at least this many complete trials
 VERSION = 2  # of what the journal holds
 _MEND = "give this one its own --name, or delete that folder"
@@ -94,17 +94,19 @@ class SharedStudy:
             yield None
 
     def ask(self, number: int) -> optuna.Trial:
-        """Trial of this number with its settings; what it reports is compared with trials of earlier generations."""
-        finished = self.finished()
-        (seed,) = np.random.SeedSequence(self.seed, spawn_key=(number,)).generate_state(1)
-        study = replayed(
-            (finished[earlier] for earlier in range(number // GENERATION * GENERATION)),
-            sampler=optuna.samplers.TPESampler(n_startup_trials=GENERATION, seed=int(seed)),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=COMPARED),
-        )
-        if number == 0 and self.default is not None:
+        """Trial of this number with its settings; what it reports is compared with trials of earlier generations.
+
+        Those of its generation that have lower numbers are drawn before it, so that the sampler keeps away from them.
+        """
+        finished, first = self.finished(), number - number % GENERATION
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARED)
+        study = replayed((finished[earlier] for earlier in range(first)), pruner=pruner)
+        if first == 0 and self.default is not None:
             study.enqueue_trial(dict(self.default), user_attrs={"default": True})
-        trial = study.ask(self.space)
+        for drawn in range(first, number + 1):
+            (seed,) = np.random.SeedSequence(self.seed, spawn_key=(drawn,)).generate_state(1)
+            study.sampler = optuna.samplers.TPESampler(n_startup_trials=GENERATION, seed=int(seed))
+            trial = study.ask(self.space)
         trial.set_user_attr("number", number)
         return trial
 
@@ -114,7 +116,7 @@ class SharedStudy:
 
 
 def replayed(trials: Iterable[FrozenTrial], **parts: Any) -> optuna.Study:
-    """An optuna study in memory that has seen these trials. parts : its sampler and pruner."""
+    """An optuna study in memory that has seen these trials. parts : of the study, such as its pruner."""
     study = optuna.create_study(**parts)
     study.add_trials(trials)
     return study
