@@ -24,7 +24,6 @@ from optuna.trial import FrozenTrial, TrialState
 from survbench.console import note, progress_bars, warn
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, SurvbenchError
-from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.execute import train_model
 from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, altered, plan
