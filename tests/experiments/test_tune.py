@@ -109,15 +109,15 @@ def test_the_winner_becomes_a_preset_that_says_where_it_is_from(tmp_path: Path) 
     assert preset["training"]["learning_rate"] == outcome.settings["learning_rate"]
     data, card = cohort(), load_registry().models["snn"]
     request = Request(["snn"], ["toy"], "os", "event-stratified", preset=str(outcome.preset))
-    _, settings, origin = planning._resolve(card, data, request, load_registry())
+    _, settings, origin = planning.resolve(card, data, request, load_registry())
     assert settings.learning_rate == outcome.settings["learning_rate"]
     assert origin == "tuned (4 trials)"
     with pytest.raises(BadConfig, match="was tuned for cohort_hash"):
-        planning._resolve(card, cohort(seed=9), request, load_registry())
+        planning.resolve(card, cohort(seed=9), request, load_registry())
     with pytest.raises(BadConfig, match="was tuned for model snn, not mlp"):
-        planning._resolve(load_registry().models["mlp"], data, request, load_registry())
+        planning.resolve(load_registry().models["mlp"], data, request, load_registry())
     with pytest.raises(MissingFile, match="survbench tune --model snn"):
-        planning._resolve(card, data, replace(request, preset="tuned", tuned=tmp_path), load_registry())
+        planning.resolve(card, data, replace(request, preset="tuned", tuned=tmp_path), load_registry())
 
 
 def test_more_trials_go_on_where_fewer_ended(tmp_path: Path) -> None:
