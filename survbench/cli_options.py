@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from survbench.data.root import DataRoot
     from survbench.experiments.job import Job
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
     from survbench.experiments.schedule import Summary
-    from survbench.experiments.tracking import Mirror
     from survbench.registry import Registry
 
 __all__ = [
