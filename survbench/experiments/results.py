@@ -395,6 +395,12 @@ class JobResult(Identified):
         left_out = {_MANIFEST} if weights else {_MANIFEST, _WEIGHTS}
         return {file.name: file for file in sorted(self.path.iterdir()) if file.name not in left_out}
 
+    def copy_model(self, folder: Path) -> None:
+        """Put what `load_model` needs into a new folder, and no patient's outcome."""
+        folder.mkdir(parents=True)
+        for name in (_MANIFEST, _RECORD, _FITTED, _WEIGHTS):
+            shutil.copyfile(self.path / name, folder / name)
+
     @cached_property
     def _digests(self) -> Mapping[str, str]:
         return {} if self.unsealed else _manifest(self.path)

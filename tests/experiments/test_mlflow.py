@@ -139,7 +139,7 @@ def test_a_logged_model_loads_without_pickle_and_predicts_the_stored_risks(mirro
     described = mirrored.model(model)
     assert {metric.key for metric in described.metrics} >= {"test/cindex"}
     stored = files(described.artifact_location)
-    assert {file.suffix for file in stored.values()} == {"", ".json", ".safetensors", ".parquet", ".txt", ".yaml"}
+    assert {file.suffix for file in stored.values()} == {"", ".json", ".safetensors", ".txt", ".yaml"}
     needed = {line.partition("==")[0] for line in stored["requirements.txt"].read_text().splitlines()}
     assert {"survbench", "torch"} <= needed
     loaded = mlflow.pyfunc.load_model(described.artifact_location)

@@ -1,4 +1,4 @@
-"""A finished job as an MLflow model: its folder, a signature, and the way back from them to predicted risks.
+"""A finished job as an MLflow model: its model files, a signature, and the way back from them to predicted risks.
 
 Weights stay in safetensors and settings in JSON, so loading runs no code out of a file. Knows no tracking server.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +46,15 @@ def save_model(result: JobResult, folder: str, model_id: str) -> None:
     record = result.record
     about = {"risk": record["risk_name"], "simulated": result.simulated or "no", "job": record["id"]}
     versions = {name: version.partition("+")[0] for name, version in record["versions"].items() if name != "python"}
-    pyfunc.save_model(
-        folder,
-        loader_module=__name__,
-        data_path=str(result.path),
-        pip_requirements=[f"{name}=={version}" for name, version in versions.items() if version[0].isdigit()],
-        mlflow_model=Model(signature=_signature(result), metadata=about, model_id=model_id),
-    )
+    with TemporaryDirectory() as own:
+        result.copy_model(Path(own) / "job")
+        pyfunc.save_model(
+            folder,
+            loader_module=__name__,
+            data_path=str(Path(own) / "job"),
+            pip_requirements=[f"{name}=={version}" for name, version in versions.items() if version[0].isdigit()],
+            mlflow_model=Model(signature=_signature(result), metadata=about, model_id=model_id),
+        )
 
 
 def _signature(result: JobResult) -> ModelSignature:
