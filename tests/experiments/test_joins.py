@@ -11,8 +11,8 @@ from support import layouts
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot
 from survbench.data.simulate import simulate_slides
+from survbench.experiments.collect import run_jobs
 from survbench.experiments.plan import Request, plan
-from survbench.experiments.schedule import run_jobs
 from survbench.experiments.tracking import Mirror
 from survbench.registry import load_registry
 
