@@ -275,9 +275,9 @@ def _fail(message: str) -> None:
 def _estimate(jobs: Sequence[Job], asked: Asked, workers: int | None, threads: int | None, *, as_json: bool) -> None:
     """What `run --dry-run` says."""
     from survbench import listings
+    from survbench.experiments.collect import job_threads, remaining
+    from survbench.experiments.executors.local import sensible_workers
     from survbench.experiments.forecast import forecast, groups
-    from survbench.experiments.schedule import job_threads, remaining
-    from survbench.experiments.workers import sensible_workers
 
     left = remaining(jobs, asked.out)
     grouped = groups(left)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from survbench.errors import BadConfig
-from survbench.experiments.preload import load_ahead
+from survbench.experiments.executors.local import start_ahead
 
 if TYPE_CHECKING:
     import torch
 
     from survbench.data.root import DataRoot
+    from survbench.experiments.collect import Summary
     from survbench.experiments.job import Job
     from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
-    from survbench.experiments.schedule import Summary
     from survbench.registry import Registry
 
 __all__ = [
@@ -198,8 +197,8 @@ def about_jobs(command: Callable[..., None]) -> Callable[..., None]:
         registry, root = open_registry(registries), open_root(data)
         registry.select_cohorts(cohorts, root.cohorts())
         registry.select_models(more.get("models", ()))  # a slip of the pen is answered before torch is loaded
-        if (more.get("workers", 1) or os.cpu_count() or 1) > 1:
-            load_ahead()
+        if "workers" in more:  # it runs jobs
+            start_ahead()
 
         from survbench.experiments.plan import Request, parse_overrides
         from survbench.training.device import resolve_device
@@ -268,7 +267,7 @@ def run_all(
 ) -> Summary:
     """Run jobs with their progress; an interruption says how to go on."""
     from survbench.console import note
-    from survbench.experiments.schedule import run_jobs
+    from survbench.experiments.collect import run_jobs
 
     make_out(out)
     note(f"{len(jobs)} jobs on {device}; results go to {out}")

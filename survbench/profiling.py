@@ -9,8 +9,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,9 +17,10 @@ import torch
 
 from survbench.cards import ModelCard
 from survbench.complexity import complexity, count_macs, one_patient, paper_inputs
-from survbench.experiments.preload import context_for
+from survbench.experiments.executors.local import TaskFailed, call
 from survbench.model import Estimation, SurvivalModel
 from survbench.registry import import_target
+from survbench.training.device import cpu_threads
 from survbench.training.objectives import Cox
 
 __all__ = ["Cost", "measure", "measure_all"]
@@ -57,15 +57,19 @@ class Cost:
 
 def measure_all(cards: Sequence[ModelCard], patches: int, pathways: int, device: str) -> Iterator[Cost | str]:
     """Costs in the order of the cards; the text of the error for a model that failed."""
-    context = context_for(torch.device(device).type)
-    context.set_forkserver_preload(["survbench.profiling"])
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting = [pool.submit(measure, card, patches, pathways, device) for card in cards]
-        for future in waiting:
-            try:
-                yield future.result()
-            except Exception as error:  # one model's failure must not hide the others' costs
-                yield f"{type(error).__name__}: {error}"
+    about = {"patches": patches, "pathways": pathways, "device": device}
+    for card in cards:
+        try:
+            yield Cost(**call("measure", {"card": asdict(card), "threads": torch.get_num_threads(), **about}, device))
+        except TaskFailed as error:  # one model's failure must not hide the others' costs
+            yield str(error)
+
+
+def measure_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
+    """Measure the model of a card, as plain values."""
+    of = dict(arguments)
+    with cpu_threads(of.pop("threads")):
+        return asdict(measure(**{**of, "card": ModelCard(**of["card"])}))
 
 
 def measure(card: ModelCard, patches: int, pathways: int, device: str) -> Cost:

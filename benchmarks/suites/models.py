@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from benchmarks.patients import predicting, training
 from benchmarks.peers import Peer, Setting, Step
 from benchmarks.rounds import Contestant, Limits, Meter, Outcome, Race, Work
 from survbench.cards import ModelCard
-from survbench.experiments.preload import context_for
 from survbench.registry import import_target
 
 __all__ = ["Cells", "forwards", "memory", "peers", "steps"]
@@ -115,7 +115,7 @@ def memory(
 
     Gradients, the optimizer's state and activations.
     """
-    context = context_for(device.type)
+    context = get_context("spawn" if device.type == "cuda" else "forkserver")
     context.set_forkserver_preload(["benchmarks.patients", "benchmarks.real"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
         for card in cards:

@@ -97,8 +97,9 @@ class Cohort:
     @cached_property
     def content_hash(self) -> str:
         digest = hashlib.sha256(f"{self.name}\n{self.endpoint}\n".encode())
-        for patient, row in self.patients.iterrows():
-            digest.update(f"{patient}\t{row['time']:.9g}\t{int(row['event'])}\t{row.get('site')}\n".encode())
+        known = self.patients.reindex(columns=["time", "event", "site"])
+        for patient, time, event, site in zip(known.index, *(known[c].tolist() for c in known), strict=True):
+            digest.update(f"{patient}\t{time:.9g}\t{int(event)}\t{site}\n".encode())
         if self.expression is not None:
             digest.update("\t".join(self.expression.columns).encode())
             digest.update(np.ascontiguousarray(self.expression.to_numpy(np.float32)).tobytes())

@@ -6,7 +6,7 @@ A fold is three lists of patients. What happens with them is not decided here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -203,7 +203,7 @@ def median_followup(labels: pd.DataFrame) -> float:
     return float(times[reached][0]) if reached.any() else float("nan")
 
 
-def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     fewest = min(int(event.sum()), int((~event).sum()))
@@ -214,15 +214,15 @@ def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> list[
         )
     if groups is None:
         splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        return list(splitter.split(np.zeros(len(event)), event))
+        return splitter.split(np.zeros(len(event)), event)
     if len(set(groups)) < FOLDS:
         raise BadFolds(f"{len(set(groups))} sites cannot be divided into {FOLDS} folds", "use --folds event-stratified")
-    return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event, groups))
+    return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event, groups)
 
 
 def _carve(event: np.ndarray, groups: np.ndarray | None, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of train and validation inside what is not test: four fifths and one fifth, so 64 % and 16 % of all."""
-    return _partition(event, groups, _SEED + 1 + fold)[0]
+    return next(_partition(event, groups, _SEED + 1 + fold))
 
 
 def _names(patients: np.ndarray, rows: np.ndarray) -> tuple[str, ...]:

@@ -159,10 +159,7 @@ class CohortFolder:
 
     def endpoints(self) -> list[str]:
         """Outcomes that the cohort has labels for."""
-        columns = set(self.patients().columns)
-        return sorted(
-            c.removesuffix("_months") for c in columns if c.endswith("_months") and f"{c[:-7]}_event" in columns
-        )
+        return _endpoints(self.patients())
 
     def labels(self, endpoint: str) -> pd.DataFrame:
         """time (months) and event (True = died) of the patients whose label is not blank, indexed by patient.
@@ -172,11 +169,11 @@ class CohortFolder:
         UnknownName : no such endpoint.
         BadLabels : half a label, a time that is not positive, an event that is not 0 or 1.
         """
-        if endpoint not in self.endpoints():
-            raise UnknownName(
-                f"cohort {self.name} has no endpoint '{endpoint}'", f"It has: {', '.join(self.endpoints()) or 'none'}"
-            )
         table = self.patients()
+        if endpoint not in (known := _endpoints(table)):
+            raise UnknownName(
+                f"cohort {self.name} has no endpoint '{endpoint}'", f"It has: {', '.join(known) or 'none'}"
+            )
         labels = table.loc[:, [f"{endpoint}_months", f"{endpoint}_event"]].set_axis(["time", "event"], axis=1)
         labels = labels[(labels != "").any(axis=1)]
         problems = label_problems(labels)
@@ -325,6 +322,11 @@ def read_gmt(file: Path) -> dict[str, list[str]]:
             raise BadExpression(f"{file}, line {number}: pathway '{name}' {problem}")
         pathways[name] = list(dict.fromkeys(genes))
     return pathways
+
+
+def _endpoints(patients: pd.DataFrame) -> list[str]:
+    columns = set(patients.columns)
+    return sorted(c.removesuffix("_months") for c in columns if c.endswith("_months") and f"{c[:-7]}_event" in columns)
 
 
 def _with_covariates(table: pd.DataFrame) -> list[str]:

@@ -76,9 +76,11 @@ class BagStore:
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int]]:
-        index = self._index
-        spans = index.groupby("patient").agg(start=("start", "min"), stop=("stop", "max"))
-        return {str(p): (int(r.start), int(r.stop)) for p, r in spans.iterrows() if r.stop > r.start}
+        spans: dict[str, tuple[int, int]] = {}
+        for patient, start, stop in zip(*(self._index[c].tolist() for c in ("patient", "start", "stop")), strict=True):
+            first, last = spans.get(patient, (start, stop))
+            spans[patient] = min(first, start), max(last, stop)
+        return {patient: (start, stop) for patient, (start, stop) in spans.items() if stop > start}
 
     @property
     def patients(self) -> list[str]:

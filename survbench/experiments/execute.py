@@ -1,6 +1,6 @@
 """Running one job: train, then load the saved weights and score, then let the result appear by one rename.
 
-What is done is skipped, what was killed goes on, what fails is recorded. Which job runs when and where: schedule.py.
+What is done is skipped, what was killed goes on, what fails is recorded. Which job runs when and where: executors/.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,19 +53,39 @@ __all__ = ["Outcome", "Trained", "out_of_memory", "record_failure", "run_job", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. crowded : no memory was left on the device. reason : why it failed or was crowded out."""
+    """What became of a job.
 
-    status: Literal["done", "skipped", "failed", "left", "crowded"]
+    Attributes
+    ----------
+    status : failed: recorded as such. lost: it did not come to that, and is not on record. crowded: no memory was left
+        on the device. left: another process is at it.
+    reason : why it was not done.
+    traceback : of an error that no user can mend.
+    """
+
+    status: Literal["done", "skipped", "failed", "lost", "left", "crowded"]
     reason: str = ""
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Outcome:
+        """Lost because of an error."""
+        if isinstance(error, SurvbenchError):
+            return cls("lost", str(error))
+        return cls("lost", f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def run_spec(spec: JobSpec, report: Callable[[EpochReport], None]) -> Outcome:
-    """Run the job of a spec in this process, which then holds its cohort; anything that can call this can run jobs.
+    """Run the job of a spec in this process; anything that can call this can run jobs.
 
-    A job whose code or data changed since it was planned fails.
+    A job whose code or data changed since it was planned is lost.
     """
     with cpu_threads(spec.threads):
-        return run_job(spec.load(), Path(spec.out), torch.device(spec.device), report)
+        try:
+            job = spec.load()
+        except Exception as error:
+            return Outcome.of(error)
+        return run_job(job, Path(spec.out), torch.device(spec.device), report)
 
 
 def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
@@ -91,7 +111,7 @@ def _try(job: Job, out: Path, device: torch.device, report: Callable[[EpochRepor
     except Exception as error:  # one model's failure must not take the others' results with it
         if out_of_memory(error):
             return Outcome("crowded", ". ".join(str(error).split(". ")[:2]))  # what, and how much was asked for
-        return record_failure(job, out, error)
+        return record_failure(job, out, Outcome.of(error))
     failure_file(job, out).unlink(missing_ok=True)
     return Outcome("done")
 
@@ -103,13 +123,11 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or told
 
 
-def record_failure(job: Job, out: Path, error: Exception) -> Outcome:
+def record_failure(job: Job, out: Path, lost: Outcome) -> Outcome:
     """Say that a job failed, and leave a file that says so on the leaderboard."""
-    known = isinstance(error, SurvbenchError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
-    warn(f"{job.title} failed: {reason}")
-    write_failure(job, out, reason, "" if known else "".join(traceback.format_exception(error)))
-    return Outcome("failed", reason)
+    warn(f"{job.title} failed: {lost.reason}")
+    write_failure(job, out, lost.reason, lost.traceback)
+    return replace(lost, status="failed")
 
 
 def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:

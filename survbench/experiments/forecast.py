@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -22,11 +21,10 @@ import torch
 from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
-from survbench.experiments.job import Job
+from survbench.experiments.executors.local import TaskFailed, call
+from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
-from survbench.experiments.preload import context_for, load_ahead
 from survbench.experiments.results import stages_folder
-from survbench.experiments.workers import Errand
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
@@ -204,20 +202,21 @@ def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Ran
 
 def calibrations(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> Iterator[Calibration | str]:
     """One for each group, from its first job; the error's text where that failed."""
-    context = context_for(device.type)
-    load_ahead()
     for jobs in grouped:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:  # one each: a process that is killed breaks its pool
-            try:
-                yield pool.submit(_calibrated, Errand.of(jobs[0]), device, threads).result()
-            except Exception as error:  # one model's failure must not hide the others' costs
-                yield f"{type(error).__name__}: {error}"
+        spec = JobSpec.of(jobs[0], Path(), str(device), threads)
+        try:
+            found = call("calibrate", asdict(spec), spec.device)
+            yield Calibration(**{**found, "stages": tuple(StageCost(**stage) for stage in found["stages"])})
+        except TaskFailed as error:  # one model's failure must not hide the others' costs
+            yield str(error)
 
 
-def _calibrated(errand: Errand, device: torch.device, threads: int) -> Calibration:
+def calibrate_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
+    """Calibrate the job of a spec, as plain values."""
+    spec = JobSpec(**arguments)
     keep_freed_memory()
-    with cpu_threads(threads):
-        return calibrate(errand.job(), device)
+    with cpu_threads(spec.threads):
+        return asdict(calibrate(spec.load(), torch.device(spec.device)))
 
 
 def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:

@@ -9,11 +9,11 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from survbench.errors import BadConfig
 
@@ -99,12 +99,18 @@ def cpu_threads(number: int | None) -> Iterator[None]:
         yield
         return
     before = torch.get_num_threads()
-    with threadpool_limits(number):
+    with _thread_pools(len(sys.modules)).limit(limits=number):
         torch.set_num_threads(number)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """Those of all libraries that are loaded, looked for again where modules were imported since."""
+    return ThreadpoolController()
 
 
 def keep_freed_memory() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from support.toy import SETTINGS, cohort, job, run
 from survbench.data.root import DataRoot
+from survbench.experiments.collect import remaining
 from survbench.experiments.forecast import (
     SAMPLE,
     Calibration,
@@ -26,7 +27,6 @@ from survbench.experiments.forecast import (
     some_patients,
 )
 from survbench.experiments.plan import Request, plan
-from survbench.experiments.schedule import remaining
 from survbench.listings import show_forecast
 from survbench.registry import load_registry
 

@@ -13,10 +13,11 @@ import torch
 from support.builders import GENES, MemoryBags
 from survbench.data.cohort import Cohort, encode_clinical
 from survbench.data.folds import folds_hash
+from survbench.experiments.collect import Summary
+from survbench.experiments.execute import run_job
 from survbench.experiments.job import Job
-from survbench.experiments.mlflow.tracking import Mirror
-from survbench.experiments.schedule import Summary, run_jobs
 from survbench.registry import load_registry
+from survbench.training.device import cpu_threads
 from survbench.training.settings import Settings
 
 SETTINGS = Settings(epochs=2, patience=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, patches=4)
@@ -83,7 +84,12 @@ def job(data: Cohort, model: str = "snn", fold: int = 0, objective: str = "cox",
 
 
 def run(out: Path, *jobs: Job) -> Summary:
-    return run_jobs(jobs, out, torch.device("cpu"), Mirror(out, "test", enabled=False))
+    """Run jobs here, since a cohort in memory cannot be sent to a process."""
+    summary = Summary()
+    with cpu_threads(1):
+        for each in jobs:
+            summary.count(each, run_job(each, out, torch.device("cpu"), lambda report: None), out)
+    return summary
 
 
 def only(out: Path) -> Path:

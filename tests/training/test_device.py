@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from survbench.experiments.preload import context_for
 from survbench.training import device as devices
 from survbench.training.device import multiplied, products
 
@@ -35,8 +34,3 @@ def test_where_bfloat16_is_used_the_rest_may_use_tf32_for_as_long(monkeypatch: p
         interrupted()
     assert settings() == before
     assert multiplied(CPU) is torch.bfloat16
-
-
-def test_processes_that_use_cuda_begin_anew() -> None:
-    assert context_for("cuda").get_start_method() == "spawn"
-    assert context_for("cpu").get_start_method() == "forkserver"

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from survbench.experiments.room import SHARE, Room
+from survbench.experiments.executors.gpu_admission import CONTEXT, SHARE, GpuAdmission, device_memory
 
 GB = 1 << 30
 
@@ -25,10 +27,10 @@ class Need:
 
 @dataclass
 class Device:
-    """A device and the jobs on it: who finds it full gives all back and is tried again, if the room says so."""
+    """A device and the jobs on it: who finds it full gives all back and is tried again, if admission says so."""
 
     free: int
-    room: Room
+    admission: GpuAdmission
     waiting: dict[str, Need]
     running: dict[str, Need] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
@@ -43,20 +45,20 @@ class Device:
             asked = self.measured.get(need.model, max(self.measured.values()))
             assert sum(self.held.values()) <= sum(known) <= SHARE * self.free - asked + 1
         self.running[job] = need
-        self.room.enter(job, need.model)
-        assert 1 <= len(self.running) == len(self.room) <= self.room.most
+        self.admission.begin(job, need.model)
+        assert 1 <= len(self.running) == len(self.admission) <= self.admission.most
 
     def go_on(self, job: str) -> None:
         """Take what a job needs next, or end it."""
         need = self.running[job]
         size = need.last if job in self.held else need.first
         if sum(self.held.values()) - self.held.get(job, 0) + size > self.free:
-            self.end(job, "" if self.room.crowded(job) else "too large")
+            self.end(job, "" if self.admission.may_retry(job) else "too large")
             return
         done = job in self.held
         self.held[job] = size
         self.measured[need.model] = max(size, self.measured.get(need.model, 0))
-        self.room.measure(need.model, size, self.free - sum(self.held.values()))
+        self.admission.measure(need.model, size, self.free - sum(self.held.values()))
         if done:
             self.end(job, "done")
 
@@ -64,7 +66,7 @@ class Device:
         """Free what a job holds; without a word of how it ended, it waits again."""
         need = self.running.pop(job)
         self.held.pop(job, None)
-        self.room.leave(job)
+        self.admission.end(job)
         if how:
             self.ended[job] = how
         else:
@@ -87,10 +89,10 @@ needs = st.builds(
 )
 def test_all_jobs_end_and_none_begins_over_budget(jobs: list[Need], free: int, most: int, chance: Random) -> None:
     """In whatever order they come to need what they need, and though half of it shows only after the first epoch."""
-    device = Device(free, Room(most), {str(number): need for number, need in enumerate(jobs)})
+    device = Device(free, GpuAdmission(most), {str(number): need for number, need in enumerate(jobs)})
     steps = 0
     while device.waiting or device.running:
-        while fitting := [job for job, need in device.waiting.items() if device.room.fits(job, need.model)]:
+        while fitting := [job for job, need in device.waiting.items() if device.admission.fits(job, need.model)]:
             device.begin(chance.choice(fitting))
         device.go_on(chance.choice(list(device.running)))
         steps += 1
@@ -104,61 +106,79 @@ def test_all_jobs_end_and_none_begins_over_budget(jobs: list[Need], free: int, m
 def test_those_who_run_stay_below_the_budget_where_a_model_is_as_large_as_measured(sizes: list[int], free: int) -> None:
     """One model whose size is known: as many as 90 % of the device hold, no more and, up to the limit, no fewer."""
     size = max(sizes)
-    room = Room(8)
-    room.enter("0", "snn")
-    assert not room.fits("1", "snn")  # before anything was measured
+    admission = GpuAdmission(8)
+    admission.begin("0", "snn")
+    assert not admission.fits("1", "snn")  # before anything was measured
     for known in sizes:
-        room.measure("snn", known, max(free - known, 0))
+        admission.measure("snn", known, max(free - known, 0))
     for number in range(1, 9):
-        if not room.fits(str(number), "snn"):
+        if not admission.fits(str(number), "snn"):
             break
-        room.enter(str(number), "snn")
-    assert room.budget is not None
-    assert len(room) == 1 or len(room) * size <= room.budget
-    assert len(room) == 8 or (len(room) + 1) * size > room.budget
+        admission.begin(str(number), "snn")
+    assert admission.budget is not None
+    assert len(admission) == 1 or len(admission) * size <= admission.budget
+    assert len(admission) == 8 or (len(admission) + 1) * size > admission.budget
 
 
 def test_an_unknown_model_is_taken_for_the_largest_known() -> None:
-    room = Room(8)
-    room.enter("a", "small")
-    room.measure("small", 1 * GB, 9 * GB)
-    room.measure("large", 5 * GB, 0)
-    assert room.fits("b", "small")
-    assert room.fits("b", "unknown")  # 1 + 5 of 9
-    room.enter("b", "unknown")
-    assert room.fits("c", "small")
-    assert not room.fits("c", "unknown")
+    admission = GpuAdmission(8)
+    admission.begin("a", "small")
+    admission.measure("small", 1 * GB, 9 * GB)
+    admission.measure("large", 5 * GB, 0)
+    assert admission.fits("b", "small")
+    assert admission.fits("b", "unknown")  # 1 + 5 of 9
+    admission.begin("b", "unknown")
+    assert admission.fits("c", "small")
+    assert not admission.fits("c", "unknown")
 
 
 def test_a_number_that_was_asked_for_is_taken_as_it_is() -> None:
-    room = Room(3, math.inf)
+    admission = GpuAdmission(3, math.inf)
     for job in "abc":
-        assert room.fits(job, "snn")
-        room.enter(job, "snn")
-    assert not room.fits("d", "snn")
-    room.leave("c")
-    assert not room.fits("a", "snn")  # it runs already
-    assert room.fits("c", "snn")
+        assert admission.fits(job, "snn")
+        admission.begin(job, "snn")
+    assert not admission.fits("d", "snn")
+    admission.end("c")
+    assert not admission.fits("a", "snn")  # it runs already
+    assert admission.fits("c", "snn")
 
 
 def test_who_found_the_device_full_is_tried_among_fewer_and_last_alone() -> None:
-    room = Room(8, math.inf)
+    admission = GpuAdmission(8, math.inf)
     for job in "abc":
-        room.enter(job, "snn")
-    assert room.crowded("a")
-    room.leave("a")
-    assert not room.fits("a", "snn")
-    assert room.fits("d", "snn")
-    room.leave("b")
-    assert room.fits("a", "snn")
-    room.enter("a", "snn")
-    assert not room.fits("d", "snn")  # it would make them three again
-    room.leave("c")  # which was there when it began
-    assert room.crowded("a")
-    room.leave("a")
-    room.enter("d", "snn")
-    assert not room.fits("a", "snn")
-    room.leave("d")
-    room.enter("a", "snn")
-    assert not room.fits("d", "snn")
-    assert not room.crowded("a")
+        admission.begin(job, "snn")
+    assert admission.may_retry("a")
+    admission.end("a")
+    assert not admission.fits("a", "snn")
+    assert admission.fits("d", "snn")
+    admission.end("b")
+    assert admission.fits("a", "snn")
+    admission.begin("a", "snn")
+    assert not admission.fits("d", "snn")  # it would make them three again
+    admission.end("c")  # which was there when it began
+    assert admission.may_retry("a")
+    admission.end("a")
+    admission.begin("d", "snn")
+    assert not admission.fits("a", "snn")
+    admission.end("d")
+    admission.begin("a", "snn")
+    assert not admission.fits("d", "snn")
+    assert not admission.may_retry("a")
+
+
+def test_what_a_process_holds_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of a CUDA device that it has used, and of no other."""
+    cuda = torch.device("cuda")
+    assert device_memory("cpu") == device_memory("cuda") == (0, 0)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", {cuda: 7}.get)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {cuda: (5, 20)}.get)
+    assert device_memory("cuda") == (7 + CONTEXT, 5)
+    assert device_memory("cpu") == (0, 0)
+
+
+def test_zeros_are_no_measurement() -> None:
+    admission = GpuAdmission(8)
+    admission.begin("a", "snn")
+    admission.measure("snn", 0, 0)
+    assert admission.budget is None

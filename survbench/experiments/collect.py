@@ -1,0 +1,132 @@
+"""All jobs of a command: what is left to run goes to an executor, what became of it is counted, shown and mirrored.
+
+The result of a job does not depend on how many run at once. MLflow is written to from here alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from survbench.clock import STEPS, Clock, shares
+from survbench.console import progress_bars
+from survbench.experiments.execute import Outcome, record_failure, run_job
+from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
+from survbench.experiments.executors.local import LocalExecutor, bearable_workers, sensible_workers
+from survbench.experiments.job import Job, JobSpec
+from survbench.experiments.mlflow.tracking import Mirror
+from survbench.experiments.results import JobResult, result_folder
+
+__all__ = ["Summary", "admission_of", "job_threads", "remaining", "run_jobs"]
+
+SHOWN = 0.005  # of the time; what is less would be shown as 0 %
+
+
+@dataclass
+class Summary:
+    """What became of the jobs.
+
+    Attributes
+    ----------
+    spent : seconds by phase of each job done now, as its folder says.
+    seconds : of the whole command.
+    tracking : seconds that it gave to MLflow.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    spent: list[Mapping[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    tracking: float = 0.0
+
+    def count(self, job: Job, outcome: Outcome, out: Path) -> None:
+        """Add a job, whose failure is on record."""
+        self.done += outcome.status == "done"
+        self.skipped += outcome.status == "skipped"
+        if outcome.status == "failed":
+            self.failed.append(f"{job.title}: {outcome.reason}")
+        if outcome.status == "done":
+            self.spent.append(JobResult.of(job, out).record["phases"])
+
+    def where_time_went(self) -> str:
+        """In one line; empty where no job was done."""
+        if not self.spent:
+            return ""
+        each = sum(sum(job.values()) for job in self.spent) / len(self.spent)
+        parts = [f"{100 * share:.0f} % {phase}" for phase, share in shares(self.spent).items() if share >= SHOWN]
+        if any(STEPS in job for job in self.spent):
+            parts.append("steps are forward, backward and optimizer, not separated on an accelerator")
+        told = [f"time: {', '.join(parts)}", f"{each:.3g} s per job"]
+        if self.tracking > SHOWN * self.seconds:
+            told.append(f"tracking {100 * self.tracking / self.seconds:.0f} % of the command's own time")
+        return "; ".join(told)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    out: Path,
+    device: torch.device,
+    mirror: Mirror,
+    *,
+    workers: int | None = 1,
+    threads: int | None = None,
+) -> Summary:
+    """Run what is not done yet; show progress; mirror every finished job.
+
+    Parameters
+    ----------
+    workers : processes at once; None takes what suits the machine and, on CUDA, what its memory holds.
+    threads : of each job, on which its last digits depend on a CPU; None takes one, so that they don't depend on the
+        machine. Jobs that share an accelerator would take the cores from each other with more.
+    """
+    summary, clock, bars = Summary(), Clock(), progress_bars()
+    waiting = remaining(jobs, out)
+    planned = {job.id: job for job in waiting}
+    admission = admission_of(workers, device, len(waiting))
+    total = bars.add_task("jobs", total=len(jobs))
+    rows = [bars.add_task("", total=None, visible=False) for _ in range(admission.most)]
+
+    def on_message(slot: int, shown: Mapping[str, Any]) -> None:
+        bars.update(rows[slot], visible=bool(shown), **shown)
+
+    def count(job: Job, outcome: Outcome) -> None:
+        summary.count(job, record_failure(job, out, outcome) if outcome.status == "lost" else outcome, out)
+        if (folder := result_folder(job, out)).exists():
+            with clock("tracking"):
+                mirror.log(folder)
+        bars.advance(total)
+
+    with bars:
+        for job in jobs:
+            if job.id not in planned:
+                count(job, run_job(job, out, device, lambda _: None))
+        specs = [JobSpec.of(job, out, str(device), job_threads(threads)) for job in waiting]
+        with closing(LocalExecutor(admission, on_message).run(specs)) as outcomes:
+            for spec, outcome in outcomes:
+                count(planned[spec.id], outcome)
+    summary.seconds, summary.tracking = clock.total, clock.seconds().get("tracking", 0.0)
+    return summary
+
+
+def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """The jobs that are not done."""
+    return [job for job in jobs if not result_folder(job, out).exists()]
+
+
+def job_threads(asked: int | None) -> int:
+    """Threads of each job; see `run_jobs`."""
+    return asked or 1
+
+
+def admission_of(workers: int | None, device: torch.device, jobs: int) -> GpuAdmission:
+    """For as many as were asked for; if none were, on CUDA for as many as its memory turns out to hold."""
+    if workers is None and device.type == "cuda":
+        return GpuAdmission(min(MOST, bearable_workers(), jobs))
+    return GpuAdmission(min(workers or sensible_workers(device), jobs), budget=math.inf)

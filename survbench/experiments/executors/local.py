@@ -1,0 +1,256 @@
+"""Jobs on this machine, each in a fresh process that a server of our own forks or, on CUDA and macOS, becomes.
+
+What those processes do is in server.py. The user's process is never forked: a fork lacks its threads. Light to import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Pipe, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from survbench.console import note, say, warn
+
+if TYPE_CHECKING:
+    import torch
+
+    from survbench.experiments.execute import Outcome
+    from survbench.experiments.executors.gpu_admission import GpuAdmission
+    from survbench.experiments.job import JobSpec
+
+__all__ = ["LocalExecutor", "Process", "TaskFailed", "bearable_workers", "call", "sensible_workers", "start_ahead"]
+
+ATTEMPTS = 2  # of a job whose process is killed
+GIGABYTES_EACH = 3  # of memory, for `auto`
+SECONDS_TO_END = 5.0  # a process that left others behind, which hold its channel, is not waited for longer
+KILLED = f"its process was killed {ATTEMPTS} times. is there enough memory? --workers 1"
+TOO_LARGE = "try a smaller --set batch_size=..., and --workers 1 where other programs share the device"
+FORKED = ("cpu",) if sys.platform != "darwin" else ()  # kinds of devices; a fork cannot use CUDA, say
+FORK, BECOME = b"f", b"b"  # what the server is asked for, beside the channel of a task
+ENDS = {"result", "error"}  # of the last message of a process
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+_ENVIRONMENT = {**_ONE_THREAD, "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of the server
+_CODE = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from survbench.experiments.executors.server import main; main(int(sys.argv[1]))"
+)
+
+_server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+_lock = threading.Lock()
+
+
+def sensible_workers(device: torch.device) -> int:
+    """As many as the machine bears; on an accelerator one."""
+    return bearable_workers() if device.type == "cpu" else 1
+
+
+def bearable_workers() -> int:
+    """One per core that this process may use and per 3 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = Path("/sys/fs/cgroup")  # a container's share of its machine
+    with suppress(OSError, ValueError):
+        quota, period = (limits / "cpu.max").read_text().split()
+        cores = min(cores, -(-int(quota) // int(period)))
+    with suppress(OSError, ValueError):
+        memory = min(memory, int((limits / "memory.max").read_text()))
+    return max(1, min(cores, memory // (GIGABYTES_EACH << 30)))
+
+
+def start_ahead() -> None:
+    """Start the server unless there is one; returns at once, while it imports what jobs need."""
+    with _lock:
+        _running_server()
+
+
+def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    global _server
+    if _server is not None and _server[0].poll() is None:
+        return _server
+    if _server is not None:
+        _server[1].close()
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps(sys.path)]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the server ignores it
+    try:
+        with theirs:
+            environment, keep = os.environ | _ENVIRONMENT, [theirs.fileno()]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=keep)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    _server = process, ours
+    return _server
+
+
+@atexit.register
+def _end_server() -> None:
+    if _server is not None:
+        _server[1].close()
+        _server[0].kill()
+        _server[0].wait()
+
+
+class TaskFailed(Exception):
+    """A task raised an error or its process was killed, as the message says."""
+
+
+class Process:
+    """A process at one task; it ends with the task, with `stop`, or with the process that started it.
+
+    Parameters
+    ----------
+    task : a name in `server.TASKS`.
+    arguments : plain values.
+    device : on which it computes.
+    """
+
+    def __init__(self, task: str, arguments: Mapping[str, Any], device: str) -> None:
+        global _server
+        self.channel, theirs = Pipe()
+        self._forked = device.partition(":")[0] in FORKED
+        with theirs, _lock:
+            self._server, control = _running_server()
+            with suppress(OSError):  # it was just killed, and the channel is at its end
+                socket.send_fds(control, [FORK if self._forked else BECOME], [theirs.fileno()])
+            if not self._forked:
+                control.close()
+                _server = None
+        self._pid = None if self._forked else self._server.pid
+        about = {"folder": os.getcwd(), "path": sys.path, "environment": dict(os.environ)}
+        with suppress(OSError):
+            self.channel.send_bytes(json.dumps({"task": task, "arguments": arguments, **about}).encode())
+
+    def receive(self) -> dict[str, Any]:
+        """What it says next; nothing where it was killed."""
+        try:
+            message: dict[str, Any] = json.loads(self.channel.recv_bytes())
+        except (EOFError, OSError):
+            self._pid = None
+            return {}
+        self._pid = message.get("pid", self._pid)
+        if "say" in message:
+            say(*message["say"])
+        return message
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended."""
+        if self._pid is not None:
+            with suppress(EOFError, OSError):
+                os.kill(self._pid, signal.SIGTERM)
+                while self.channel.poll(SECONDS_TO_END):
+                    self.channel.recv_bytes()
+        self.channel.close()  # a process that has not begun ends there
+        if not self._forked:
+            self._server.wait()
+
+
+def call(task: str, arguments: Mapping[str, Any], device: str) -> Any:
+    """The result of a task in a process of its own.
+
+    Raises
+    ------
+    TaskFailed : it raised an error, or its process was killed.
+    """
+    process = Process(task, arguments, device)
+    try:
+        while not (message := process.receive()).keys() & ENDS:
+            if not message:
+                raise TaskFailed("its process was killed")
+    finally:
+        process.stop()
+    if "error" in message:
+        raise TaskFailed(message["error"])
+    return message["result"]
+
+
+class LocalExecutor:
+    """Runs each job as soon as it is admitted.
+
+    A job whose process is killed is tried once more and is then lost. One that finds the device full beside others
+    waits until fewer run.
+
+    Parameters
+    ----------
+    admission : says how many may run.
+    on_message : called with the slot of a job, below `admission.most`, and what a progress bar of rich should show;
+        with nothing when the job has ended.
+    """
+
+    def __init__(self, admission: GpuAdmission, on_message: Callable[[int, Mapping[str, Any]], None]) -> None:
+        self.admission, self.on_message = admission, on_message
+
+    def run(self, specs: Sequence[JobSpec]) -> Generator[tuple[JobSpec, Outcome], None, None]:
+        """See `Executor`."""
+        waiting, killed, slots = list(specs), Counter[str](), list(range(self.admission.most))
+        running: dict[Process, tuple[JobSpec, int]] = {}
+        ended: list[tuple[JobSpec, Outcome]] = []
+        try:
+            while waiting or running or ended:
+                while slots and (spec := self._next(waiting, [spec.task for spec, _ in running.values()])):
+                    running[Process("job", asdict(spec), spec.device)] = spec, slots.pop()
+                    self.admission.begin(spec.id, spec.model)
+                    if waiting:
+                        start_ahead()
+                yield from ended  # while others run
+                ended.clear()
+                ready = wait([process.channel for process in running]) if running else []
+                for process in [process for process in running if process.channel in ready]:
+                    (spec, slot), message = running[process], process.receive()
+                    if "progress" in message:
+                        self.on_message(slot, message["progress"])
+                    if "memory" in message:
+                        self.admission.measure(spec.model, *message["memory"])
+                    if message and not message.keys() & ENDS:
+                        continue
+                    process.stop()
+                    slots.append(running.pop(process)[1])
+                    self.on_message(slot, {})
+                    outcome = self._outcome(spec, message, killed)
+                    self.admission.end(spec.id)
+                    if outcome is None:
+                        waiting.insert(0, spec)
+                    else:
+                        ended.append((spec, outcome))
+        finally:
+            for process in running:
+                process.stop()
+
+    def _next(self, waiting: list[JobSpec], tasks: Collection[str]) -> JobSpec | None:
+        """Take the first job, among those that fit, whose task nobody is at, or else the first.
+
+        Jobs of one task may share a stage, and the second would wait for it.
+        """
+        places = [place for place, spec in enumerate(waiting) if self.admission.fits(spec.id, spec.model)]
+        free = (place for place in places if waiting[place].task not in tasks)
+        return waiting.pop(next(free, places[0])) if places else None
+
+    def _outcome(self, spec: JobSpec, last: Mapping[str, Any], killed: Counter[str]) -> Outcome | None:
+        """What became of a job; None where it is to be tried again."""
+        from survbench.experiments.execute import Outcome
+
+        if not last:
+            killed[spec.id] += 1
+            if killed[spec.id] == ATTEMPTS:
+                return Outcome("lost", KILLED)
+            warn(f"the process that ran {spec.title} was killed; the job goes on in a new one")
+            return None
+        outcome = Outcome("lost", last["error"]) if "error" in last else Outcome(**last["result"])
+        if outcome.status != "crowded":
+            return outcome
+        if self.admission.may_retry(spec.id):
+            note(f"{spec.title} found no memory left on {spec.device}; it goes on when fewer jobs run beside it")
+            return None
+        found = f"no memory left on {spec.device} with no other job of this command beside it: {outcome.reason}"
+        return Outcome("lost", f"{' '.join(found.split()).rstrip('.')}. {TOO_LARGE}")
