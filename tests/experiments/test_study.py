@@ -15,7 +15,7 @@ from support.toy import run
 from survbench.cards import ModelCard
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, UnknownName
-from survbench.experiments.execute import record_failure
+from survbench.experiments.execute import Outcome, record_failure
 from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.results import JobResult, read_results
 from survbench.experiments.study import Study, all_jobs, find_study, plan_study
@@ -48,7 +48,7 @@ def test_that_it_is_as_registered_is_recorded(small_root: DataRoot, request_on_s
     jobs = plan(replace(request_on_stad, models=["snn"], folds=[0]), load_registry(), small_root)
     done, failed = (replace(jobs[0], as_registered=True, seed=seed) for seed in (0, 1))
     assert run(out, done).failed == []
-    record_failure(failed, out, BadConfig("no", "such"))
+    record_failure(failed, out, Outcome("lost", "no such"))
     assert {record.as_registered for record in read_results(out) if isinstance(record, JobResult)} == {True}
 
 

@@ -16,12 +16,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pkgutil import resolve_name
 from threading import Thread
 from typing import Any, NoReturn
 
-from survbench import profiling
 from survbench.console import speak_through
-from survbench.experiments import forecast
 from survbench.experiments.execute import run_spec
 from survbench.experiments.executors import gpu_admission
 from survbench.experiments.executors.local import FORK
@@ -107,4 +106,8 @@ def run_job(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str
     return asdict(outcome)
 
 
-TASKS = {"job": run_job, "calibrate": forecast.calibrate_task, "measure": profiling.measure_task}
+TASKS = {
+    "job": run_job,
+    "calibrate": resolve_name("survbench.experiments.forecast:calibrate_task"),
+    "measure": resolve_name("survbench.profiling:measure_task"),  # of a room above, so by name
+}
