@@ -10,24 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from survbench.cards import ModelGroup
-from survbench.console import note, progress_bars, stdout, warn
+from survbench.console import note, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
-    from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
-    from survbench.experiments.forecast import Calibration, Forecast, Line, Range
-    from survbench.experiments.job import Job
+    from survbench.experiments.forecast import Forecast, Line, Range
+    from survbench.experiments.tune import Outcome
     from survbench.profiling import Cost
     from survbench.registry import Registry
 
 __all__ = [
-    "calibrated",
     "cohort_rows",
-    "measured_costs",
     "show_cohorts",
     "show_costs",
     "show_folds",
@@ -35,6 +31,7 @@ __all__ = [
     "show_import",
     "show_models",
     "show_simulation",
+    "show_tuned",
 ]
 
 
@@ -58,37 +55,6 @@ def show_models(registry: Registry) -> None:
     for card in registry.models.values():
         if card.reconstruction:
             note(f"{card.name} is a reconstruction: {card.reconstruction}")
-
-
-def measured_costs(cards: Sequence[ModelCard], patches: int, pathways: int, device: str) -> list[Cost]:
-    """Costs of the models, under a progress bar; models that fail are named and left out."""
-    from survbench.profiling import Cost, measure_all
-
-    costs = []
-    with progress_bars() as bars:
-        task = bars.add_task("measuring", total=len(cards))
-        for card, cost in zip(cards, measure_all(cards, patches, pathways, device), strict=True):
-            if isinstance(cost, Cost):
-                costs.append(cost)
-            else:
-                warn(f"{card.name} could not be measured: {cost}")
-            bars.advance(task)
-    return costs
-
-
-def calibrated(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> list[Calibration | str]:
-    """What one job of each group takes, under a progress bar; who cannot be timed is named."""
-    from survbench.experiments.forecast import Calibration, calibrations
-
-    found = []
-    with progress_bars() as bars:
-        task = bars.add_task("timing a few steps", total=len(grouped))
-        for jobs, known in zip(grouped, calibrations(grouped, device, threads), strict=True):
-            if not isinstance(known, Calibration):
-                warn(f"{jobs[0].card.name} on {jobs[0].cohort.name} could not be timed: {known}")
-            found.append(known)
-            bars.advance(task)
-    return found
 
 
 def show_forecast(forecast: Forecast, device: str) -> None:
@@ -353,3 +319,17 @@ def show_simulation(report: Any) -> None:
         note(f"{cohort.cohort}: {cohort.slides} simulated slides of {cohort.patients} patients in {cohort.folder}")
         if cohort.without_trace:
             note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
+
+
+def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+    """One row per study, and how to use its winner."""
+    shown = Table(title=f"Tuned on validation patients, {trials} trials each")
+    for i, header in enumerate(("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")):
+        shown.add_column(header, justify="left" if i in (0, 1, 7) else "right", overflow="fold")
+    for o in outcomes:
+        settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in o.settings.items())
+        default = "" if o.default is None else f"{o.default:.4f}"
+        shown.add_row(*_cells(o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings))
+    stdout().print(shown)
+    for o in outcomes:
+        note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")

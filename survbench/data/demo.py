@@ -33,7 +33,7 @@ from survbench.data.simulation import (
 from survbench.data.writers import write_features
 from survbench.errors import BadFile
 
-__all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root"]
+__all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root", "open_root"]
 
 VERSION = 3
 _KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
@@ -109,6 +109,11 @@ RECIPES = (
     Recipe("crad", "TCGA-CRAD", 110, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
     Recipe("cptac-hnsc", "CPTAC-HNSC", 60, 0.35, 8, "P", _HEAD_AND_NECK, 0.14, 25.0, gain=1.2, domain=0.25),
 )
+
+
+def open_root(path: Path | str | None) -> DataRoot:
+    """The data root that was named, or the demo."""
+    return DataRoot.open(demo_root() if path is None else Path(path))
 
 
 def demo_root() -> Path:

@@ -28,7 +28,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.plan import build_model, build_objective
 from survbench.training.steps import predict_logits
 
-__all__ = ["FORMAT", "apply_frozen", "check_external"]
+__all__ = ["FORMAT", "apply_frozen", "check_external", "read_frozen"]
 
 FORMAT = 1
 FEWEST_GENES = 0.8  # share of the training genes below which a test cohort is refused
@@ -69,6 +69,21 @@ def apply_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path, device: torch.d
         target = _place(job, cohort, out)
         if not target.exists():
             _apply(job, cohort, out, target, device)
+
+
+def read_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path) -> pd.DataFrame:
+    """What `apply_frozen` left: model, fold, seed, patient, time (months), event, risk, high, standardized.
+
+    `high`: above the median risk of the job's training patients. `standardized`: in standard deviations of theirs.
+    """
+    tables = []
+    for job in jobs:
+        table = pd.read_parquet(_place(job, cohort, out) / "predictions.parquet")
+        about: dict[str, Any] = {"model": job.card.name, "fold": job.fold.index, "seed": job.seed}
+        for place, (key, value) in enumerate(about.items()):
+            table.insert(place, key, value)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _place(job: Job, cohort: Cohort, out: Path) -> Path:

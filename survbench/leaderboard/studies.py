@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.contrasts import row_difference
@@ -106,30 +106,21 @@ def study_markdown(study: Study, frame: pd.DataFrame) -> str:
 
 def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
     """The figure of a study as a file."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure = study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds")
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
-    from matplotlib import pyplot as plt
-
     cohorts, arms = list(dict.fromkeys(frame["cohort"])), list(dict.fromkeys(frame["arm"]))
     places = {arm: -i for i, arm in enumerate(arms)}
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1,
         len(cohorts),
         figsize=(2.4 + 2.2 * len(cohorts), 1.9 + 0.36 * len(arms)),
         sharex=True,
         sharey=True,
         squeeze=False,
-        layout="constrained",
     )
     for axis, cohort in zip(axes[0], cohorts, strict=True):
         rows = frame[frame["cohort"] == cohort]

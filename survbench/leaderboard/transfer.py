@@ -17,7 +17,7 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference
 from survbench.evaluation.metrics import harrell
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import row_difference
@@ -112,15 +112,15 @@ def gains_frame(jobs: Mapping[Cell, Sequence[Job]], model: str, against: Sequenc
 
 def write_transfer(
     jobs: Mapping[Cell, Sequence[Job]], card: ModelCard, root: DataRoot, out: Path, folder: Path
-) -> Group:
-    """curves.csv, gains.csv, table.md and plot.png; returns what the terminal shows."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """curves.csv, gains.csv, table.md and plot.png; returns curves and gains."""
     folder.mkdir(parents=True, exist_ok=True)
     curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
     curves.to_csv(folder / "curves.csv", index=False)
     gains.to_csv(folder / "gains.csv", index=False)
     (folder / "table.md").write_text(transfer_markdown(curves, gains, card.title), encoding="utf-8")
     transfer_plot(curves, gains, card.title, card.beside[-1], folder / "plot.png")
-    return transfer_rich(curves, gains, card.title)
+    return curves, gains
 
 
 @dataclass(frozen=True)
@@ -213,15 +213,9 @@ def transfer_notes(gains: pd.DataFrame) -> list[str]:
 
 def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student: str, file: Path) -> None:
     """The figure of a map as a file."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure = transfer_figure(curves, gains, student)
     title_figure(figure, _title(model))
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> Figure:
@@ -229,17 +223,14 @@ def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> 
 
     One column of panels per size and event rate. Above with standard errors, below with both 95 % intervals.
     """
-    from matplotlib import pyplot as plt
-
     panels = list(dict.fromkeys(zip(curves["patients"], curves["event_rate"], strict=True)))
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         2,
         len(panels),
         figsize=(1.2 + 2.7 * len(panels), 6.2),
         sharex=True,
         sharey="row",
         squeeze=False,
-        layout="constrained",
     )
     for column, (patients, rate) in enumerate(panels):
         here = curves[(curves["patients"] == patients) & (curves["event_rate"] == rate)]

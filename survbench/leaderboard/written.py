@@ -20,7 +20,7 @@ from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.external import ExternalRow, external_markdown, external_plain
 
-__all__ = ["Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
+__all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 
 STEM = "leaderboard"
 TOLERANCE = 1e-9
@@ -40,6 +40,15 @@ class Mismatch:
     what: str
     written: str
     recomputed: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of a check. rows : how many are written."""
+
+    file: Path
+    rows: int
+    mismatches: tuple[Mismatch, ...]
 
 
 def document(

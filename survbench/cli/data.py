@@ -1,15 +1,66 @@
-"""`survbench data ...`: options and help of the commands that bring data in; the work is in data/."""
+"""Commands about data: `survbench data ...`, and what cohorts and folds a data root has."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from survbench.cli_options import data_option, examples, json_option, names, open_registry, open_root, print_json
+from survbench import api
+from survbench.cli.options import (
+    PATH,
+    cohort_option,
+    cohorts_option,
+    data_option,
+    endpoint_option,
+    examples,
+    folds_option,
+    json_option,
+    print_json,
+)
 
-__all__ = ["data"]
+__all__ = ["cohorts", "data", "folds"]
+
+
+@click.command(epilog=examples("survbench cohorts", "survbench cohorts --data DATA --json"))
+@data_option
+@json_option
+@click.pass_obj
+def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
+    """Cohorts of the data root and those that the registry knows."""
+    from survbench import listings
+    from survbench.data.demo import open_root
+    from survbench.registry import open_registry
+
+    rows = listings.cohort_rows(open_registry(registry), open_root(data))
+    if as_json:
+        print_json(rows)
+    else:
+        listings.show_cohorts(rows)
+
+
+@click.command(
+    epilog=examples("survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official")
+)
+@cohort_option
+@data_option
+@folds_option
+@endpoint_option
+@json_option
+@click.pass_obj
+def folds(registry: tuple[Path, ...], /, folds: str, as_json: bool, **options: Any) -> None:
+    """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
+    from survbench.listings import show_folds
+
+    tables = api.fold_summaries(folds=folds, registry=registry, **options)
+    if as_json:
+        print_json({name: json.loads(table.to_json(orient="records")) for name, table in tables.items()})
+    else:
+        for name, table in tables.items():
+            show_folds(name, folds, table)
 
 
 @click.group(epilog=examples("survbench data import FOLDER --out DATA", "survbench data check --data DATA"))
@@ -25,8 +76,8 @@ def data() -> None:
         "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
     ),
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Data root to write to.")
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Data root to write to.")
 @click.option(
     "--layout",
     type=click.Choice(["auto", "survpath", "tables"]),
@@ -36,72 +87,42 @@ def data() -> None:
 )
 @click.option(
     "--slides",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.",
 )
-@click.option(
-    "--pathways", type=click.Path(path_type=Path), help="GMT or wide CSV of pathways, instead of the source's own."
-)
+@click.option("--pathways", type=PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
 @click.option(
     "--families",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="GMT or wide CSV of gene families, which MCAT and its kin need: MCAT's signatures.csv.",
 )
-@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@cohorts_option
 @click.option(
     "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace cohorts that are already there.")
 @click.pass_obj
-def import_(
-    registries: tuple[Path, ...],
-    source: Path,
-    out: Path,
-    layout: str,
-    slides: Path | None,
-    pathways: Path | None,
-    families: Path | None,
-    cohorts: tuple[str, ...],
-    drop_invalid: bool,
-    overwrite: bool,
-) -> None:
+def import_(registry: tuple[Path, ...], /, source: Path, out: Path, cohorts: tuple[str, ...], **options: Any) -> None:
     """Read the files you already have, unchanged, into a data root."""
-    from survbench import listings
     from survbench.data.importers import import_data
+    from survbench.listings import show_import
+    from survbench.registry import open_registry
 
-    registry = open_registry(registries)
-    expected = {name: card.expected for name, card in registry.cohorts.items() if card.expected}
-    report = import_data(
-        source,
-        out,
-        layout=layout,
-        slides=slides,
-        pathways=pathways,
-        families=families,
-        cohorts=list(cohorts) or None,
-        aliases=registry.aliases(),
-        expected=expected,
-        drop_invalid=drop_invalid,
-        overwrite=overwrite,
-    )
-    listings.show_import(report, out)
+    known = open_registry(registry)
+    options |= {"cohorts": list(cohorts) or None, "aliases": known.aliases(), "expected": known.expected()}
+    show_import(import_data(source, out, **options), out)
 
 
 @data.command(epilog=examples("survbench data check --data DATA", "survbench data check --data DATA --json"))
-@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@cohorts_option
 @data_option
 @json_option
-def check(cohorts: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+def check(as_json: bool, **options: Any) -> None:
     """Count what is there and list what is missing or wrong; the paper's Table 1 stands beside. Exits 2 on problems."""
     from survbench.console import stdout
-    from survbench.data.check import check as check_root
     from survbench.data.check import render
-    from survbench.leaderboard.published import published_counts
 
-    root = open_root(data)
-    names = list(cohorts) or root.cohorts()
-    counts = {name: found for name in names if (found := published_counts(name))}
-    report = check_root(root, names, counts)
+    report = api.check_data(**options)
     if as_json:
         print_json(report.to_json())
     else:
@@ -113,30 +134,17 @@ def check(cohorts: tuple[str, ...], data: Path | None, as_json: bool) -> None:
 @data.command(
     epilog=examples("survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32")
 )
-@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@cohorts_option
 @data_option
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Default: as before, at first float16.")
 @click.option("--repack", is_flag=True, help="Pack again even if nothing changed.")
-def pack(cohorts: tuple[str, ...], data: Path | None, dtype: str, repack: bool) -> None:
+def pack(**options: Any) -> None:
     """Put all bags of a cohort into one memory-mapped array. `run` does this by itself when needed."""
-    from survbench.console import note
-    from survbench.data.store import pack as pack_cohort
-
-    root = open_root(data)
-    for name in list(cohorts) or root.cohorts():
-        folder = root.cohort(name)
-        if folder.slides()["file"].isna().all():
-            note(f"{name}: no feature files, nothing to pack")
-            continue
-        store = pack_cohort(folder, dtype=dtype, repack=repack)
-        note(
-            f"{name}: {len(store.patients)} patients, {store.patches:,} patches x {store.dim} {store.dtype}, "
-            f"content {store.content_hash[:12]}"
-        )
+    api.pack_data(**options)
 
 
 @data.command(epilog=examples("survbench data demo", "survbench data demo --out DEMO"))
-@click.option("--out", type=click.Path(path_type=Path), help="Where to; by default the user's cache.")
+@click.option("--out", type=PATH, help="Where to; by default the user's cache.")
 def demo(out: Path | None) -> None:
     """Build the demo root: five simulated cohorts with a known truth."""
     from survbench.data.demo import build_demo, demo_root
@@ -152,12 +160,12 @@ def demo(out: Path | None) -> None:
 @click.option(
     "--data",
     "data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     envvar="SURVBENCH_DATA",
     required=True,
     help="Data root of real patients.",
 )
-@click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
+@cohorts_option
 @click.option(
     "--layout", type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]), default="trident", show_default=True
 )
@@ -166,15 +174,12 @@ def demo(out: Path | None) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace slides that were simulated before.")
-def simulate(data: Path, cohorts: tuple[str, ...], layout: str, patches: int, seed: int, overwrite: bool) -> None:
+def simulate(data: Path, cohorts: tuple[str, ...], **options: Any) -> None:
     """Write simulated slide features for the real patients of a data root, to rehearse slide models on real labels.
 
     Everything computed on them says so. Real feature files are never replaced.
     """
-    from survbench import listings
     from survbench.data.simulate import simulate_slides
+    from survbench.listings import show_simulation
 
-    report = simulate_slides(
-        data, cohorts=list(cohorts) or None, layout=layout, patches=patches, seed=seed, overwrite=overwrite
-    )
-    listings.show_simulation(report)
+    show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **options))
