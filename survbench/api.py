@@ -13,7 +13,7 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from survbench.console import note, progress_bars, warn
+from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
 from survbench.result_set import Results, names
 
@@ -37,28 +37,7 @@ if TYPE_CHECKING:
     from survbench.profiling import Cost
     from survbench.registry import Registry
 
-__all__ = [
-    "Ablation",
-    "JobOptions",
-    "Results",
-    "TransferStudy",
-    "ablate",
-    "check_data",
-    "compare",
-    "estimate",
-    "explain_attribution",
-    "explain_heatmaps",
-    "explain_pathways",
-    "fold_summaries",
-    "load_cohort",
-    "load_results",
-    "measure_costs",
-    "pack_data",
-    "predict",
-    "run",
-    "study_transfer",
-    "tune",
-]
+__all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
 OUT = "survbench-runs"
 FOLDS = "event-stratified"
@@ -67,10 +46,12 @@ Place = str | Path
 Models = str | type | Sequence[str | type]
 Names = str | Sequence[str]
 Numbers = int | Sequence[int]
+Registries = Place | Sequence[Place]
+Choice = Mapping[str, Any] | None
 
 
 class JobOptions(TypedDict, total=False):
-    """Options that every function about jobs takes; `run` says what they mean."""
+    """Options of every function about jobs; `run` says what they mean."""
 
     data: Place | None
     out: Place
@@ -80,13 +61,21 @@ class JobOptions(TypedDict, total=False):
     seeds: Numbers
     objective: str
     preset: str | None
-    settings: Mapping[str, Any] | None
+    settings: Choice
     device: str
-    registry: Place | Sequence[Place]
+    registry: Registries
+
+
+class RunOptions(JobOptions, total=False):
+    """Options of functions that run jobs side by side."""
+
+    workers: int | None
+    threads: int | None
+    mlflow: bool
 
 
 def load_cohort(
-    name: str, *, data: Place | None = None, endpoint: str | None = None, registry: Place | Sequence[Place] = ()
+    name: str, *, data: Place | None = None, endpoint: str | None = None, registry: Registries = ()
 ) -> Cohort:
     """Patients of one cohort with an outcome and no modality missing.
 
@@ -111,7 +100,7 @@ def load_cohort(
     from survbench.data.demo import open_root
     from survbench.registry import open_registry
 
-    root, known = open_root(data), open_registry(_places(registry))
+    root, known = open_root(data), open_registry(registry)
     found = known.select_cohorts([name], root.cohorts())
     if len(found) > 1:
         raise UnknownName(f"cohort '{name}' names {len(found)} cohorts", "name one")
@@ -130,13 +119,13 @@ def run(
     seeds: Numbers = 0,
     objective: str = "cox",
     preset: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Choice = None,
     test: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
     mlflow: bool = False,
-    registry: Place | Sequence[Place] = (),
+    registry: Registries = (),
 ) -> Results:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
@@ -179,23 +168,12 @@ def run(
     >>> results = survbench.run(["abmil", "snn"], "stad", preset="rehearsal")
     >>> results.leaderboard()[["model", "mean", "sd"]]
     """
-    options: JobOptions = {
-        "data": data,
-        "out": out,
-        "endpoint": endpoint,
-        "folds": folds,
-        "only_folds": only_folds,
-        "seeds": seeds,
-        "objective": objective,
-        "preset": preset,
-        "settings": settings,
-        "device": device,
-        "registry": registry,
-    }
-    setup, jobs, external = _plan(models, cohorts, test, workers, options)
+    how = (data, out, endpoint, folds, only_folds, seeds, objective, preset, settings, device, registry)
+    setup = _setup(models, cohorts, *how, workers, threads, mlflow)
+    jobs, external = _plan(setup, test)
     request = setup.request
     about = (",".join(request.models), ",".join(request.cohorts), request.endpoint, request.scheme, setup.root.name)
-    summary, mirror = _run_jobs(setup, jobs, " | ".join(about), workers=workers, threads=threads, mlflow=mlflow)
+    summary, mirror = _run_jobs(setup, jobs, about)
     if external is not None:
         from survbench.experiments.external import apply_frozen
 
@@ -209,37 +187,29 @@ def run(
 
 
 def estimate(
-    models: Models,
-    cohorts: Names = "all",
-    *,
-    test: str | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
-    **options: Unpack[JobOptions],
+    models: Models, cohorts: Names = "all", *, test: str | None = None, **options: Unpack[RunOptions]
 ) -> Forecast:
     """What `run` would take for the jobs that remain, from a few timed steps of each; nothing is written.
 
     Parameters
     ----------
-    models, cohorts, test, workers, threads : as of `run`.
-    options : as of `run`.
+    models, cohorts, test, options : as of `run`.
     """
     from survbench.experiments.forecast import Calibration, calibrations, forecast, groups
     from survbench.experiments.schedule import job_threads, remaining
     from survbench.experiments.workers import sensible_workers
 
-    setup, jobs, _ = _plan(models, cohorts, test, workers, options)
+    setup = _setup(models, cohorts, **options)
+    jobs, _ = _plan(setup, test)
     left = remaining(jobs, setup.out)
     grouped = groups(left)
     timed: list[Calibration | str] = []
-    with progress_bars() as bars:
-        task = bars.add_task("timing a few steps", total=len(grouped))
-        for of, known in zip(grouped, calibrations(grouped, setup.device, job_threads(threads)), strict=True):
-            if not isinstance(known, Calibration):
-                warn(f"{of[0].card.name} on {of[0].cohort.name} could not be timed: {known}")
-            timed.append(known)
-            bars.advance(task)
-    number = workers or sensible_workers(setup.device)
+    measured = calibrations(grouped, setup.device, job_threads(setup.threads))
+    for of, known in track(zip(grouped, measured, strict=True), "timing a few steps", len(grouped)):
+        if not isinstance(known, Calibration):
+            warn(f"{of[0].card.name} on {of[0].cohort.name} could not be timed: {known}")
+        timed.append(known)
+    number = setup.workers or sensible_workers(setup.device)
     return forecast(grouped, timed, len(jobs) - len(left), setup.out, number)
 
 
@@ -279,7 +249,7 @@ def tune(
     >>> (best,) = survbench.tune("abmil", "stad", trials=20, search={"width": {"choices": [128, 256]}})
     >>> best.settings
     """
-    setup = _setup(models, cohorts, 1, **options)
+    setup = _setup(models, cohorts, workers=1, **options)
     from survbench.experiments.plan import tuned_name
     from survbench.experiments.tune import Tuning
     from survbench.experiments.tune import tune as search_settings
@@ -322,16 +292,7 @@ class Ablation:
         return f"{self.study.model.title}: {self.study.title}, {len(self.study.arms)} arms\n{self.results!r}"
 
 
-def ablate(
-    study: str,
-    model: str | None = None,
-    cohorts: Names = "all",
-    *,
-    workers: int | None = None,
-    threads: int | None = None,
-    mlflow: bool = False,
-    **options: Unpack[JobOptions],
-) -> Ablation:
+def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Unpack[RunOptions]) -> Ablation:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
     Table, plot and settings are written to OUT/studies.
@@ -340,8 +301,7 @@ def ablate(
     ----------
     study : losses, alpha, temperature, teacher, targets; a model's card lists them.
     model : whose study, where several models have one of that name.
-    cohorts, workers, threads, mlflow : as of `run`.
-    options : as of `run`.
+    cohorts, options : as of `run`.
 
     Raises
     ------
@@ -352,18 +312,16 @@ def ablate(
     --------
     >>> survbench.ablate("alpha", cohorts="stad", seeds=[0, 1, 2]).frame
     """
-    setup = _setup((), cohorts, workers, **options)
+    setup = _setup((), cohorts, **options)
     from survbench.experiments.study import all_jobs, find_study, plan_study
     from survbench.leaderboard.studies import study_frame, write_study
 
     found = find_study(study, model, setup.registry)
     request = replace(setup.request, models=[found.model.name])
     jobs = plan_study(found, request, setup.registry, setup.root)
-    about = (
-        f"{found.model.name} study {found.name} | {','.join(request.cohorts)} | {request.endpoint} | {request.scheme}"
-    )
+    about = (f"{found.model.name} study {found.name}", ",".join(request.cohorts), request.endpoint, request.scheme)
     every = all_jobs(jobs)
-    summary, mirror = _run_jobs(setup, every, about, workers=workers, threads=threads, mlflow=mlflow)
+    summary, mirror = _run_jobs(setup, every, about)
     frame, folder = study_frame(found, jobs, setup.out), None
     if not frame.empty:
         name = "-".join((found.model.name, found.name, setup.root.name, request.endpoint, request.scheme))
@@ -400,9 +358,7 @@ def study_transfer(
     patients: Sequence[int] = (120, 300),
     event_rates: Sequence[float] = (0.2, 0.5),
     replicates: int = 3,
-    workers: int | None = None,
-    threads: int | None = None,
-    **options: Unpack[JobOptions],
+    **options: Unpack[RunOptions],
 ) -> TransferStudy:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
@@ -413,29 +369,27 @@ def study_transfer(
     patients : sizes of the cohorts.
     event_rates : shares of patients who die.
     replicates : cohorts of each kind.
-    workers, threads : as of `run`.
-    options : as of `run`, without data and cohorts.
+    options : as of `run`, without what names data; nothing is mirrored in MLflow.
     """
     from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
     from survbench.registry import load_registry
 
-    card = find_student(model, load_registry(_places(options.get("registry", ()))))
+    card = find_student(model, load_registry(options.get("registry", ())))
     grid, out = Grid(traces, patients, event_rates, replicates), Path(options.get("out", OUT))
     _make_out(out)
     root = simulated_root(grid, out)
-    known: JobOptions = {**options, "data": root.path, "endpoint": "os"}
-    setup = _setup((), "all", workers, **known)
+    known: RunOptions = {**options, "data": root.path, "endpoint": "os", "mlflow": False}
+    setup = _setup((), "all", **known)
     jobs = plan_transfer(grid, replace(setup.request, models=[card.name]), setup.registry, setup.root)
     every = [job for of in jobs.values() for job in of]
-    about = f"{card.name} study transfer"
-    summary, _ = _run_jobs(setup, every, about, workers=workers, threads=threads, mlflow=False)
+    summary, _ = _run_jobs(setup, every, (f"{card.name} study transfer",))
     folder = out / "studies" / f"{card.name}-transfer"
     curves, gains = write_transfer(jobs, card, root, out, folder)
     return TransferStudy(title=card.title, curves=curves, gains=gains, folder=folder, failed=tuple(summary.failed))
 
 
-def load_results(out: Place = OUT, *, data: Place | None = None, registry: Place | Sequence[Place] = ()) -> Results:
+def load_results(out: Place = OUT, *, data: Place | None = None, registry: Registries = ()) -> Results:
     """Everything in a folder of results.
 
     Parameters
@@ -452,7 +406,7 @@ def load_results(out: Place = OUT, *, data: Place | None = None, registry: Place
     from survbench.registry import open_registry
 
     root = None if data is None else Path(data)
-    return Results(out=Path(out), registry=open_registry(_places(registry)), data=root)
+    return Results(out=Path(out), registry=open_registry(registry), data=root)
 
 
 def compare(
@@ -462,7 +416,7 @@ def compare(
     cohorts: Names = (),
     endpoint: str | None = None,
     folds: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Choice = None,
 ) -> pd.DataFrame:
     """Differences in C-index between finished models, all pairs, paired by fold, seed and patient.
 
@@ -499,7 +453,7 @@ def predict(
     *,
     train: str | None = None,
     data: Place | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Choice = None,
     device: str = "auto",
 ) -> pd.DataFrame:
     """Predict a cohort with the frozen models of all folds and seeds of one row.
@@ -544,39 +498,23 @@ def predict(
 
 
 def explain_pathways(
-    models: Models, cohorts: Names = "all", **options: Unpack[JobOptions]
-) -> list[tuple[PathwayRanking, Path]]:
-    """Pathways by attention, a ranking and its figure for each model on each cohort; `options` as of the `run`."""
-    setup = _setup(models, cohorts, 1, **options)
-    from survbench.explain.pathways import pathway_attention
-    from survbench.explain.report import write_ranking
-
-    return [
-        (ranking, write_ranking(ranking, place.with_name(f"pathways-{place.name}.png")))
-        for ranking, place in _explained(setup, lambda jobs: pathway_attention(jobs, setup.out, setup.device))
-    ]
-
-
-def explain_attribution(
-    models: Models, cohorts: Names = "all", *, steps: int = 64, **options: Unpack[JobOptions]
-) -> list[tuple[PathwayRanking, Completeness, Path]]:
-    """Pathways by integrated gradients, as `explain_pathways`, and whether attributions add up.
+    models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Unpack[JobOptions]
+) -> list[tuple[PathwayRanking, Completeness | None, Path]]:
+    """Pathways from the most to the least important, for each model on each cohort, and the figure that shows them.
 
     Parameters
     ----------
     models, cohorts, options : as of the `run` whose models are asked.
+    by : attention, or attribution (integrated gradients, with whether they add up).
     steps : points on the path of gradients.
     """
-    setup = _setup(models, cohorts, 1, **options)
-    from survbench.explain.attribution import pathway_attribution
-    from survbench.explain.report import write_ranking
+    setup = _setup(models, cohorts, workers=1, **options)
+    from survbench.explain.report import rank, write_ranking
 
-    return [
-        (ranking, complete, write_ranking(ranking, place.with_name(f"attribution-{place.name}.png")))
-        for (ranking, complete), place in _explained(
-            setup, lambda jobs: pathway_attribution(jobs, setup.out, setup.device, steps)
-        )
-    ]
+    kind, found = {"attention": "pathways"}.get(by, by), []
+    for (ranking, complete), place in _explained(setup, lambda jobs: rank(by, jobs, setup.out, setup.device, steps)):
+        found.append((ranking, complete, write_ranking(ranking, place.with_name(f"{kind}-{place.name}.png"))))
+    return found
 
 
 def explain_heatmaps(
@@ -604,7 +542,7 @@ def explain_heatmaps(
     UnknownName : no cohort has such a patient.
     BadConfig : slides without their patient, or nothing that can be shown.
     """
-    setup = _setup(models, cohorts, 1, **options)
+    setup = _setup(models, cohorts, workers=1, **options)
     from survbench.explain.patches import chosen_patients, gene_set_heatmap, patch_heatmap
     from survbench.explain.report import heatmap_name, write_heatmap
 
@@ -635,12 +573,7 @@ def explain_heatmaps(
 
 
 def measure_costs(
-    models: Models = "all",
-    *,
-    patches: int = 4096,
-    pathways: int = 331,
-    device: str = "cpu",
-    registry: Place | Sequence[Place] = (),
+    models: Models = "all", *, patches: int = 4096, pathways: int = 331, device: str = "cpu", registry: Registries = ()
 ) -> list[Cost]:
     """Parameters, operations, memory and time of each model for one patient; models that fail are named and left out.
 
@@ -654,20 +587,17 @@ def measure_costs(
     """
     from survbench.registry import open_registry
 
-    known = open_registry(_places(registry))
+    known = open_registry(registry)
     cards = known.select_models(_patterns(models, known))
     from survbench.profiling import Cost, measure_all
     from survbench.training.device import resolve_device
 
-    costs, where = [], str(resolve_device(device))
-    with progress_bars() as bars:
-        task = bars.add_task("measuring", total=len(cards))
-        for card, cost in zip(cards, measure_all(cards, patches, pathways, where), strict=True):
-            if isinstance(cost, Cost):
-                costs.append(cost)
-            else:
-                warn(f"{card.name} could not be measured: {cost}")
-            bars.advance(task)
+    costs, measured = [], measure_all(cards, patches, pathways, str(resolve_device(device)))
+    for card, cost in track(zip(cards, measured, strict=True), "measuring", len(cards)):
+        if isinstance(cost, Cost):
+            costs.append(cost)
+        else:
+            warn(f"{card.name} could not be measured: {cost}")
     return costs
 
 
@@ -677,7 +607,7 @@ def fold_summaries(
     data: Place | None = None,
     folds: str = FOLDS,
     endpoint: str | None = None,
-    registry: Place | Sequence[Place] = (),
+    registry: Registries = (),
 ) -> dict[str, pd.DataFrame]:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold and split, by cohort."""
     from survbench.data import cohort
@@ -686,7 +616,7 @@ def fold_summaries(
     from survbench.registry import open_registry
 
     root, outcome, tables = open_root(data), None, {}
-    for name in open_registry(_places(registry)).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
+    for name in open_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
         tables[name] = summarize(found.folds(folds), found.patients, found.sites)
@@ -733,6 +663,9 @@ class _Setup:
     device: torch.device
     out: Path
     request: Request
+    workers: int | None
+    threads: int | None
+    mlflow: bool
 
     def pairs(self) -> list[Request]:
         """What is asked of each model on each cohort."""
@@ -757,8 +690,6 @@ class _Setup:
 def _setup(
     models: Models,
     cohorts: Names,
-    workers: int | None,
-    *,
     data: Place | None = None,
     out: Place = OUT,
     endpoint: str | None = None,
@@ -767,15 +698,18 @@ def _setup(
     seeds: Numbers = 0,
     objective: str = "cox",
     preset: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Choice = None,
     device: str = "auto",
-    registry: Place | Sequence[Place] = (),
+    registry: Registries = (),
+    workers: int | None = None,
+    threads: int | None = None,
+    mlflow: bool = False,
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
     from survbench.data.demo import open_root
     from survbench.registry import open_registry
 
-    known, root = open_registry(_places(registry)), open_root(data)
+    known, root = open_registry(registry), open_root(data)
     wanted = names(cohorts, "cohorts")
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
@@ -805,14 +739,13 @@ def _setup(
         dict(settings or {}),
         results / "tune",
     )
-    return _Setup(registry=known, root=root, device=where, out=results, request=request)
+    threads = _at_least_one(threads, "threads")
+    opened: dict[str, Any] = {"registry": known, "root": root, "device": where, "out": results, "request": request}
+    return _Setup(**opened, workers=workers, threads=threads, mlflow=mlflow)
 
 
-def _plan(
-    models: Models, cohorts: Names, test: str | None, workers: int | None, options: JobOptions
-) -> tuple[_Setup, list[Job], Cohort | None]:
+def _plan(setup: _Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
     """Jobs, and the cohort for external validation; it is refused now if the models cannot be applied to it."""
-    setup = _setup(models, cohorts, workers, **options)
     from survbench.data import cohort
     from survbench.experiments.external import check_external
     from survbench.experiments.plan import plan
@@ -822,28 +755,26 @@ def _plan(
             raise BadConfig(f"{what} is empty", "name one at least")
     jobs = plan(setup.request, setup.registry, setup.root)
     if test is None:
-        return setup, jobs, None
+        return jobs, None
     (chosen, *more) = setup.registry.select_cohorts([test], setup.root.cohorts())
     if more or len({job.cohort.name for job in jobs}) > 1:
         raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
     external = cohort.load_cohort(setup.root, chosen, jobs[0].cohort.endpoint)
     check_external(jobs, external)
-    return setup, jobs, external
+    return jobs, external
 
 
-def _run_jobs(
-    setup: _Setup, jobs: Sequence[Job], about: str, *, workers: int | None, threads: int | None, mlflow: bool
-) -> tuple[Summary, Mirror]:
+def _run_jobs(setup: _Setup, jobs: Sequence[Job], about: Sequence[str]) -> tuple[Summary, Mirror]:
     """Run jobs with their progress; an interruption says how to go on."""
     from survbench.experiments.schedule import run_jobs
     from survbench.experiments.tracking import Mirror
 
-    mirror = Mirror(setup.out, f"survbench {about}", enabled=mlflow)
+    mirror = Mirror(setup.out, f"survbench {' | '.join(about)}", enabled=setup.mlflow)
     _make_out(setup.out)
     note(f"{len(jobs)} jobs on {setup.device}; results go to {setup.out}")
-    threads = _at_least_one(threads, "threads")
+    how = {"workers": setup.workers, "threads": setup.threads}
     try:
-        summary = run_jobs(jobs, setup.out, setup.device, mirror, workers=workers, threads=threads)
+        summary = run_jobs(jobs, setup.out, setup.device, mirror, **how)
     except KeyboardInterrupt:
         note("\ninterrupted; nothing is lost: the same command goes on from the last epoch")
         raise
@@ -904,10 +835,6 @@ def _expected(registry: Registry, cohort: str, root: DataRoot) -> Mapping[str, A
 
 def _patterns(models: Models, registry: Registry) -> list[str]:
     return [name if isinstance(name, str) else registry.pattern_of(name) for name in names(models, "models")]
-
-
-def _places(value: Place | Sequence[Place]) -> list[Place]:
-    return [value] if isinstance(value, str | Path) else list(value)
 
 
 def _numbers(value: Numbers, what: str) -> tuple[int, ...]:

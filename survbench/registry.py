@@ -140,7 +140,7 @@ def pick(pattern: str, known: Iterable[str], kind: str) -> list[str]:
     raise UnknownName(f"Unknown {kind} '{pattern}'", hint)
 
 
-def open_registry(files: Iterable[Path | str] = ()) -> Registry:
+def open_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
     """Everything registered; what could not be read is a warning."""
     registry = load_registry(files)
     for problem in registry.problems:
@@ -148,7 +148,7 @@ def open_registry(files: Iterable[Path | str] = ()) -> Registry:
     return registry
 
 
-def load_registry(files: Iterable[Path | str] = ()) -> Registry:
+def load_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
     """Registered names of the suite, of installed packages, and of the user's own registry files."""
     registry = Registry()
     _read_file(registry, shipped("registry.yaml"))
@@ -161,7 +161,7 @@ def load_registry(files: Iterable[Path | str] = ()) -> Registry:
             continue
         registry.add("models", card.name, card, owner)
     from_environment = [p for p in os.environ.get(REGISTRY_VARIABLE, "").split(os.pathsep) if p]
-    for file in [*from_environment, *files]:
+    for file in [*from_environment, *([files] if isinstance(files, Path | str) else files)]:
         _read_file(registry, Path(file))
     return registry
 

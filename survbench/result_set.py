@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Results", "names"]
 
+Place = str | Path
+Names = str | Sequence[str]
+Choice = Mapping[str, Any] | None
+
 
 def names(value: object, what: str) -> tuple[Any, ...]:
     """One name or several as a tuple.
@@ -76,8 +80,8 @@ class Results:
     def select(
         self,
         *,
-        models: str | Sequence[str] | None = None,
-        cohorts: str | Sequence[str] | None = None,
+        models: Names | None = None,
+        cohorts: Names | None = None,
         endpoint: str | None = None,
         folds: str | None = None,
     ) -> Results:
@@ -100,9 +104,9 @@ class Results:
 
     def add_predictions(
         self,
-        file: Path | str,
+        file: Place,
         *,
-        data: Path | str | None = None,
+        data: Place | None = None,
         endpoint: str | None = None,
         censorship: str | None = None,
         time_unit: str = "months",
@@ -190,11 +194,7 @@ class Results:
         return [f"{job.model} {job.cohort} fold {job.fold} seed {job.seed}: {job.error}" for job in failed]
 
     def predictions(
-        self,
-        model: str | None = None,
-        cohort: str | None = None,
-        fold: int | None = None,
-        seed: int | None = None,
+        self, model: str | None = None, cohort: str | None = None, fold: int | None = None, seed: int | None = None
     ) -> pd.DataFrame:
         """Stored predictions of finished jobs.
 
@@ -221,7 +221,7 @@ class Results:
         from survbench.leaderboard.records import read_predictions
 
         parts = []
-        for job in self._done(model, cohort, fold, seed):
+        for job in self._chosen(self._done, model=model, cohort=cohort, fold=fold, seed=seed):
             table = read_predictions(job)
             for place, key in enumerate(("model", "cohort", "fold", "seed")):
                 table.insert(place, key, getattr(job, key))
@@ -230,7 +230,7 @@ class Results:
             parts.append(table.assign(grid=grids))
         return pd.concat(parts, ignore_index=True)
 
-    def compare(self, *models: str, settings: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def compare(self, *models: str, settings: Choice = None) -> pd.DataFrame:
         """Paired differences in C-index between models; see `comparison_frame` for the columns.
 
         Parameters
@@ -247,16 +247,14 @@ class Results:
 
         return comparison_frame(self.comparisons(*models, settings=settings)[0])
 
-    def comparisons(
-        self, *models: str, settings: Mapping[str, Any] | None = None
-    ) -> tuple[list[Comparison], Leaderboard]:
+    def comparisons(self, *models: str, settings: Choice = None) -> tuple[list[Comparison], Leaderboard]:
         """The same with ranks and notes, a comparison per table of the board that stands beside."""
         from survbench.leaderboard.comparison import compare_models
 
         wanted = models or self.models or ("all",)
         return compare_models(self.out, wanted, list(self.cohorts) or None, self.endpoint, self.folds, settings)
 
-    def km(self, model: str, cohort: str, *, settings: Mapping[str, Any] | None = None) -> Figure:
+    def km(self, model: str, cohort: str, *, settings: Choice = None) -> Figure:
         """Kaplan-Meier curves of low and high risk, with numbers at risk and log-rank p.
 
         High risk is above the median of the fold's training patients.
@@ -276,8 +274,8 @@ class Results:
         lines = [line for table in self.board.tables for line in table.lines]
         variants = {id(row): line.variant for line in lines for row in line.rows.values()}
         rows = [row for line in lines for row in line.rows.values() if not row.failed]
-        found = self._chosen(rows, model, cohort, settings)
-        return risk_figure(found[0], variants[id(_only(found)[0])])
+        row = _only(self._chosen(rows, settings, model=model, cohort=cohort))[0]
+        return risk_figure(row, variants[id(row)])
 
     def write_km(self) -> list[dict[str, Any]]:
         """Draw a Kaplan-Meier figure of every row into OUT/figures; a record of each says what it shows and where."""
@@ -292,7 +290,7 @@ class Results:
         fold: int = 0,
         seed: int = 0,
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: Choice = None,
         device: str = "cpu",
     ) -> SurvivalModel:
         """A trained model, in evaluation mode.
@@ -317,64 +315,40 @@ class Results:
         return load_trained(job, self.out, resolve_device(device))[0]
 
     def pathways(
-        self, model: str | type, cohort: str, *, settings: Mapping[str, Any] | None = None, device: str = "auto"
-    ) -> pd.DataFrame:
-        """Pathways from the most to the least attended, over the test patients of all folds and seeds.
-
-        Parameters
-        ----------
-        model : its name, its file or its class; one that attends to pathways.
-        cohort : its name.
-        settings : of several configurations of the model the one with these.
-        device : such as cpu or cuda; auto takes what is there.
-
-        Returns
-        -------
-        Indexed by pathway: `mean` and `sd` over jobs (1 = all equal), and `top`, the share of jobs with it among the
-        first five.
-
-        Raises
-        ------
-        UnknownName, BadConfig : there is no such row, or the model attends to no pathways.
-        """
-        from survbench.explain.pathways import pathway_attention
-        from survbench.training.device import resolve_device
-
-        jobs = self.planned(model, cohort, settings)
-        return pathway_attention(jobs, self.out, resolve_device(device)).table
-
-    def attribution(
         self,
         model: str | type,
         cohort: str,
         *,
+        by: str = "attention",
         steps: int = 64,
-        settings: Mapping[str, Any] | None = None,
+        settings: Choice = None,
         device: str = "auto",
     ) -> pd.DataFrame:
-        """Pathways by how much they move the risk: integrated gradients of expression.
+        """Pathways from the most to the least important, over the test patients of all folds and seeds.
 
         Parameters
         ----------
-        model : its name, its file or its class; one that predicts from expression.
+        model : its name, its file or its class.
         cohort : its name.
+        by : attention, or attribution: how much each moves the risk, by integrated gradients of expression.
         steps : points on the path of gradients.
         settings : of several configurations of the model the one with these.
         device : such as cpu or cuda; auto takes what is there.
 
         Returns
         -------
-        As of `pathways`, with `direction` (positive where more expression means more risk) and `genes`.
+        Indexed by pathway: `mean` and `sd` over jobs (1 = all equal), and `top`, the share of jobs with it among the
+        first five; by attribution also `direction` (positive where more expression means more risk) and `genes`.
 
         Raises
         ------
-        UnknownName, BadConfig : there is no such row, or the model has no such gradient.
+        UnknownName, BadConfig : there is no such row, or the model has no attention or gradient of that kind.
         """
-        from survbench.explain.attribution import pathway_attribution
+        from survbench.explain.report import rank
         from survbench.training.device import resolve_device
 
         jobs = self.planned(model, cohort, settings)
-        return pathway_attribution(jobs, self.out, resolve_device(device), steps)[0].table
+        return rank(by, jobs, self.out, resolve_device(device), steps)[0].table
 
     def heatmap(
         self,
@@ -382,8 +356,8 @@ class Results:
         cohort: str,
         patient: str | None = None,
         *,
-        pathways: str | Sequence[str] = (),
-        settings: Mapping[str, Any] | None = None,
+        pathways: Names = (),
+        settings: Choice = None,
         device: str = "auto",
     ) -> Figure:
         """Which patches of a patient the model attends to, asked of the fold that never saw the patient.
@@ -414,19 +388,19 @@ class Results:
             raise BadConfig(f"the features of patient {who} have no coordinates", "there is no heatmap without")
         return figure
 
-    def write(self, folder: Path | str, metric: str = "cindex") -> list[Path]:
+    def write(self, folder: Place, metric: str = "cindex") -> list[Path]:
         """Write the board as Markdown, CSV and JSON; see `check`."""
         from survbench.leaderboard.written import write_leaderboard
 
         return write_leaderboard(Path(folder), self.board, self.external_validation, metric, self._choice(metric))
 
-    def write_page(self, file: Path | str, metric: str = "cindex") -> None:
+    def write_page(self, file: Place, metric: str = "cindex") -> None:
         """Write the board as one HTML page that needs no network."""
         from survbench.leaderboard.page import write_page
 
         write_page(Path(file), self.board, self.external_validation, self.out, metric)
 
-    def check(self, written: Path | str, metric: str = "cindex") -> Checked:
+    def check(self, written: Place, metric: str = "cindex") -> Checked:
         """Recompute a board that `write` wrote and list what differs.
 
         Parameters
@@ -454,7 +428,7 @@ class Results:
         self,
         model: str | type,
         cohort: str | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Choice = None,
         *,
         fold: int | None = None,
         seed: int | None = None,
@@ -479,7 +453,8 @@ class Results:
         pattern = model if isinstance(model, str) else self.registry.pattern_of(model)
         if pattern.partition(":")[0].endswith(".py"):
             pattern = self.registry.select_models([pattern])[0].name
-        found = _only(self._done(pattern, cohort, fold, seed, settings))
+        wanted = {"model": pattern, "cohort": cohort, "fold": fold, "seed": seed}
+        found = _only(self._chosen(self._done, settings, **wanted))
         of = found[0].identity
         request = Request(
             [of["model"]],
@@ -538,39 +513,24 @@ class Results:
             newest[digest({key: value for key, value in job.identity.items() if key != "code"})] = job
         return sorted(newest.values(), key=lambda job: (job.cohort, job.model, job.seed, job.fold))
 
-    def _done(
-        self,
-        model: str | None,
-        cohort: str | None,
-        fold: int | None = None,
-        seed: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> list[JobRecord]:
-        done = [job for job in self._records if not job.error]
-        places = {"fold": fold, "seed": seed}
-        found = [
-            job
-            for job in self._chosen(done, model, cohort, settings)
-            if all(value is None or getattr(job, key) == value for key, value in places.items())
-        ]
-        if not found:
-            where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
-            raise BadConfig(f"no finished job of {model or 'any model'}, {where}, in {self.out}", "`jobs` lists them")
-        return found
-
-    def _chosen(
-        self, rows: Sequence[Any], model: str | None, cohort: str | None, settings: Mapping[str, Any] | None
-    ) -> list[Any]:
-        if not rows:
-            raise BadConfig(f"there are no results in {self.out}", "make some with survbench.run(...)")
-        for key, wanted in (("model", model), ("cohort", cohort)):
-            if wanted is not None:
-                found = pick(wanted, sorted({getattr(row, key) for row in rows}), key)
+    def _chosen(self, rows: Sequence[Any], settings: Choice = None, **wanted: Any) -> list[Any]:
+        """Those that are wanted; names may be wildcards."""
+        for key, value in wanted.items():
+            if value is not None:
+                known = sorted({getattr(row, key) for row in rows})
+                found = pick(value, known, key) if isinstance(value, str) else [value]
                 rows = [row for row in rows if getattr(row, key) in found]
         kept = [row for row in rows if all(_settings(row.identity).get(k, v) == v for k, v in (settings or {}).items())]
         if not kept:
-            raise BadConfig(f"no configuration of {model} on {cohort} has {dict(settings or {})}", "`jobs` lists them")
+            said = ", ".join(
+                f"{key} {value}" for key, value in {**wanted, **(settings or {})}.items() if value is not None
+            )
+            raise BadConfig(f"no finished job in {self.out} has {said or 'what is selected'}", "`jobs` lists them")
         return kept
+
+    @property
+    def _done(self) -> list[JobRecord]:
+        return [job for job in self._records if not job.error]
 
 
 def _matches(name: str, patterns: str | Sequence[str] | None) -> bool:

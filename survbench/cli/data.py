@@ -10,24 +10,14 @@ from typing import Any
 import click
 
 from survbench import api
-from survbench.cli.options import (
-    PATH,
-    cohort_option,
-    cohorts_option,
-    data_option,
-    endpoint_option,
-    examples,
-    folds_option,
-    json_option,
-    print_json,
-)
+from survbench.cli import options
 
 __all__ = ["cohorts", "data", "folds"]
 
 
-@click.command(epilog=examples("survbench cohorts", "survbench cohorts --data DATA --json"))
-@data_option
-@json_option
+@click.command(epilog=options.examples("survbench cohorts", "survbench cohorts --data DATA --json"))
+@options.data
+@options.as_json
 @click.pass_obj
 def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
     """Cohorts of the data root and those that the registry knows."""
@@ -37,47 +27,49 @@ def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> Non
 
     rows = listings.cohort_rows(open_registry(registry), open_root(data))
     if as_json:
-        print_json(rows)
+        options.print_json(rows)
     else:
         listings.show_cohorts(rows)
 
 
 @click.command(
-    epilog=examples("survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official")
+    epilog=options.examples(
+        "survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official"
+    )
 )
-@cohort_option
-@data_option
-@folds_option
-@endpoint_option
-@json_option
+@options.all_cohorts
+@options.data
+@options.folds
+@options.endpoint
+@options.as_json
 @click.pass_obj
-def folds(registry: tuple[Path, ...], /, folds: str, as_json: bool, **options: Any) -> None:
+def folds(registry: tuple[Path, ...], /, folds: str, as_json: bool, **chosen: Any) -> None:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
     from survbench.listings import show_folds
 
-    tables = api.fold_summaries(folds=folds, registry=registry, **options)
+    tables = api.fold_summaries(folds=folds, registry=registry, **chosen)
     if as_json:
-        print_json({name: json.loads(table.to_json(orient="records")) for name, table in tables.items()})
+        options.print_json({name: json.loads(table.to_json(orient="records")) for name, table in tables.items()})
     else:
         for name, table in tables.items():
             show_folds(name, folds, table)
 
 
-@click.group(epilog=examples("survbench data import FOLDER --out DATA", "survbench data check --data DATA"))
+@click.group(epilog=options.examples("survbench data import FOLDER --out DATA", "survbench data check --data DATA"))
 def data() -> None:
     """Bring data in, look at them, pack them, or make simulated ones."""
 
 
 @data.command(
     "import",
-    epilog=examples(
+    epilog=options.examples(
         "survbench data import SURVPATH_REPOSITORY --out DATA                     labels, expression, pathways, folds",
         "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES   and patch features",
         "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
     ),
 )
-@click.argument("source", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Data root to write to.")
+@click.argument("source", type=options.PATH)
+@click.option("--out", type=options.PATH, required=True, help="Data root to write to.")
 @click.option(
     "--layout",
     type=click.Choice(["auto", "survpath", "tables"]),
@@ -85,46 +77,42 @@ def data() -> None:
     show_default=True,
     help="survpath: datasets_csv/ and splits/. tables: labels.csv, expression.csv, pathways.gmt per cohort.",
 )
-@click.option(
-    "--slides",
-    type=PATH,
-    help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.",
-)
-@click.option("--pathways", type=PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
+@click.option("--slides", type=options.PATH, help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
+@click.option("--pathways", type=options.PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
 @click.option(
     "--families",
-    type=PATH,
+    type=options.PATH,
     help="GMT or wide CSV of gene families, which MCAT and its kin need: MCAT's signatures.csv.",
 )
-@cohorts_option
+@options.cohorts()
 @click.option(
     "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace cohorts that are already there.")
 @click.pass_obj
-def import_(registry: tuple[Path, ...], /, source: Path, out: Path, cohorts: tuple[str, ...], **options: Any) -> None:
+def import_(registry: tuple[Path, ...], /, source: Path, out: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     """Read the files you already have, unchanged, into a data root."""
     from survbench.data.importers import import_data
     from survbench.listings import show_import
     from survbench.registry import open_registry
 
     known = open_registry(registry)
-    options |= {"cohorts": list(cohorts) or None, "aliases": known.aliases(), "expected": known.expected()}
-    show_import(import_data(source, out, **options), out)
+    chosen |= {"cohorts": list(cohorts) or None, "aliases": known.aliases(), "expected": known.expected()}
+    show_import(import_data(source, out, **chosen), out)
 
 
-@data.command(epilog=examples("survbench data check --data DATA", "survbench data check --data DATA --json"))
-@cohorts_option
-@data_option
-@json_option
-def check(as_json: bool, **options: Any) -> None:
+@data.command(epilog=options.examples("survbench data check --data DATA", "survbench data check --data DATA --json"))
+@options.cohorts()
+@options.data
+@options.as_json
+def check(as_json: bool, **chosen: Any) -> None:
     """Count what is there and list what is missing or wrong; the paper's Table 1 stands beside. Exits 2 on problems."""
     from survbench.console import stdout
     from survbench.data.check import render
 
-    report = api.check_data(**options)
+    report = api.check_data(**chosen)
     if as_json:
-        print_json(report.to_json())
+        options.print_json(report.to_json())
     else:
         stdout().print(render(report))
     if report.problems:
@@ -132,19 +120,21 @@ def check(as_json: bool, **options: Any) -> None:
 
 
 @data.command(
-    epilog=examples("survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32")
+    epilog=options.examples(
+        "survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32"
+    )
 )
-@cohorts_option
-@data_option
+@options.cohorts()
+@options.data
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Default: as before, at first float16.")
 @click.option("--repack", is_flag=True, help="Pack again even if nothing changed.")
-def pack(**options: Any) -> None:
+def pack(**chosen: Any) -> None:
     """Put all bags of a cohort into one memory-mapped array. `run` does this by itself when needed."""
-    api.pack_data(**options)
+    api.pack_data(**chosen)
 
 
-@data.command(epilog=examples("survbench data demo", "survbench data demo --out DEMO"))
-@click.option("--out", type=PATH, help="Where to; by default the user's cache.")
+@data.command(epilog=options.examples("survbench data demo", "survbench data demo --out DEMO"))
+@click.option("--out", type=options.PATH, help="Where to; by default the user's cache.")
 def demo(out: Path | None) -> None:
     """Build the demo root: five simulated cohorts with a known truth."""
     from survbench.data.demo import build_demo, demo_root
@@ -153,19 +143,14 @@ def demo(out: Path | None) -> None:
 
 
 @data.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench data simulate --data DATA", "survbench data simulate --data DATA --layout clam-h5 --patches 200"
     )
 )
 @click.option(
-    "--data",
-    "data",
-    type=PATH,
-    envvar="SURVBENCH_DATA",
-    required=True,
-    help="Data root of real patients.",
+    "--data", "data", type=options.PATH, envvar="SURVBENCH_DATA", required=True, help="Data root of real patients."
 )
-@cohorts_option
+@options.cohorts()
 @click.option(
     "--layout", type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]), default="trident", show_default=True
 )
@@ -174,7 +159,7 @@ def demo(out: Path | None) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace slides that were simulated before.")
-def simulate(data: Path, cohorts: tuple[str, ...], **options: Any) -> None:
+def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     """Write simulated slide features for the real patients of a data root, to rehearse slide models on real labels.
 
     Everything computed on them says so. Real feature files are never replaced.
@@ -182,4 +167,4 @@ def simulate(data: Path, cohorts: tuple[str, ...], **options: Any) -> None:
     from survbench.data.simulate import simulate_slides
     from survbench.listings import show_simulation
 
-    show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **options))
+    show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **chosen))

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from survbench import __version__, api
+from survbench.cli import options
 from survbench.cli.data import cohorts, data, folds
 from survbench.cli.explain import explain
-from survbench.cli.options import examples, json_option, names, print_json
 from survbench.cli.results import compare, km, leaderboard
 from survbench.cli.run import ablate, run, study, tune
 from survbench.errors import SurvbenchError
@@ -32,7 +32,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    epilog=examples(
+    epilog=options.examples(
         "survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts",
         "survbench leaderboard                           what has been measured so far",
         "survbench data import SURVPATH_FOLDER --out DATA",
@@ -56,8 +56,8 @@ def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     context.obj = registries
 
 
-@cli.command(epilog=examples("survbench models", "survbench models --json"))
-@json_option
+@cli.command(epilog=options.examples("survbench models", "survbench models --json"))
+@options.as_json
 @click.pass_obj
 def models(registry: tuple[Path, ...], as_json: bool) -> None:
     """Every registered model: what it learns from, what it predicts from, where it comes from."""
@@ -65,7 +65,7 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
 
     known = open_registry(registry)
     if as_json:
-        print_json([card.public() for card in known.models.values()])
+        options.print_json([card.public() for card in known.models.values()])
         return
     from survbench.listings import show_models
 
@@ -73,29 +73,29 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
 
 
 @cli.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench complexity",
         "survbench complexity --model survpath,amkd --patches 10000 --device cuda",
         "survbench complexity --json > costs.json",
     )
 )
-@click.option("--model", "-m", "models", callback=names, default="all", show_default=True, help="Names or wildcards.")
+@options.models(default="all", show_default=True)
 @click.option("--patches", type=click.IntRange(1), default=4096, show_default=True, help="Patches of the one patient.")
 @click.option(
     "--pathways", type=click.IntRange(1), default=331, show_default=True, help="Pathways, 29 genes on average."
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
-@json_option
+@options.as_json
 @click.pass_obj
-def complexity(registry: tuple[Path, ...], /, patches: int, pathways: int, as_json: bool, **options: Any) -> None:
+def complexity(registry: tuple[Path, ...], /, patches: int, pathways: int, as_json: bool, **chosen: Any) -> None:
     """Parameters, operations, memory and time of each model for one patient; the paper's Table 7 stands beside."""
-    costs = api.measure_costs(patches=patches, pathways=pathways, registry=registry, **options)
+    costs = api.measure_costs(patches=patches, pathways=pathways, registry=registry, **chosen)
 
     from survbench.leaderboard.published import published_cost
     from survbench.listings import show_costs
 
     if as_json:
-        print_json([cost.to_json(published_cost(cost.model)) for cost in costs])
+        options.print_json([cost.to_json(published_cost(cost.model)) for cost in costs])
     else:
         show_costs(costs, patches, pathways)
 

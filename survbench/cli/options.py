@@ -13,35 +13,9 @@ import click
 from survbench.api import FOLDS, OUT
 from survbench.errors import BadConfig
 
-__all__ = [
-    "about_jobs",
-    "cohort_option",
-    "cohorts_option",
-    "data_option",
-    "device_option",
-    "endpoint_filter",
-    "endpoint_option",
-    "examples",
-    "folds_filter",
-    "folds_option",
-    "fractions",
-    "json_option",
-    "mlflow_option",
-    "model_option",
-    "names",
-    "numbers",
-    "out_option",
-    "preset_option",
-    "print_json",
-    "seeds_option",
-    "set_option",
-    "settings",
-    "threads_option",
-    "workers_option",
-]
-
 PATH: Any = click.Path(path_type=Path)
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -62,12 +36,11 @@ def fractions(context: click.Context, parameter: click.Parameter, value: str) ->
     try:
         return tuple(float(part) for part in value.split(","))
     except ValueError:
-        option = parameter.opts[0]
-        what = f"{option} {value}: expected numbers separated by commas"
-        raise BadConfig(what, f"for example {option} 0,0.5") from None
+        what = f"{parameter.opts[0]} {value}: expected numbers separated by commas"
+        raise BadConfig(what, f"for example {parameter.opts[0]} 0,0.5") from None
 
 
-def settings(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
+def _settings(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
     import yaml
 
@@ -105,62 +78,51 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-model_option = click.option("--model", "-m", "models", callback=names, required=True, help="Names, wildcards or `all`.")
-data_option = click.option(
+def models(text: str = "Names or wildcards.", **more: Any) -> Decorator:
+    """Names of models."""
+    return click.option("--model", "-m", "models", callback=names, help=text, **more)
+
+
+def cohorts(text: str = "Only these cohorts.", default: str = "") -> Decorator:
+    """Names of cohorts."""
+    shown = bool(default)
+    return click.option("--cohort", "-c", "cohorts", callback=names, default=default, show_default=shown, help=text)
+
+
+def settings(text: str) -> Decorator:
+    """Settings by name."""
+    return click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE", help=text)
+
+
+all_cohorts = cohorts("Names, wildcards or `all`, separated by commas.", default="all")
+data = click.option(
     "--data",
     type=PATH,
     envvar="SURVBENCH_DATA",
     show_envvar=True,
     help="Data root. Without one the built-in demo (simulated) is used and built on first use.",
 )
-out_option = click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder of the results.")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
-)
-cohort_option = click.option(
-    "--cohort",
-    "-c",
-    "cohorts",
-    callback=names,
-    default="all",
-    show_default=True,
-    help="Names, wildcards or `all`, separated by commas.",
-)
-cohorts_option = click.option("--cohort", "-c", "cohorts", callback=names, default="", help="Only these cohorts.")
-endpoint_option = click.option(
+out = click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder of the results.")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
+endpoint = click.option(
     "--endpoint", help="Outcome: os, dss, pfi, ... as the cohort has them. Default: os, said aloud."
 )
-endpoint_filter = click.option("--endpoint", help="Only this outcome.")
-folds_option = click.option(
-    "--folds",
-    default=FOLDS,
-    show_default=True,
-    help="event-stratified, site-preserving, or imported ones such as `official`.",
-)
-folds_filter = click.option("--folds", help="Only these folds.")
-objective_option = click.option(
-    "--objective", default="cox", show_default=True, help="cox (Efron ties), cox-breslow or nll (discrete time)."
-)
-seeds_option = click.option(
-    "--seeds", callback=numbers, default="0", show_default=True, help="One run per seed; claims need three."
-)
-fold_option = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
-preset_option = click.option(
-    "--preset", help="Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    callback=settings,
-    metavar="KEY=VALUE",
-    help="A setting of the model or of the trainer.",
-)
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-mlflow_option = click.option(
-    "--mlflow/--no-mlflow", "mlflow", default=True, help="Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
-)
-workers_option = click.option(
+only_endpoint = click.option("--endpoint", help="Only this outcome.")
+_folds = "event-stratified, site-preserving, or imported ones such as `official`."
+folds = click.option("--folds", default=FOLDS, show_default=True, help=_folds)
+only_folds = click.option("--folds", help="Only these folds.")
+_objective = "cox (Efron ties), cox-breslow or nll (discrete time)."
+objective = click.option("--objective", default="cox", show_default=True, help=_objective)
+_seeds = "One run per seed; claims need three."
+seeds = click.option("--seeds", callback=numbers, default="0", show_default=True, help=_seeds)
+fold = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
+_preset = "Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
+preset = click.option("--preset", help=_preset)
+set_ = settings("A setting of the model or of the trainer.")
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+_mlflow = "Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
+mlflow = click.option("--mlflow/--no-mlflow", "mlflow", default=True, help=_mlflow)
+workers = click.option(
     "--workers",
     callback=_workers,
     default="auto",
@@ -170,34 +132,19 @@ workers_option = click.option(
     help="Processes that run jobs side by side. auto: one per core and 3 GB of memory; on CUDA, as many "
     "of them as its memory holds, at most 8; on MPS one.",
 )
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="CPU threads of each job; last digits depend on it, not on --workers. Default: 1.",
-)
+_threads = "CPU threads of each job; last digits depend on it, not on --workers. Default: 1."
+threads = click.option("--threads", type=click.IntRange(1), help=_threads)
 
 
 def about_jobs(command: Command) -> Command:
     """Give a command the options that say which jobs are meant, named as functions of api.py name them."""
 
     @click.pass_obj
-    def with_registry(registry: tuple[Path, ...], /, **options: Any) -> None:
-        command(**options, registry=registry)
+    def with_registry(registry: tuple[Path, ...], /, **chosen: Any) -> None:
+        command(**chosen, registry=registry)
 
-    decorated = update_wrapper(with_registry, command)
-    for option in (
-        device_option,
-        set_option,
-        preset_option,
-        fold_option,
-        seeds_option,
-        objective_option,
-        endpoint_option,
-        folds_option,
-        out_option,
-        data_option,
-        cohort_option,
-    ):
+    decorated: Command = update_wrapper(with_registry, command)
+    for option in (device, set_, preset, fold, seeds, objective, endpoint, folds, out, data, all_cohorts):
         decorated = option(decorated)
     return decorated
 

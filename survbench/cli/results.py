@@ -9,18 +9,7 @@ from typing import Any
 import click
 
 from survbench import api
-from survbench.cli.options import (
-    PATH,
-    cohorts_option,
-    endpoint_filter,
-    examples,
-    folds_filter,
-    json_option,
-    names,
-    out_option,
-    print_json,
-    settings,
-)
+from survbench.cli import options
 from survbench.console import note
 from survbench.errors import BadConfig
 
@@ -28,7 +17,7 @@ __all__ = ["compare", "km", "leaderboard"]
 
 
 @click.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench leaderboard",
         "survbench leaderboard --format markdown > table.md",
         "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
@@ -39,21 +28,21 @@ __all__ = ["compare", "km", "leaderboard"]
         "survbench leaderboard --check leaderboards/mine",
     )
 )
-@out_option
+@options.out
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
 @click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc or d_calibration.")
-@cohorts_option
-@click.option("--model", "-m", "models", callback=names, default="", help="Only these models.")
+@options.cohorts()
+@options.models("Only these models.", default="")
 @click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
-@folds_filter
+@options.only_folds
 @click.option(
     "--predictions",
-    type=PATH,
+    type=options.PATH,
     help="A CSV of predictions made elsewhere: model, cohort, fold, case, risk, and time, event (or --data DATA).",
 )
-@click.option("--data", type=PATH, help="Data root with the labels of --predictions.")
+@click.option("--data", type=options.PATH, help="Data root with the labels of --predictions.")
 @click.option("--censorship", metavar="COLUMN", help="The column of --predictions that is 1 for censored patients.")
 @click.option(
     "--time-unit",
@@ -62,14 +51,14 @@ __all__ = ["compare", "km", "leaderboard"]
     show_default=True,
     help="Of the times in --predictions; a month has 30.4375 days.",
 )
-@click.option("--write", "target", type=PATH, help="Write it to this folder as Markdown, CSV and JSON.")
+@click.option("--write", "target", type=options.PATH, help="Write it to this folder as Markdown, CSV and JSON.")
 @click.option(
     "--check",
     "written",
-    type=PATH,
+    type=options.PATH,
     help="Recompute a written leaderboard (folder or JSON file) and list what differs; exit code 1 if anything does.",
 )
-@click.option("--html", "page", type=PATH, help="Write it to this file as one page that needs no network.")
+@click.option("--html", "page", type=options.PATH, help="Write it to this file as one page that needs no network.")
 def leaderboard(
     out: Path,
     form: str,
@@ -116,7 +105,7 @@ def leaderboard(
 
 
 @click.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench compare amkd abmil",
         "survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc",
         "survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several",
@@ -124,19 +113,12 @@ def leaderboard(
     )
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@out_option
-@cohorts_option
-@endpoint_filter
-@folds_filter
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    callback=settings,
-    metavar="KEY=VALUE",
-    help="Of several configurations those with this setting.",
-)
-@json_option
+@options.out
+@options.cohorts()
+@options.only_endpoint
+@options.only_folds
+@options.settings("Of several configurations those with this setting.")
+@options.as_json
 def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_json: bool, **selection: Any) -> None:
     """Differences in C-index between finished models, all pairs, with their uncertainty.
 
@@ -155,20 +137,22 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     if as_json:
         pairs = zip(found, figures, strict=True)
         plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
-        print_json({"comparisons": plain, "notes": list(board.notes)})
+        options.print_json({"comparisons": plain, "notes": list(board.notes)})
     else:
         show_comparisons(found, figures, board)
 
 
 @click.command(
-    epilog=examples("survbench km --model amkd", "survbench km --model 'amkd,abmil' --cohort stad --json > groups.json")
+    epilog=options.examples(
+        "survbench km --model amkd", "survbench km --model 'amkd,abmil' --cohort stad --json > groups.json"
+    )
 )
-@click.option("--model", "-m", "models", callback=names, default="all", show_default=True, help="Names or wildcards.")
-@click.option("--cohort", "-c", "cohorts", callback=names, default="all", show_default=True, help="Names or wildcards.")
-@out_option
-@endpoint_filter
-@folds_filter
-@json_option
+@options.models(default="all", show_default=True)
+@options.cohorts("Names or wildcards.", default="all")
+@options.out
+@options.only_endpoint
+@options.only_folds
+@options.as_json
 def km(out: Path, as_json: bool, **selection: Any) -> None:
     """Kaplan-Meier curves of low and high risk, with numbers at risk and log-rank p, one figure per model and cohort.
 
@@ -177,7 +161,7 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
     """
     records = api.load_results(out).select(**selection).write_km()
     if as_json:
-        print_json(records)
+        options.print_json(records)
         return
     if not records:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")

@@ -9,23 +9,7 @@ from typing import Any
 import click
 
 from survbench import api
-from survbench.cli.options import (
-    about_jobs,
-    device_option,
-    examples,
-    fractions,
-    mlflow_option,
-    model_option,
-    names,
-    numbers,
-    out_option,
-    preset_option,
-    print_json,
-    seeds_option,
-    set_option,
-    threads_option,
-    workers_option,
-)
+from survbench.cli import options
 from survbench.console import note, stdout
 from survbench.errors import BadConfig
 
@@ -33,7 +17,7 @@ __all__ = ["ablate", "run", "study", "tune"]
 
 
 @click.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench run --model amkd --cohort all",
         "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
         "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
@@ -41,22 +25,15 @@ __all__ = ["ablate", "run", "study", "tune"]
         "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
     )
 )
-@click.option(
-    "--model",
-    "-m",
-    "models",
-    callback=names,
-    required=True,
-    help="Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).",
-)
+@options.models("Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).", required=True)
 @click.option("--train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", help="Cohort for external validation; no one is trained or tuned on it.")
-@mlflow_option
-@workers_option
-@threads_option
+@options.mlflow
+@options.workers
+@options.threads
 @click.option("--dry-run", is_flag=True, help="Start nothing: time a few steps and estimate what the jobs would take.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the estimate as one JSON document.")
-@about_jobs
+@options.about_jobs
 def run(
     models: tuple[str, ...],
     cohorts: tuple[str, ...],
@@ -65,7 +42,7 @@ def run(
     mlflow: bool,
     dry_run: bool,
     as_json: bool,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Train models on every fold of every cohort and score them on patients they never saw.
 
@@ -83,18 +60,18 @@ def run(
         raise BadConfig(f"--cohort {','.join(cohorts)} and --train {train}", "--train names the cohort")
     if as_json and not dry_run:
         raise BadConfig("--json without --dry-run", "for results: survbench leaderboard --format json")
-    chosen = cohorts if train is None else (train,)
+    cohorts = cohorts if train is None else (train,)
     if dry_run:
-        forecast = api.estimate(models, chosen, test=test, **options)
+        forecast = api.estimate(models, cohorts, test=test, **chosen)
         if as_json:
-            print_json(forecast.to_json())
+            options.print_json(forecast.to_json())
             return
         from survbench.listings import show_forecast
         from survbench.training.device import resolve_device
 
-        show_forecast(forecast, str(resolve_device(options["device"])))
+        show_forecast(forecast, str(resolve_device(chosen["device"])))
         return
-    results = api.run(models, chosen, test=test, mlflow=mlflow, **options)
+    results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
 
     from survbench.leaderboard.terminal import show_board
 
@@ -104,7 +81,7 @@ def run(
 
 
 @click.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench ablate --study losses --cohort all --seeds 0,1,2     AMKD's Table 5",
         "survbench ablate --study alpha                                  AMKD's Table 6",
         "survbench ablate --study teacher --cohort stad,crad --data DATA",
@@ -113,17 +90,17 @@ def run(
 )
 @click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
 @click.option("--model", "-m", help="Whose study, where several models have one of that name.")
-@mlflow_option
-@workers_option
-@threads_option
-@about_jobs
-def ablate(**options: Any) -> None:
+@options.mlflow
+@options.workers
+@options.threads
+@options.about_jobs
+def ablate(**chosen: Any) -> None:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
     that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
     """
-    found = api.ablate(**options)
+    found = api.ablate(**chosen)
 
     from survbench.leaderboard.studies import study_rich
 
@@ -137,7 +114,7 @@ def ablate(**options: Any) -> None:
 
 
 @click.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench tune --model amkd --cohort stad --trials 50",
         "survbench tune --model amkd --cohort stad --trials 50 &     a second process shares the study",
         "survbench tune --model abmil --cohort stad --search learning_rate=1e-5:1e-3:log --search width=128,256",
@@ -145,7 +122,7 @@ def ablate(**options: Any) -> None:
         "survbench run --model amkd --cohort stad --preset tuned",
     )
 )
-@model_option
+@options.models("Names, wildcards or `all`.", required=True)
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
 @click.option(
     "--search",
@@ -155,8 +132,8 @@ def ablate(**options: Any) -> None:
     help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
 )
 @click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
-@about_jobs
-def tune(trials: int, searches: tuple[str, ...], **options: Any) -> None:
+@options.about_jobs
+def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
     Test patients are not read. Processes given the same command share the study, and one that was killed loses
@@ -166,16 +143,16 @@ def tune(trials: int, searches: tuple[str, ...], **options: Any) -> None:
     from survbench.experiments.tune import parse_space
     from survbench.listings import show_tuned
 
-    show_tuned(api.tune(trials=trials, search=parse_space(searches), **options), trials)
+    show_tuned(api.tune(trials=trials, search=parse_space(searches), **chosen), trials)
 
 
-@click.group(epilog=examples("survbench study transfer --preset brisk"))
+@click.group(epilog=options.examples("survbench study transfer --preset brisk"))
 def study() -> None:
     """Questions whose answer is known beforehand, because the cohorts are simulated."""
 
 
 @study.command(
-    epilog=examples(
+    epilog=options.examples(
         "survbench study transfer --preset brisk",
         "survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal",
     )
@@ -183,31 +160,37 @@ def study() -> None:
 @click.option("--model", "-m", help="One whose card puts other models beside it. Default: the one registered.")
 @click.option(
     "--traces",
-    callback=fractions,
+    callback=options.fractions,
     default="0,0.5,1,2",
     show_default=True,
     help="Strengths of the traces; 1 is the demo's.",
 )
-@click.option("--patients", callback=numbers, default="120,300", show_default=True, help="Sizes of the cohorts.")
 @click.option(
-    "--event-rates", callback=fractions, default="0.2,0.5", show_default=True, help="Shares of patients who die."
+    "--patients", callback=options.numbers, default="120,300", show_default=True, help="Sizes of the cohorts."
+)
+@click.option(
+    "--event-rates",
+    callback=options.fractions,
+    default="0.2,0.5",
+    show_default=True,
+    help="Shares of patients who die.",
 )
 @click.option("--replicates", type=click.IntRange(1), default=3, show_default=True, help="Cohorts of each kind.")
-@out_option
-@seeds_option
-@preset_option
-@set_option
-@device_option
-@workers_option
-@threads_option
+@options.out
+@options.seeds
+@options.preset
+@options.set_
+@options.device
+@options.workers
+@options.threads
 @click.pass_obj
-def transfer(registry: tuple[Path, ...], /, **options: Any) -> None:
+def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
     The model stands against its teacher, its undistilled student and the oracle, with intervals. Tables and plot go to
     OUT/studies. What is done is skipped.
     """
-    found = api.study_transfer(registry=registry, **options)
+    found = api.study_transfer(registry=registry, **chosen)
 
     from survbench.leaderboard.transfer import transfer_rich
 

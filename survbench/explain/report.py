@@ -8,26 +8,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from rich.text import Text
 
 from survbench.console import note, stdout, warn
 from survbench.data.cohort import Cohort
-from survbench.explain.attribution import Completeness
+from survbench.errors import BadConfig
+from survbench.experiments.job import Job
+from survbench.explain.attribution import Completeness, pathway_attribution
 from survbench.explain.heatmap import draw_heatmap, lay_out, write_geojson, write_table
 from survbench.explain.patches import PatchAttention
-from survbench.explain.pathways import ENDS, FEWEST_AGREE, PathwayRanking, draw_pathways, write_pathways
+from survbench.explain.pathways import (
+    ENDS,
+    FEWEST_AGREE,
+    PathwayRanking,
+    draw_pathways,
+    pathway_attention,
+    write_pathways,
+)
 from survbench.leaderboard.board import KINDS
 
 __all__ = [
     "heatmap_name",
     "plain_heatmap",
     "plain_ranking",
+    "rank",
     "show_heatmap",
     "show_ranking",
     "write_heatmap",
     "write_ranking",
 ]
+
+
+def rank(
+    by: str, jobs: Sequence[Job], out: Path, device: torch.device, steps: int
+) -> tuple[PathwayRanking, Completeness | None]:
+    """Pathways by `attention` or by `attribution`, which says whether it adds up."""
+    if by not in ("attention", "attribution"):
+        raise BadConfig(f"pathways by '{by}'", "choose attention or attribution")
+    if by == "attention":
+        return pathway_attention(jobs, out, device), None
+    return pathway_attribution(jobs, out, device, steps)
 
 
 def heatmap_name(pathways: Sequence[str]) -> str:

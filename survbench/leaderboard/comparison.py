@@ -25,15 +25,7 @@ from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
 from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.render import to_plain
 
-__all__ = [
-    "MEAN",
-    "Compared",
-    "Comparison",
-    "compare_models",
-    "compare_table",
-    "comparison_frame",
-    "comparison_plain",
-]
+__all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_frame", "comparison_plain"]
 
 MEAN = "mean over cohorts"
 

@@ -56,16 +56,8 @@ def show_mismatches(mismatches: Sequence[Mismatch], file: Path, out: Path) -> No
 def show_risk_groups(records: Sequence[Mapping[str, Any]]) -> None:
     """One row per Kaplan-Meier figure."""
     shown = Table(title="Risk groups: above and below the training patients' median")
-    for header in (
-        "model",
-        "cohort",
-        "low (events)",
-        "high (events)",
-        "p stratified",
-        "p pooled",
-        "published",
-        "figure",
-    ):
+    headers = ("model", "cohort", "low (events)", "high (events)", "p stratified", "p pooled", "published", "figure")
+    for header in headers:
         shown.add_column(header, overflow="fold")
     for r in records:
         groups = [f"{r[side]['patients']} ({r[side]['events']})" for side in ("low", "high")]
@@ -88,29 +80,22 @@ def show_comparisons(found: Sequence[Comparison], figures: Sequence[Sequence[Pat
 
 
 def _comparison(found: Comparison, files: Sequence[Path]) -> list[object]:
-    percent = f"{100 * ALPHA:.0f} %"
+    undefined = [one for one in found.differences if one.found.reason]
     notes = [
         "Paired by fold, seed and patient. Over folds: corrected resampled t (other training patients); over patients: "
         "bootstrap inside folds (other test patients); both 95 %.",
         f"Holm: over the differences on single cohorts together, and over those of the means together. Higher: both "
-        f"intervals leave out zero and the adjusted p is below {percent}.",
-        *(
-            f"undefined: {one.first} − {one.second}, {one.cohort}: {one.found.reason}"
-            for one in found.differences
-            if one.found.reason
-        ),
+        f"intervals leave out zero and the adjusted p is below {100 * ALPHA:.0f} %.",
+        *(f"undefined: {one.first} − {one.second}, {one.cohort}: {one.found.reason}" for one in undefined),
         *found.notes,
     ]
     if found.table.invented:
         notes.append(f"{found.table.kind}: the figures say nothing about a cancer.")
-    parts: list[object] = [
-        Text(f"Differences in C-index · {found.table.title}", style="bold"),
-        _differences(found.differences),
-    ]
+    title = Text(f"Differences in C-index · {found.table.title}", style="bold")
+    parts: list[object] = [title, _differences(found.differences)]
     if found.ranks is not None and not found.ranks.ranks.isna().any():
-        ranked = ", ".join(
-            f"{' = '.join(same.index)} {rank:.2f}" for rank, same in found.ranks.ranks.groupby(found.ranks.ranks)
-        )
+        same_rank = found.ranks.ranks.groupby(found.ranks.ranks)
+        ranked = ", ".join(f"{' = '.join(same.index)} {rank:.2f}" for rank, same in same_rank)
         groups = "; ".join(", ".join(group) for group in found.ranks.groups)
         parts.append(Text(f"Average ranks over cohorts: {ranked}"))
         parts.append(Text(f"{ranks_text(found.ranks)}. Not told apart: {groups or 'nobody'}"))
@@ -119,10 +104,9 @@ def _comparison(found: Comparison, files: Sequence[Path]) -> list[object]:
 
 def _differences(differences: tuple[Compared, ...]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, header in enumerate(
-        ("models", "cohort", "difference", "over folds", "over patients", "p", "Holm", "higher")
-    ):
-        shown.add_column(header, justify="left" if i < 2 or header == "higher" else "right", overflow="fold")
+    headers = ("models", "cohort", "difference", "over folds", "over patients", "p", "Holm", "higher")
+    for i, header in enumerate(headers):
+        shown.add_column(header, justify="left" if i in (0, 1, 7) else "right", overflow="fold")
     previous = ""
     for one in differences:
         name, of = f"{one.first} − {one.second}", one.found

@@ -225,12 +225,7 @@ def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> 
     """
     panels = list(dict.fromkeys(zip(curves["patients"], curves["event_rate"], strict=True)))
     figure, axes = subplots(
-        2,
-        len(panels),
-        figsize=(1.2 + 2.7 * len(panels), 6.2),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
+        2, len(panels), figsize=(1.2 + 2.7 * len(panels), 6.2), sharex=True, sharey="row", squeeze=False
     )
     for column, (patients, rate) in enumerate(panels):
         here = curves[(curves["patients"] == patients) & (curves["event_rate"] == rate)]
