@@ -22,7 +22,7 @@ from baselines.bags import HALF, full_precision
 from baselines.convolutions import as_matrices, convolve_rows
 from baselines.layers import Dropout
 from baselines.ragged import in_lines, laid, taken
-from survbench.data.ranges import on_device, ranges, starts
+from survbench.batch import on_device, ranges, starts
 
 __all__ = ["NystromAttention"]
 

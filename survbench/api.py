@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
-from survbench.result_set import Results, names
+from survbench.result_set import Results, names, with_job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -473,7 +473,7 @@ def predict(
 
     Returns
     -------
-    A row per model and patient: `model`, `fold`, `seed`, `patient`, `time`, `event`, `risk`, `high` (above the training
+    A row per model and patient: `model`, `cohort` (trained on), `fold`, `seed`, `patient`, `time`, `event`, `risk`, `high` (above the training
     median) and `standardized` (in standard deviations of the training patients).
 
     Raises
@@ -485,7 +485,10 @@ def predict(
     >>> results = survbench.run("snn", "hnsc", preset="rehearsal")
     >>> survbench.predict(results, "snn", "cptac-hnsc")
     """
-    from survbench.experiments.external import apply_frozen, check_external, read_frozen
+    import pandas as pd
+
+    from survbench.experiments.external import apply_frozen, check_external
+    from survbench.experiments.results import ValidationResult, read_validations
     from survbench.training.device import resolve_device
 
     jobs = results.planned(model, train, settings)
@@ -494,7 +497,10 @@ def predict(
         cohort = load_cohort(cohort, data=given, endpoint=jobs[0].cohort.endpoint)
     check_external(jobs, cohort)
     apply_frozen(jobs, cohort, results.out, resolve_device(device))
-    return read_frozen(jobs, cohort, results.out)
+    wanted = {(job.id, cohort.content_hash) for job in jobs}
+    applied = [found for found in read_validations(results.out) if isinstance(found, ValidationResult)]
+    kept = [found for found in applied if (found.record["job"], found.record["test_hash"]) in wanted]
+    return pd.concat([with_job(found.table, found) for found in kept], ignore_index=True)
 
 
 def explain_pathways(
@@ -719,11 +725,12 @@ def _setup(
 
         load_ahead()
 
-    from survbench.experiments.job import code_version
     from survbench.experiments.plan import Request
+    from survbench.experiments.results import tune_folder
+    from survbench.experiments.versions import source_digest
     from survbench.training.device import resolve_device
 
-    code_version.cache_clear()  # a file of the user's may have changed since an earlier call
+    source_digest.cache_clear()  # a file of the user's may have changed since an earlier call
     if not isinstance(settings or {}, Mapping):
         raise BadConfig(f"settings is {settings!r}", "give a mapping such as {'learning_rate': 1e-4}")
     where, results = resolve_device(device), Path(out)
@@ -737,7 +744,7 @@ def _setup(
         _numbers(only_folds, "only_folds"),
         preset,
         dict(settings or {}),
-        results / "tune",
+        tune_folder(results),
     )
     threads = _at_least_one(threads, "threads")
     opened: dict[str, Any] = {"registry": known, "root": root, "device": where, "out": results, "request": request}

@@ -105,6 +105,8 @@ def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda:
     try:
         yield True
     finally:
+        if isinstance(held, FileLock):  # whoever waits for the old file finds that it is gone, and takes a new one
+            Path(held.lock_file).unlink(missing_ok=True)
         held.release()
 
 

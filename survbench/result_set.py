@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from survbench.errors import BadConfig
 from survbench.files import digest
+from survbench.identity import Identified
 from survbench.registry import Registry, pick
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from survbench.experiments.job import Job
+    from survbench.experiments.results import JobResult
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.leaderboard.external import ExternalRow
-    from survbench.leaderboard.records import JobRecord
     from survbench.leaderboard.written import Checked
     from survbench.model import SurvivalModel
 
-__all__ = ["Results", "names"]
+__all__ = ["Results", "names", "with_job"]
 
 Place = str | Path
 Names = str | Sequence[str]
@@ -207,9 +208,9 @@ class Results:
 
         Returns
         -------
-        A row per job and patient: `model`, `cohort`, `fold`, `seed`, `job` (name of its folder), `patient`, `split`
-        (train, val or test), `time` (months), `event` (died), `risk` (higher is worse), `survival` (probabilities) at
-        the months of `grid`.
+        A row per job and patient: `model`, `cohort`, `fold`, `seed`, `patient`, `split` (train, val or test), `time`
+        (months), `event` (died), `risk` (higher is worse), `survival` (probabilities) at the months of `grid`, and
+        `job`, the name of its folder.
 
         Raises
         ------
@@ -218,16 +219,11 @@ class Results:
         import numpy as np
         import pandas as pd
 
-        from survbench.leaderboard.records import read_predictions
-
         parts = []
         for job in self._chosen(self._done, model=model, cohort=cohort, fold=fold, seed=seed):
-            table = read_predictions(job)
-            for place, key in enumerate(("model", "cohort", "fold", "seed")):
-                table.insert(place, key, getattr(job, key))
-            table.insert(4, "job", job.path.name)
+            table = job.predictions()
             grids: Any = [np.array(job.grid)] * len(table)
-            parts.append(table.assign(grid=grids))
+            parts.append(with_job(table.assign(job=job.path.name, grid=grids), job))
         return pd.concat(parts, ignore_index=True)
 
     def compare(self, *models: str, settings: Choice = None) -> pd.DataFrame:
@@ -308,11 +304,11 @@ class Results:
         ------
         UnknownName, BadConfig : there is no such job, or more than one.
         """
-        from survbench.explain.trained import load_trained
         from survbench.training.device import resolve_device
 
-        (job,) = self.planned(model, cohort, settings, fold=fold, seed=seed)
-        return load_trained(job, self.out, resolve_device(device))[0]
+        wanted = {"model": self._name(model), "cohort": cohort, "fold": fold, "seed": seed}
+        found = _only(self._chosen(self._done, settings, **wanted))
+        return found[0].load_model(resolve_device(device), registry=self.registry)[0]
 
     def pathways(
         self,
@@ -424,15 +420,7 @@ class Results:
         mismatches = check_written(Path(written), found, of.board, of.external_validation, metric)
         return Checked(file, len(found["rows"]), tuple(mismatches))
 
-    def planned(
-        self,
-        model: str | type,
-        cohort: str | None = None,
-        settings: Choice = None,
-        *,
-        fold: int | None = None,
-        seed: int | None = None,
-    ) -> list[Job]:
+    def planned(self, model: str | type, cohort: str | None = None, settings: Choice = None) -> list[Job]:
         """The finished jobs of one row with their data, as `run` planned them.
 
         Parameters
@@ -440,40 +428,29 @@ class Results:
         model : its name, its file or its class.
         cohort : its name; None where there is one.
         settings : of several configurations of the model the one with these.
-        fold : only this outer fold.
-        seed : only this seed.
 
         Raises
         ------
-        BadConfig : code or data are no longer those they were planned with.
+        UnknownName, BadConfig : there is no such row, or more than one, or its data are not here.
         """
         from survbench.data.demo import open_root
         from survbench.experiments.plan import Request, plan
+        from survbench.experiments.results import find_results
 
-        pattern = model if isinstance(model, str) else self.registry.pattern_of(model)
-        if pattern.partition(":")[0].endswith(".py"):
-            pattern = self.registry.select_models([pattern])[0].name
-        wanted = {"model": pattern, "cohort": cohort, "fold": fold, "seed": seed}
-        found = _only(self._chosen(self._done, settings, **wanted))
-        of = found[0].identity
-        request = Request(
-            [of["model"]],
-            [of["cohort"]],
-            of["endpoint"],
-            of["folds"],
-            of["objective"]["name"],
-            sorted({job.seed for job in found}),
-            sorted({job.fold for job in found}),
-            overrides={key: value for key, value in _settings(of).items() if key != "objective"},
-        )
-        folders = {job.path for job in found}
-        jobs = [job for job in plan(request, self.registry, open_root(self.data)) if job.folder(self.out) in folders]
-        if len(jobs) < len(found):
-            raise BadConfig(
-                f"{len(found) - len(jobs)} of {len(found)} jobs of {of['model']} on {of['cohort']} were made with "
-                "other code or data than are here",
-                "name their data root with data=..., or run them again",
-            )
+        found = _only(self._chosen(self._done, settings, model=self._name(model), cohort=cohort))
+        of, places = found[0], {(job.seed, job.fold) for job in found}
+        seeds, folds = ([*dict.fromkeys(numbers)] for numbers in zip(*sorted(places), strict=True))
+        config = of.record.get("config", of.identity["config"])
+        overrides = _settings({**of.identity, "config": config})
+        objective, task = overrides.pop("objective"), (of.identity["endpoint"], of.identity["folds"])
+        request = Request([of.model], [of.cohort], *task, objective, seeds, folds, overrides=overrides)
+        planned = plan(request, self.registry, open_root(self.data))
+        jobs = [job for job in planned if (job.seed, job.fold.index) in places]
+        try:
+            find_results(jobs, self.out)
+        except BadConfig:
+            what = f"the data, or the version of model {of.model}, are not those of its results on {of.cohort}"
+            raise BadConfig(what, "name their data root with data=..., or run them again") from None
         return jobs
 
     def __repr__(self) -> str:
@@ -497,21 +474,23 @@ class Results:
         chosen = {"metric": metric, "cohorts": self.cohorts, "models": self.models}
         return {**chosen, "endpoint": self.endpoint, "scheme": self.folds}
 
+    def _name(self, model: str | type) -> str:
+        """Name of a model that is given by its file or class."""
+        pattern = model if isinstance(model, str) else self.registry.pattern_of(model)
+        is_file = pattern.partition(":")[0].endswith(".py")
+        return self.registry.select_models([pattern])[0].name if is_file else pattern
+
     @cached_property
-    def _records(self) -> list[JobRecord]:
-        """Jobs of the selection, by cohort, model, seed and fold; of several attempts the newest that is done."""
-        from survbench.leaderboard.records import JobRecord, read_jobs
+    def _records(self) -> list[JobResult]:
+        """Jobs of the selection, by cohort, model, seed and fold; a job that failed counts until it has succeeded."""
+        from survbench.experiments.results import JobResult, read_results
 
         wanted = {"model": self.models, "cohort": self.cohorts, "endpoint": self.endpoint, "folds": self.folds}
-        found = [
-            job
-            for job in read_jobs(self.out)
-            if isinstance(job, JobRecord) and all(_matches(job.identity[key], of) for key, of in wanted.items())
-        ]
-        newest = {}
-        for job in sorted(found, key=lambda job: (not job.error, job.modified)):
-            newest[digest({key: value for key, value in job.identity.items() if key != "code"})] = job
-        return sorted(newest.values(), key=lambda job: (job.cohort, job.model, job.seed, job.fold))
+        found: dict[str, JobResult] = {}
+        for job in read_results(self.out):
+            if isinstance(job, JobResult) and all(_matches(job.identity[key], of) for key, of in wanted.items()):
+                found.setdefault(digest(job.identity), job)
+        return sorted(found.values(), key=lambda job: (job.cohort, job.model, job.seed, job.fold))
 
     def _chosen(self, rows: Sequence[Any], settings: Choice = None, **wanted: Any) -> list[Any]:
         """Those that are wanted; names may be wildcards."""
@@ -529,8 +508,14 @@ class Results:
         return kept
 
     @property
-    def _done(self) -> list[JobRecord]:
+    def _done(self) -> list[JobResult]:
         return [job for job in self._records if not job.error]
+
+
+def with_job(table: pd.DataFrame, result: Identified) -> pd.DataFrame:
+    """A table whose first columns say of which model, fold and seed it is."""
+    about: dict[str, Any] = {key: getattr(result, key) for key in ("model", "cohort", "fold", "seed")}
+    return table.assign(**about)[[*about, *table.columns]]
 
 
 def _matches(name: str, patterns: str | Sequence[str] | None) -> bool:
@@ -551,7 +536,7 @@ def _only(rows: Sequence[Any]) -> Sequence[Any]:
     ------
     BadConfig : they are of several configurations.
     """
-    kinds = {digest({k: v for k, v in row.identity.items() if k not in ("fold", "seed", "code")}) for row in rows}
+    kinds = {digest({k: v for k, v in row.identity.items() if k not in ("fold", "seed")}) for row in rows}
     if len(kinds) > 1:
         first = rows[0]
         raise BadConfig(

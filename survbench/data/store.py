@@ -5,13 +5,10 @@ packed/features.bin (patches x width), coords.bin (patches x 2), index.csv (pati
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +21,7 @@ from survbench.console import track
 from survbench.data.features import SlideFeatures, read_features
 from survbench.data.root import CohortFolder, read_table
 from survbench.errors import BadFeatures, BadFile, MissingFile
+from survbench.files import lock
 
 __all__ = ["BagStore", "fingerprint", "pack"]
 
@@ -135,7 +133,7 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
     if slides.empty:
         raise MissingFile(f"cohort {folder.name} has no feature files", "import it with --slides FOLDER")
     target = folder.path / "packed"
-    with _only_one(folder.path / ".packing"):
+    with lock(folder.path / ".packing"):
         about = _about(target)
         chosen = dtype or (about["dtype"] if about else "float16")
         current = fingerprint(slides, chosen)
@@ -235,11 +233,3 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
     return np.memmap(file, np.dtype(dtype), "r", shape=shape)
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """A lock that the system frees when its holder is killed."""
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

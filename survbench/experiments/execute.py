@@ -5,13 +5,10 @@ What is done is skipped, what was killed goes on, what fails is recorded. Which 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from survbench.clock import Clock
@@ -30,18 +26,29 @@ from survbench.data.cohort import POLICY, ExpressionScaler
 from survbench.errors import BadModel, SurvbenchError
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
-from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective, job_split
+from survbench.experiments.build import build_model, build_objective
+from survbench.experiments.job import Job, JobSpec
+from survbench.experiments.plan import job_split
 from survbench.experiments.provenance import package_versions
-from survbench.model import SurvivalModel
-from survbench.training.device import hardware, peak_memory
+from survbench.experiments.results import (
+    FittedState,
+    ResultWriter,
+    failure_file,
+    result_folder,
+    scratch_folder,
+    stages_folder,
+    write_cohort,
+    write_failure,
+)
+from survbench.files import lock
+from survbench.model import Objective, SurvivalModel
+from survbench.training.device import cpu_threads, hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
-from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
 from survbench.training.steps import predict_logits, seed_everything
 
-__all__ = ["Outcome", "Trained", "record_failure", "run_job", "train_model"]
+__all__ = ["Outcome", "Trained", "record_failure", "run_job", "run_spec", "train_model"]
 
 
 @dataclass(frozen=True)
@@ -52,37 +59,41 @@ class Outcome:
     reason: str = ""
 
 
+def run_spec(spec: JobSpec, report: Callable[[EpochReport], None]) -> Outcome:
+    """Run the job of a spec in this process, which then holds its cohort; anything that can call this can run jobs.
+
+    A job whose code or data changed since it was planned fails.
+    """
+    with cpu_threads(spec.threads):
+        return run_job(spec.load(), Path(spec.out), torch.device(spec.device), report)
+
+
 def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
     """Run a job unless it is done, or another process is at it and it is left to that one.
 
     Where the device has no memory left, whether it failed is for the caller to say, who knows what ran beside it; its
     checkpoints are kept.
     """
-    try:
-        return _run_owned(job, out, device, report)
-    except _Crowded as crowded:
-        return Outcome("crowded", str(crowded))
-
-
-class _Crowded(Exception):
-    """No memory left on the device."""
-
-
-def _run_owned(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
-    with _owned(job.scratch(out)) as mine:
+    scratch = scratch_folder(job, out)
+    with lock(scratch, wait=False) as mine:
         if not mine:
             warn(f"{job.title} is being run by another process; left to it")
             return Outcome("left")
-        if job.folder(out).exists():
-            return Outcome("skipped")
-        try:
-            _execute(job, out, device, report)
-        except Exception as error:  # one model's failure must not take the others' results with it
-            if _out_of_memory(error):
-                raise _Crowded(". ".join(str(error).split(". ")[:2])) from None  # what, and how much was asked for
-            return record_failure(job, out, error)
-        job.failure(out).unlink(missing_ok=True)
-        return Outcome("done")
+        outcome = Outcome("skipped") if result_folder(job, out).exists() else _try(job, out, device, report)
+        if outcome.status != "crowded":  # after an interruption we don't get here, so it keeps its checkpoints, too
+            shutil.rmtree(scratch, ignore_errors=True)
+        return outcome
+
+
+def _try(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
+    try:
+        _execute(job, out, device, report)
+    except Exception as error:  # one model's failure must not take the others' results with it
+        if _out_of_memory(error):
+            return Outcome("crowded", ". ".join(str(error).split(". ")[:2]))  # what, and how much was asked for
+        return record_failure(job, out, error)
+    failure_file(job, out).unlink(missing_ok=True)
+    return Outcome("done")
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -97,41 +108,22 @@ def record_failure(job: Job, out: Path, error: Exception) -> Outcome:
     known = isinstance(error, SurvbenchError)
     reason = str(error) if known else f"{type(error).__name__}: {error}"
     warn(f"{job.title} failed: {reason}")
-    record = {
-        "format": 1,
-        "identity": job.identity,
-        "card": job.card.public(),
-        "as_registered": job.as_registered,
-        "simulated": job.cohort.simulated,
-        "error": reason,
-        "traceback": "" if known else "".join(traceback.format_exception(error)),
-    }
-    _write_json(job.failure(out), record)
+    write_failure(job, out, reason, "" if known else "".join(traceback.format_exception(error)))
     return Outcome("failed", reason)
 
 
 def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     clock = Clock(separable=device.type == "cpu")
-    result = job.scratch(out) / "result"
-    shutil.rmtree(result, ignore_errors=True)
-    result.mkdir(parents=True)
-    fitted = _train(job, device, out, result, report, clock)
+    writer = ResultWriter(job, out)
+    fitted = _train(job, device, out, writer, report, clock)
     trained = clock.total
     with clock("evaluation"):
-        record = _score(job, device, result)
+        record = _score(job, device, writer)
     seconds = {"fit": trained, "evaluate": clock.total - trained}
-    pd.DataFrame(fitted.history).to_parquet(result / "history.parquet")
-    _write_json(
-        result / "job.json",
+    writer.save_history(fitted.history)
+    write_cohort(job.cohort, out)
+    writer.finish(
         {
-            "format": 1,
-            "id": job.id,
-            "identity": job.identity,
-            "card": {**job.card.public(), "beside": list(job.card.beside)},
-            "target": job.card.target,
-            "selected": job.origin,
-            "as_registered": job.as_registered,
-            "simulated": job.cohort.simulated,
             "selection": {
                 "rule": SELECTION_RULE,
                 "split": "val",
@@ -148,11 +140,8 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
             "seconds": seconds,
             "phases": clock.seconds(),
             **record,
-        },
+        }
     )
-    target = job.folder(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(result, target)
 
 
 @dataclass(frozen=True)
@@ -191,39 +180,33 @@ def train_model(
         device=device,
         scratch=scratch,
         report=report,
-        shared=SharedStages(out / "stages", job.task),
+        shared=SharedStages(stages_folder(out), job.task),
         clock=clock,
     )
     return Trained(model, objective, scaler, fitted, train)
 
 
-def _train(job: Job, device: torch.device, out: Path, result: Path, report: Any, clock: Clock) -> FitResult:
+def _train(job: Job, device: torch.device, out: Path, writer: ResultWriter, report: Any, clock: Clock) -> FitResult:
     """Leave weights and fitted state in the result folder."""
-    done = train_model(job, device, job.scratch(out), out, report, clock)
-    weights = {name: value.contiguous() for name, value in done.model.state_dict().items()}
-    save_file(weights, result / "model.safetensors")
+    done = train_model(job, device, scratch_folder(job, out), out, report, clock)
     horizon = prediction_horizon(done.train.time, done.train.event)
-    _write_json(
-        result / "fitted.json",
-        {
-            "genes": list(job.cohort.inputs.genes),
-            "inputs": {key: value for key, value in vars(job.cohort.inputs).items() if key != "genes"},
-            "expression_mean": [] if done.scaler is None else done.scaler.mean.tolist(),
-            "expression_scale": [] if done.scaler is None else done.scaler.scale.tolist(),
-            "objective": done.objective.state(),
-            "horizon": horizon,
-            "grid": prediction_grid(horizon).tolist(),
-        },
+    state = FittedState(
+        inputs=job.cohort.inputs,
+        scaler=done.scaler,
+        objective=done.objective.state(),
+        horizon=horizon,
+        grid=tuple(prediction_grid(horizon).tolist()),
     )
+    writer.save_model(done.model.state_dict(), state)
     return done.fitted
 
 
-def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
+def _score(job: Job, device: torch.device, writer: ResultWriter) -> dict[str, Any]:
     """Load what training saved and predict every split; the only place where test patients are read."""
-    state = json.loads((result / "fitted.json").read_text(encoding="utf-8"))
-    objective = build_objective(job.objective).from_state(state["objective"])
+    weights, state = writer.load_model()
+    objective = build_objective(job.objective).from_state(state.objective)
     model = build_model(job, objective)
-    model.load_state_dict(load_file(result / "model.safetensors"))
+    model.load_state_dict(weights)
     model.to(device).eval()
     splits = {
         name: job_split(job, members, job.cohort.scaler(job.fold), device)
@@ -233,7 +216,7 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
         name: _checked(job, predict_logits(model, split, job.card.inference_inputs, device), len(split))
         for name, split in splits.items()
     }
-    grid, train = np.array(state["grid"]), splits["train"]
+    grid, train = np.array(state.grid), splits["train"]
     frames = []
     for name, split in splits.items():
         curves = objective.survival(logits["train"], train.time, train.event, logits[name], grid)
@@ -250,18 +233,14 @@ def _score(job: Job, device: torch.device, result: Path) -> dict[str, Any]:
             )
         )
     predictions = pd.concat(frames, ignore_index=True)
-    predictions.to_parquet(result / "predictions.parquet")
-    metrics = score_fold(predictions, grid, state["horizon"])
-    _write_json(
-        result / "metrics.json",
-        {name: {"value": v.value if np.isfinite(v.value) else None, "reason": v.reason} for name, v in metrics.items()},
-    )
+    metrics = score_fold(predictions, grid, state.horizon)
+    writer.save_predictions(predictions, {name: (v.value, v.reason) for name, v in metrics.items()})
     cost = _cost(job, model, objective)
     return {
         "risk_name": objective.risk_name,
         "risk_cut": risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy()),
-        "horizon": state["horizon"],
-        "grid": state["grid"],
+        "horizon": state.horizon,
+        "grid": list(state.grid),
         "parameters": cost.parameters,
         "fvcore_flops": cost.fvcore_flops,
     }
@@ -287,26 +266,3 @@ def _checked(job: Job, logits: Tensor, patients: int) -> Tensor:
             f"{int((~torch.isfinite(logits)).any(1).sum())} of {patients} patients"
         )
     return logits
-
-
-@contextmanager
-def _owned(scratch: Path) -> Iterator[bool]:
-    """Whether this process may work on the job: a lock that the system frees when its holder is killed."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    lock = scratch.with_name(f"{scratch.name}.lock")
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True  # an interruption leaves from here, and keeps its checkpoints
-        shutil.rmtree(scratch, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, default=list, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, path)

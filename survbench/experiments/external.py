@@ -5,32 +5,31 @@ The training cohort's genes, scaler, time bins and risk cut are loaded from the 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 
 from survbench.cards import Modality
 from survbench.console import note, track, warn
 from survbench.data.batches import Split
-from survbench.data.cohort import Cohort, ExpressionScaler, Simulated
+from survbench.data.cohort import Cohort, Simulated
 from survbench.errors import BadConfig, BadModel
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective
+from survbench.experiments.results import (
+    FittedState,
+    JobResult,
+    result_folder,
+    validation_folder,
+    write_cohort,
+    write_validation,
+)
 from survbench.training.steps import predict_logits
 
-__all__ = ["FORMAT", "apply_frozen", "check_external", "read_frozen"]
+__all__ = ["apply_frozen", "check_external"]
 
-FORMAT = 1
 FEWEST_GENES = 0.8  # share of the training genes below which a test cohort is refused
 
 
@@ -62,55 +61,28 @@ def check_external(jobs: Sequence[Job], cohort: Cohort) -> None:
 
 def apply_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path, device: torch.device) -> None:
     """Predict the cohort with every finished job; what is there already is left alone."""
-    done = [job for job in jobs if job.folder(out).exists()]
+    done = [job for job in jobs if result_folder(job, out).exists()]
     if len(done) < len(jobs):
         warn(f"{len(jobs) - len(done)} of {len(jobs)} jobs have no result and cannot be applied to {cohort.name}")
+    write_cohort(cohort, out)
     for job in track(done, f"Applying to {cohort.name}"):
-        target = _place(job, cohort, out)
+        target = validation_folder(job, cohort, out)
         if not target.exists():
             _apply(job, cohort, out, target, device)
 
 
-def read_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path) -> pd.DataFrame:
-    """What `apply_frozen` left: model, fold, seed, patient, time (months), event, risk, high, standardized.
-
-    `high`: above the median risk of the job's training patients. `standardized`: in standard deviations of theirs.
-    """
-    tables = []
-    for job in jobs:
-        table = pd.read_parquet(_place(job, cohort, out) / "predictions.parquet")
-        about: dict[str, Any] = {"model": job.card.name, "fold": job.fold.index, "seed": job.seed}
-        for place, (key, value) in enumerate(about.items()):
-            table.insert(place, key, value)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _place(job: Job, cohort: Cohort, out: Path) -> Path:
-    identity = hashlib.sha256(f"{job.id}\n{cohort.content_hash}".encode()).hexdigest()
-    task = f"{job.cohort.name}-to-{cohort.name}-{cohort.endpoint}-{job.scheme}"
-    return out / "external" / job.card.name / task / f"fold{job.fold.index}-seed{job.seed}-{identity[:10]}"
-
-
 def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.device) -> None:
-    trained = job.folder(out)
-    record = json.loads((trained / "job.json").read_text(encoding="utf-8"))
-    fitted = json.loads((trained / "fitted.json").read_text(encoding="utf-8"))
-    objective = build_objective(job.objective).from_state(fitted["objective"])
-    model = build_model(job, objective)
-    model.load_state_dict(load_file(trained / "model.safetensors"))
-    model.to(device).eval()
-    split, absent = _prepared(cohort, job, fitted)
+    trained = JobResult.of(job, out)
+    record = trained.record
+    model, objective = trained.load_model(device, job=job)
+    split, absent = _prepared(cohort, job, trained.fitted())
     logits = predict_logits(model, split, job.card.inference_inputs, device)
     if len(logits) != len(split) or not torch.isfinite(logits).all():
         raise BadModel(f"model {job.card.name} has no finite prediction for some patient of {cohort.name}")
     risk = objective.risk(logits).numpy()
-    learned = pd.read_parquet(trained / "predictions.parquet")
+    learned = trained.predictions()
     own = learned.loc[learned["split"] == "train", "risk"]
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    pd.DataFrame(
+    table = pd.DataFrame(
         {
             "patient": split.patients,
             "time": split.time,
@@ -119,38 +91,34 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
             "high": risk > record["risk_cut"],
             "standardized": (risk - own.mean()) / (own.std(ddof=0) or 1.0),
         }
-    ).to_parquet(temporary / "predictions.parquet")
+    )
+    kept = ("identity", "config", "card", "code", "selected", "as_registered", "risk_cut")
     content = {
-        "format": FORMAT,
         "job": job.id,
-        "identity": job.identity,
-        "card": record["card"],
-        "selected": record["selected"],
-        "as_registered": record.get("as_registered", False),
+        **{key: record[key] for key in kept},
         "test_cohort": cohort.name,
         "test_hash": cohort.content_hash,
         "endpoint": cohort.endpoint,
         "simulated": _more_invented(record["simulated"], cohort.simulated),
-        "risk_cut": record["risk_cut"],
         "genes_absent": absent,
         "excluded": {reason: list(patients) for reason, patients in cohort.excluded.items()},
     }
-    (temporary / "external.json").write_text(json.dumps(content, indent=1, default=list), encoding="utf-8")
-    os.rename(temporary, target)
+    write_validation(target, content, table)
 
 
-def _prepared(cohort: Cohort, job: Job, fitted: Mapping[str, Any]) -> tuple[Split, list[str]]:
+def _prepared(cohort: Cohort, job: Job, fitted: FittedState) -> tuple[Split, list[str]]:
     """All patients, in the training cohort's genes and scale; genes that were not measured stand at their mean."""
-    patients, absent, scaler = tuple(cohort.patients.index), list[str](), None
+    patients, absent, scaler, genes = tuple(cohort.patients.index), list[str](), None, list(fitted.inputs.genes)
     if Modality.EXPRESSION in job.card.inference_inputs:
-        scaler = ExpressionScaler(np.array(fitted["expression_mean"]), np.array(fitted["expression_scale"]))
+        scaler = fitted.scaler
         measured = cohort.folder.expression()
+        assert scaler is not None
         assert measured is not None
-        absent = sorted(set(fitted["genes"]) - set(measured.columns))
-        values = measured.reindex(index=list(patients), columns=fitted["genes"])
-        cohort = replace(cohort, expression=values.fillna(dict(zip(fitted["genes"], scaler.mean, strict=True))))
+        absent = sorted(set(genes) - set(measured.columns))
+        values = measured.reindex(index=list(patients), columns=genes)
+        cohort = replace(cohort, expression=values.fillna(dict(zip(genes, scaler.mean, strict=True))))
     if cohort.clinical is not None:
-        cohort = replace(cohort, clinical=cohort.clinical.reindex(columns=list(job.cohort.inputs.clinical)))
+        cohort = replace(cohort, clinical=cohort.clinical.reindex(columns=list(fitted.inputs.clinical)))
     return cohort.split(patients, scaler), absent
 
 

@@ -21,15 +21,16 @@ import torch
 
 from survbench.clock import Clock
 from survbench.data.batches import Split
+from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.job import Job
-from survbench.experiments.plan import build_model, build_objective, job_split
+from survbench.experiments.plan import job_split
 from survbench.experiments.preload import context_for, load_ahead
+from survbench.experiments.results import stages_folder
 from survbench.experiments.workers import Errand
-from survbench.model import Stage, SurvivalModel
+from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
 from survbench.training.fit import learners, stage_identity
-from survbench.training.objectives import Objective
 from survbench.training.shared import SharedStages
 from survbench.training.steps import (
     predict_logits,
@@ -189,7 +190,7 @@ def forecast(
 
 def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
     """Of one job; the stages that it trains for others are added to `trained`."""
-    shelves = SharedStages(out / "stages", job.task)
+    shelves = SharedStages(stages_folder(out), job.task)
     total = Range(known.prediction_seconds, known.prediction_seconds)
     for stage in known.stages:
         if stage.shared is not None:

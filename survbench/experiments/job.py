@@ -1,29 +1,28 @@
-"""A job: one model on one fold of one cohort with one seed; its identity and the places of its files.
+"""A job: one model on one fold of one cohort with one seed; its identity, and the job as plain values.
 
 Two jobs with the same identity give the same result; anything that could change the result is part of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import survbench
 from survbench.cards import ModelCard
-from survbench.data.cohort import Cohort
-from survbench.data.folds import Fold
-from survbench.registry import source_files
+from survbench.data.cohort import Cohort, load_cohort
+from survbench.data.folds import Fold, folds_hash
+from survbench.data.root import DataRoot
+from survbench.errors import SurvbenchError
+from survbench.experiments.versions import changed_files, code_version, versioned
+from survbench.files import digest
 from survbench.training.settings import Settings
 
-__all__ = ["TASK_VERSION", "Job", "code_version"]
+__all__ = ["PROTOCOL_VERSION", "Job", "JobSpec"]
 
-TASK_VERSION = 1  # raised when the protocol changes what a number means; older rows then get a table of their own
-_DECISIVE = ("data", "training", "evaluation", "model.py")  # parts of the suite whose code decides a result
+PROTOCOL_VERSION = 1  # raised when a number's meaning or value changes for everybody; rows of two never share a table
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,12 @@ class Job:
 
     Attributes
     ----------
-    config : every setting of the model, defaults included. objective : its registry entry, with its name.
+    config : every setting of the model, defaults included.
+    objective : its registry entry, with its name.
     origin : `default` or `tuned (n trials)` (protocol rule 2).
     as_registered : every setting is the registry's own: published figures belong beside such a job and no other. It
-    follows from the settings, so it is no part of the identity.
+        follows from the settings, so it is no part of the identity.
+    versions : of the model and of others that its settings name, see `versions_of`.
     """
 
     card: ModelCard
@@ -50,17 +51,20 @@ class Job:
     seed: int
     origin: str = "default"
     as_registered: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the result, as plain JSON values."""
+        """Everything that decides the result, as plain JSON values; where the code stands is no part of it."""
+        objective = versioned(self.objective, self.versions)
         return {
-            "task_version": TASK_VERSION,
+            "protocol_version": PROTOCOL_VERSION,
             "model": self.card.name,
-            "config": dict(self.config),
+            "model_version": self.versions.get(self.card.target, f"{self.card.name}@{self.card.version}"),
+            "config": versioned(self.config, self.versions),
             "train_inputs": [str(i) for i in self.card.train_inputs],
             "inference_inputs": [str(i) for i in self.card.inference_inputs],
-            "objective": dict(self.objective),
+            "objective": {key: value for key, value in objective.items() if key != "target"},
             "training": dict(vars(self.settings)),
             "cohort": self.cohort.name,
             "cohort_hash": self.cohort.content_hash,
@@ -70,56 +74,113 @@ class Job:
             "n_folds": self.folds,
             "fold": self.fold.index,
             "seed": self.seed,
-            "code": code_version(self.card.target, *_targets(self.config)),
         }
 
     @property
     def task(self) -> dict[str, Any]:
-        """What every model that is trained here has in common; with a stage's own settings it decides the stage."""
-        own = ("model", "config", "train_inputs", "inference_inputs", "training")
-        return {key: value for key, value in self.identity.items() if key not in own}
+        """What every model that is trained here has in common; with a stage's own settings it decides the stage.
+
+        Trained stages are kept for other jobs of the very same code.
+        """
+        own = ("model", "model_version", "config", "train_inputs", "inference_inputs", "training")
+        return {key: value for key, value in self.identity.items() if key not in own} | {"code": code_version()}
 
     @cached_property
     def id(self) -> str:
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True, default=list).encode()).hexdigest()
+        return digest(self.identity)
 
     @property
     def title(self) -> str:
         return f"{self.card.name} {self.cohort.name} fold {self.fold.index} seed {self.seed}"
 
-    def _place(self) -> Path:
-        task = f"{self.cohort.name}-{self.cohort.endpoint}-{self.scheme}"
-        return Path(self.card.name, task, f"fold{self.fold.index}-seed{self.seed}-{self.id[:10]}")
+    def plain(self) -> dict[str, Any]:
+        """As JSON values, the cohort by name and the fold by its number."""
+        of = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("card", "settings", "cohort", "fold")
+        }
+        return {
+            **of,
+            "card": asdict(self.card),
+            "settings": asdict(self.settings),
+            "cohort": self.cohort.name,
+            "endpoint": self.cohort.endpoint,
+            "fold": self.fold.index,
+        }
 
-    def folder(self, out: Path) -> Path:
-        """Where the result is once it is done; its existence means done."""
-        return out / "jobs" / self._place()
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], cohort: Cohort) -> Job:
+        """The job of `plain` values on its cohort.
 
-    def failure(self, out: Path) -> Path:
-        """Where a failure is recorded."""
-        place = out / "failures" / self._place()
-        return place.with_name(f"{place.name}.json")
-
-    def scratch(self, out: Path) -> Path:
-        """Where checkpoints are while it is not."""
-        return out / "scratch" / self.id[:16]
-
-
-def _targets(config: Mapping[str, Any]) -> list[str]:
-    """Other models that the settings name."""
-    return [v["target"] for v in config.values() if isinstance(v, Mapping) and "target" in v]
-
-
-@cache
-def code_version(*targets: str) -> str:
-    """Version of the suite plus a digest of the code that decides results: the suite's and the models' own."""
-    home = Path(survbench.__file__).parent
-    suite = [file for part in _DECISIVE for file in _python_files(home / part)]
-    digest = hashlib.sha256()
-    for file in dict.fromkeys([*suite, *(file for target in targets for file in source_files(target))]):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return f"{survbench.__version__}+{digest.hexdigest()[:12]}"
+        Raises
+        ------
+        SurvbenchError : the cohort's folds are no longer those the job was planned with.
+        """
+        folds = cohort.folds(plain["scheme"])
+        if folds_hash(folds) != plain["folds_hash"]:
+            raise SurvbenchError(f"the folds of {cohort.name} changed since the command began", "give it again")
+        of = {key: value for key, value in plain.items() if key != "endpoint"} | {
+            "card": ModelCard(**plain["card"]),
+            "settings": Settings(**plain["settings"]),
+            "cohort": cohort,
+            "fold": next(fold for fold in folds if fold.index == plain["fold"]),
+        }
+        return cls(**of)
 
 
-def _python_files(path: Path) -> Iterable[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """A job as it is sent to another process or machine: a small JSON value, its data by name.
+
+    Attributes
+    ----------
+    root : absolute path of the data root.
+    out : absolute path of the folder of results.
+    device : such as `cpu` or `cuda:1`.
+    threads : of the CPU.
+    job : as `Job.plain` gives it.
+    id : of the job; where it comes out another one, code or data have changed.
+    title : for people.
+    task : digest of what the job shares with jobs that may train a stage for it.
+    """
+
+    root: str
+    out: str
+    device: str
+    threads: int
+    job: Mapping[str, Any]
+    id: str
+    title: str
+    task: str
+
+    @classmethod
+    def of(cls, job: Job, out: Path, device: str, threads: int) -> JobSpec:
+        """The spec of a planned job."""
+        root = job.cohort.folder.path.resolve().parent
+        return cls(
+            root=str(root),
+            out=str(out.resolve()),
+            device=device,
+            threads=threads,
+            job=job.plain(),
+            id=job.id,
+            title=job.title,
+            task=digest(job.task),
+        )
+
+    @property
+    def model(self) -> str:
+        return str(self.job["card"]["name"])
+
+    def load(self) -> Job:
+        """The job with its data.
+
+        Raises
+        ------
+        SurvbenchError : code or data are no longer those it was planned with.
+        """
+        changed = changed_files(self.job["versions"])
+        cohort = load_cohort(DataRoot.open(Path(self.root)), self.job["cohort"], self.job["endpoint"])
+        job = Job.from_plain(self.job, cohort)
+        if job.id != self.id or changed:
+            raise SurvbenchError("code or data changed since the command began", "give the same command again")
+        return job

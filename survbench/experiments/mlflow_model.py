@@ -22,10 +22,9 @@ from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.cohort import ExpressionScaler
 from survbench.errors import BadConfig
-from survbench.experiments.plan import build_objective
-from survbench.model import Inputs, SurvivalModel
+from survbench.experiments.build import build_objective
+from survbench.model import Inputs, Objective, SurvivalModel
 from survbench.registry import import_target
-from survbench.training.objectives import Objective
 from survbench.training.steps import predict_logits
 
 __all__ = ["MODEL_FILES", "RiskModel", "can_describe", "describe_model"]

@@ -19,18 +19,17 @@ from survbench.data.cohort import Cohort, ExpressionScaler, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
+from survbench.experiments.build import build_objective
 from survbench.experiments.job import Job
+from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick
 from survbench.training.device import multiplied
-from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
 __all__ = [
     "Request",
     "altered",
-    "build_model",
-    "build_objective",
     "job_split",
     "plan",
     "tuned_name",
@@ -97,7 +96,12 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
             plain = replace(request, preset=None, overrides={})
             asis = (config, settings, origin) == _resolve(model, cohort, plain, registry)
             asis = asis and objective == _objective_entry(model.objective or OBJECTIVE, registry)
-            jobs += [make(fold, seed, origin, as_registered=asis) for seed in request.seeds for fold in wanted]
+            versions = versions_of(model, config, objective, registry)
+            jobs += [
+                make(fold, seed, origin, as_registered=asis, versions=versions)
+                for seed in request.seeds
+                for fold in wanted
+            ]
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
     return jobs
@@ -111,7 +115,8 @@ def altered(job: Job, changes: Mapping[str, Any], registry: Registry) -> Job:
         config[key] = _referenced(job.card, key, config[key], registry)
     training = {key: value for key, value in changes.items() if key in trainer}
     settings = Settings.build(vars(job.settings), training)
-    return replace(job, config=config, settings=settings, as_registered=False)
+    versions = versions_of(job.card, config, job.objective, registry)
+    return replace(job, config=config, settings=settings, as_registered=False, versions=versions)
 
 
 def _try(
@@ -128,22 +133,10 @@ def _try(
     return None
 
 
-def build_objective(entry: Mapping[str, Any]) -> Objective:
-    """Objective of a registry entry (`target` and the settings it is built with)."""
-    settings = {key: value for key, value in entry.items() if key not in ("name", "target")}
-    return import_target(entry["target"])(**settings)
-
-
 def job_split(job: Job, members: tuple[str, ...], scaler: ExpressionScaler | None, device: torch.device) -> Split:
     """Some of a job's patients, the patches of their cohort on the device if the model sees any."""
     split = job.cohort.split(members, scaler)
     return split.on(device, multiplied(device)) if Modality.SLIDES in job.card.train_inputs else split
-
-
-def build_model(job: Job, objective: Objective) -> SurvivalModel:
-    """A job's model, with new weights."""
-    model: SurvivalModel = import_target(job.card.target)(job.cohort.inputs, objective.outputs, **job.config)
-    return model
 
 
 def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:

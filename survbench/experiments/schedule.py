@@ -5,7 +5,6 @@ The result of a job does not depend on it. What the jobs do is elsewhere; MLflow
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from survbench.console import note, progress_bars, say, warn
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.job import Job
+from survbench.experiments.results import JobResult, result_folder
 from survbench.experiments.room import MOST, Room
 from survbench.experiments.tracking import Mirror
 from survbench.experiments.workers import Worker, bearable_workers, hired, sensible_workers
@@ -91,7 +91,7 @@ def run_jobs(
     with run.bars:
         run.bars.add_task("jobs", total=len(jobs))
         for job in jobs:
-            if job.folder(out).exists():
+            if result_folder(job, out).exists():
                 run.count(job, run_job(job, out, device, lambda _: None))
         if room.most > 1:
             run.side_by_side(waiting, room)
@@ -103,7 +103,7 @@ def run_jobs(
 
 def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
     """The jobs that are not done."""
-    return [job for job in jobs if not job.folder(out).exists()]
+    return [job for job in jobs if not result_folder(job, out).exists()]
 
 
 def job_threads(asked: int | None) -> int:
@@ -131,9 +131,9 @@ class _Run:
         self.summary.skipped += outcome.status == "skipped"
         if outcome.status == "failed":
             self.summary.failed.append(f"{job.title}: {outcome.reason}")
-        folder = job.folder(self.out)
+        folder = result_folder(job, self.out)
         if outcome.status == "done":
-            self.summary.spent.append(json.loads((folder / "job.json").read_text(encoding="utf-8"))["phases"])
+            self.summary.spent.append(JobResult.open(folder).record["phases"])
         if folder.exists():
             with self.clock("tracking"):
                 self.mirror.log(folder)

@@ -23,9 +23,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from survbench.console import note, progress_bars, warn
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, SurvbenchError
+from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.execute import train_model
 from survbench.experiments.job import Job
-from survbench.experiments.plan import Request, altered, build_model, build_objective, plan
+from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.trials import SharedStudy
 from survbench.registry import Registry
 from survbench.training.device import cpu_threads

@@ -17,10 +17,9 @@ from survbench.console import track, warn
 from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
+from survbench.experiments.results import JobResult, find_results
 from survbench.explain.pathways import PathwayRanking, rank_pathways
-from survbench.explain.trained import load_trained, refuse_unfinished
-from survbench.model import SurvivalModel
-from survbench.training.objectives import Objective
+from survbench.model import Objective, SurvivalModel
 
 __all__ = ["STEPS", "TOLERANCE", "Completeness", "gene_attribution", "pathway_attribution"]
 
@@ -66,10 +65,10 @@ def pathway_attribution(
         raise BadConfig(f"model {first.card.name} predicts from {seen}", "name a model that predicts from expression")
     if not first.cohort.inputs.pathways:
         raise BadConfig(f"cohort {first.cohort.name} has no pathways", "import it with --pathways FILE.gmt")
-    refuse_unfinished(jobs, out)
+    pairs = list(zip(jobs, find_results(jobs, out), strict=True))
     sizes, directions, gaps = [], [], []
-    for job in track(jobs, f"{first.card.name} on {first.cohort.name}"):
-        expression, genes, gap = _of_job(job, out, device, steps)
+    for job, result in track(pairs, f"{first.card.name} on {first.cohort.name}"):
+        expression, genes, gap = _of_job(job, result, device, steps)
         members = [list(positions) for positions in job.cohort.inputs.pathways.values()]
         pathways = np.stack([genes[:, own].sum(1) for own in members], axis=1)
         scores = np.stack([expression[:, own].mean(1) for own in members], axis=1)
@@ -112,9 +111,9 @@ def gene_attribution(
         return attributions.detach(), risk(batch.expression), risk(torch.zeros_like(batch.expression))
 
 
-def _of_job(job: Job, out: Path, device: torch.device, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _of_job(job: Job, result: JobResult, device: torch.device, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Expression and attributions (test patients, genes), and how far they are from adding up."""
-    model, objective = load_trained(job, out, device)
+    model, objective = result.load_model(device, job=job)
     split = job.cohort.split(job.fold.test, job.cohort.scaler(job.fold))
     parts = []
     for granted in split.in_order(job.card.inference_inputs, PATCHES):

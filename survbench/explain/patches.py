@@ -22,7 +22,7 @@ from survbench.cards import Modality
 from survbench.data.batches import device_batch
 from survbench.errors import BadConfig, BadModel, UnknownName
 from survbench.experiments.job import Job
-from survbench.explain.trained import load_trained, refuse_unfinished
+from survbench.experiments.results import JobResult, find_results
 from survbench.model import Asking, Prediction, SurvivalModel
 
 __all__ = ["TOP", "Overlap", "PatchAttention", "chosen_patients", "gene_set_heatmap", "patch_heatmap"]
@@ -122,8 +122,8 @@ def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count:
     seed = jobs[0].seed
     ours = [job for job in jobs if job.seed == seed]
     if not names:
-        refuse_unfinished(ours, out)
-        risks = pd.concat([_test_risks(job, out).to_frame("risk").assign(job=i) for i, job in enumerate(ours)])
+        found = find_results(ours, out)
+        risks = pd.concat([_test_risks(result).to_frame("risk").assign(job=i) for i, result in enumerate(found)])
         highest = risks.sort_values("risk", ascending=False, kind="stable").head(count)
         return [(ours[i], str(patient)) for patient, i in highest["job"].items()]
     chosen = []
@@ -139,7 +139,7 @@ def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count:
                 f"patient {name} is no test patient of fold {', '.join(str(job.fold.index) for job in ours)}",
                 "leave out --fold: only a model that never saw the patient is asked",
             )
-        refuse_unfinished([job], out)
+        find_results([job], out)
         chosen.append((job, name))
     return chosen
 
@@ -194,9 +194,9 @@ def _known_set(name: str, known: Sequence[str]) -> str:
     raise UnknownName(f"Unknown pathway '{name}'", hint)
 
 
-def _test_risks(job: Job, out: Path) -> pd.Series:
+def _test_risks(result: JobResult) -> pd.Series:
     """Of the fold's test patients, in standard deviations of its training patients."""
-    told = pd.read_parquet(job.folder(out) / "predictions.parquet", columns=["patient", "split", "risk"])
+    told = result.predictions()
     training = told.loc[told["split"] == "train", "risk"]
     test = told[told["split"] == "test"].set_index("patient")["risk"]
     return (test - training.mean()) / (training.std(ddof=0) or 1.0)
@@ -213,7 +213,8 @@ def _of_patient(
     card, bags = job.card, job.cohort.bags
     if Modality.SLIDES not in card.train_inputs or bags is None:
         raise BadConfig(f"model {card.name} sees no slides", "name one that does")
-    model, _ = load_trained(job, out, device)
+    result = JobResult.of(job, out)
+    model, _ = result.load_model(device, job=job)
     split = job.cohort.split((patient,), job.cohort.scaler(job.fold))
     only = np.array([0])
     seen, learned = (
@@ -246,7 +247,7 @@ def _of_patient(
         patient,
         job.fold.index,
         job.seed,
-        float(_test_risks(job, out)[patient]),
+        float(_test_risks(result)[patient]),
         tuple(answer.maps),
         table,
         answer.asked,

@@ -18,7 +18,7 @@ from survbench.console import track
 from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
-from survbench.explain.trained import load_trained, refuse_unfinished
+from survbench.experiments.results import JobResult, find_results
 from survbench.figures import subplots
 from survbench.training.device import autocast
 
@@ -94,15 +94,15 @@ def pathway_attention(jobs: Sequence[Job], out: Path, device: torch.device) -> P
     ------
     BadConfig : a job is not done, or the model attends to no pathways.
     """
-    refuse_unfinished(jobs, out)
-    weights = [_of_job(job, out, device) for job in track(jobs, f"{jobs[0].card.name} on {jobs[0].cohort.name}")]
+    pairs = list(zip(jobs, find_results(jobs, out), strict=True))
+    weights = [_of_job(*pair, device) for pair in track(pairs, f"{jobs[0].card.name} on {jobs[0].cohort.name}")]
     return rank_pathways("attention", jobs, weights)
 
 
 @torch.no_grad()
-def _of_job(job: Job, out: Path, device: torch.device) -> np.ndarray:
+def _of_job(job: Job, result: JobResult, device: torch.device) -> np.ndarray:
     """(pathways,) mean over the fold's test patients, summing to 1."""
-    model, _ = load_trained(job, out, device)
+    model, _ = result.load_model(device, job=job)
     split = job.cohort.split(job.fold.test, job.cohort.scaler(job.fold))
     parts = []
     for batch in split.in_order(job.card.train_inputs):

@@ -17,18 +17,18 @@ import numpy as np
 from survbench.cards import ModelGroup
 from survbench.console import track
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
+from survbench.experiments.results import JobResult, Unreadable, read_results
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
 from survbench.leaderboard.brought import settle
 from survbench.leaderboard.contrasts import beside
 from survbench.leaderboard.published import published_cohorts, published_models
-from survbench.leaderboard.records import JobRecord, Unreadable, read_jobs
 from survbench.leaderboard.rows import PLACE, digest, grouped, make_rows, place_of, refuse_other_patients, score
 
 __all__ = ["build"]
 
 _ORDER = {"": 0, "slides": 1, "all": 2, None: 3, UNKNOWN: 4}  # real patients first
 _VARIANT_SETTINGS = 3
-R = TypeVar("R", JobRecord, JobRecord | Row)
+R = TypeVar("R", JobResult, JobResult | Row)
 DEFAULT = "default"
 
 
@@ -50,13 +50,13 @@ def build(
     cohorts, models : names, wildcards or `all`. endpoint, folds : only these. only : folders of these jobs.
     brought : rows of `rows_of_predictions`, which join the measured ones where they may.
     """
-    found = [job for job in read_jobs(out) if only is None or job.path in only]
+    found = [job for job in read_results(out) if only is None or job.path in only]
     refused = [Refusal({"path": str(f.path)}, f.reason) for f in found if isinstance(f, Unreadable)]
-    records, repeated = _unique(_with_known_data([f for f in found if isinstance(f, JobRecord)]))
+    records, repeated = _unique(_with_known_data([f for f in found if isinstance(f, JobResult)]))
     wanted = {"model": models, "cohort": cohorts, "endpoint": endpoint and [endpoint]}
-    everything: list[JobRecord | Row] = [*records, *brought]
+    everything: list[JobResult | Row] = [*records, *brought]
     chosen, notes = _choose(everything, wanted)
-    jobs, more = _choose([r for r in chosen if isinstance(r, JobRecord)], {"folds": folds and [folds]})
+    jobs, more = _choose([r for r in chosen if isinstance(r, JobResult)], {"folds": folds and [folds]})
     scored = [score(record) for record in track(jobs, "Scoring predictions")]
     rows, incomplete = make_rows(scored)
     guests, apart = settle([r for r in chosen if isinstance(r, Row)], rows)
@@ -72,7 +72,7 @@ def build(
     )
 
 
-def _with_known_data(records: Sequence[JobRecord]) -> list[JobRecord]:
+def _with_known_data(records: Sequence[JobResult]) -> list[JobResult]:
     """A failure that did not record what its data are takes it from a finished job on the same content."""
     known = {r.identity["cohort_hash"]: r.simulated for r in records if r.simulated is not None}
     return [
@@ -80,9 +80,9 @@ def _with_known_data(records: Sequence[JobRecord]) -> list[JobRecord]:
     ]
 
 
-def _unique(records: Sequence[JobRecord]) -> tuple[list[JobRecord], list[Refusal]]:
+def _unique(records: Sequence[JobResult]) -> tuple[list[JobResult], list[Refusal]]:
     """A copied folder is not a second measurement; a failure counts only until the job has succeeded."""
-    kept: dict[str, JobRecord] = {}
+    kept: dict[str, JobResult] = {}
     repeated = []
     for record in records:
         first = kept.setdefault(digest(record.identity), record)
@@ -117,13 +117,13 @@ def _tables(rows: Sequence[Row]) -> tuple[tuple[Table, ...], list[str]]:
         contrasts, lacking = beside(lines, shown)
         notes += lacking
         tables.append(Table(endpoint, folds, version, same[0].simulated, shown, lines, contrasts))
-    ordered = sorted(tables, key=lambda t: (_ORDER[t.simulated], t.endpoint, t.folds, -t.task_version))
+    ordered = sorted(tables, key=lambda t: (_ORDER[t.simulated], t.endpoint, t.folds, -t.protocol_version))
     return tuple(ordered), list(dict.fromkeys(notes))
 
 
 def _task(row: Row) -> tuple[str, str, int, int]:
     of = row.identity
-    return of["endpoint"], of["folds"], of["task_version"], _ORDER[row.simulated]
+    return of["endpoint"], of["folds"], of["protocol_version"], _ORDER[row.simulated]
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Column]:
@@ -173,9 +173,9 @@ def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ..
 def _variants(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of one configuration together; tuned ones too, whose settings may differ from cohort to cohort."""
     variants = []
-    for same in grouped(rows, lambda r: [r.selected, r.identity["objective"].get("name", ""), r.selected == DEFAULT]):
+    for same in grouped(rows, lambda r: [r.selected, r.identity["objective"].get("name", "")]):
         places = [place_of(row) for row in same]
-        together = same[0].selected != DEFAULT and len(set(places)) == len(places)
+        together = same[0].selected.startswith("tuned") and len(set(places)) == len(places)
         variants += [same] if together else list(grouped(same, _configuration))
     return variants
 
@@ -200,7 +200,7 @@ def _variant_labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _configuration(row: Row) -> str:
     """Everything that sets a row apart but its data and its code."""
-    kept = {k: v for k, v in row.identity.items() if k not in (*PLACE, "code")}
+    kept = {k: v for k, v in row.identity.items() if k not in PLACE}
     return digest([kept, row.selected])
 
 
@@ -212,7 +212,7 @@ def _settings(row: Row) -> dict[str, Any]:
             flat |= value
         elif key == "objective":
             flat |= {"objective" if k == "name" else f"objective.{k}": v for k, v in value.items()}
-        elif key not in (*PLACE, "code", "model"):
+        elif key not in (*PLACE, "model", "model_version"):
             flat[key] = value
     return flat
 
@@ -229,7 +229,7 @@ def _why_separate(tables: Sequence[Table]) -> list[str]:
         aspects = {
             "endpoint": [t.endpoint for t in tables],
             "folds": [t.folds for t in tables],
-            "task version": [str(t.task_version) for t in tables],
+            "protocol version": [str(t.protocol_version) for t in tables],
             "data": [t.kind for t in tables],
         }
         differing = [f"{k} ({', '.join(dict.fromkeys(v))})" for k, v in aspects.items() if len(set(v)) > 1]

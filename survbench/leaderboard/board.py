@@ -84,7 +84,8 @@ class Row(Identified):
     `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
     belong to this row. errors : of failed jobs; the row then has no mean. group : None where the model is not known.
     source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS. as_registered : with every
-    setting as the registry has it, so that published figures may stand beside it.
+    setting as the registry has it, so that published figures may stand beside it. code : version of the code that ran.
+    unsealed : of the first edition, whose files have no digests.
     """
 
     identity: Mapping[str, Any]
@@ -107,6 +108,8 @@ class Row(Identified):
     errors: tuple[str, ...] = ()
     source: str = MEASURED
     as_registered: bool = False
+    code: str = ""
+    unsealed: bool = False
 
     @property
     def failed(self) -> bool:
@@ -192,11 +195,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines that may be compared: same endpoint, folds, task version and kind of data (protocol rule 20)."""
+    """Lines that may be compared: same endpoint, folds, protocol version and kind of data (protocol rule 20)."""
 
     endpoint: str
     folds: str
-    task_version: int
+    protocol_version: int
     simulated: str | None
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]

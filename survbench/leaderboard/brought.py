@@ -18,9 +18,9 @@ from survbench.console import track
 from survbench.data.root import DataRoot
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
+from survbench.experiments.results import JobResult
 from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
 from survbench.leaderboard.predictions_file import read_predictions_file
-from survbench.leaderboard.records import JobRecord
 from survbench.leaderboard.rows import PLACE, Scored, digest, grouped, labels_of, make_row
 
 __all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
@@ -62,7 +62,7 @@ def rows_of_predictions(
     for cohort, of_cohort in table.groupby("cohort", sort=False):
         numbers = _numbered(of_cohort["fold"])
         about = {
-            "task_version": 1,
+            "protocol_version": 1,
             "config": {},
             "objective": {},
             "training": {},
@@ -70,7 +70,7 @@ def rows_of_predictions(
             "endpoint": endpoint or NOT_STATED,
             "folds": FOLDS,
             "n_folds": len(numbers),
-            "code": "",
+            "model_version": "",
         }
         made = []
         for model, of_model in track(list(of_cohort.groupby("model", sort=False)), f"Scoring {cohort}"):
@@ -115,10 +115,13 @@ def settle(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], lis
 
 def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int, file: Path, simulated: str) -> Scored:
     """One fold of one seed, as if it were a job; horizon and cut come from training patients or not at all."""
-    record = JobRecord(
-        file,
-        {**identity, "fold": fold, "seed": seed},
-        identity["model"],
+    record = JobResult(
+        path=file,
+        record={},
+        identity={**identity, "fold": fold, "seed": seed},
+        unsealed=False,
+        code="",
+        title=identity["model"],
         group=None,
         reconstruction="",
         modified=0.0,

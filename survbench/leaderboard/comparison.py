@@ -19,10 +19,10 @@ from survbench.console import track
 from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import Difference, holm, mean_difference, unknown
 from survbench.evaluation.ranks import ALPHA, CriticalDifference, critical_difference
+from survbench.experiments.results import JobResult, read_results
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
-from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.render import to_plain
 
 __all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_frame", "comparison_plain"]
@@ -136,7 +136,7 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
     return {
         "endpoint": table.endpoint,
         "folds": table.folds,
-        "task_version": table.task_version,
+        "protocol_version": table.protocol_version,
         "simulated": table.invented,
         "metric": "cindex",
         "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in found.lines],
@@ -166,7 +166,7 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
 
 
 def _check_models(out: Path, models: Sequence[str]) -> None:
-    present = sorted({job.model for job in read_jobs(out) if isinstance(job, JobRecord)})
+    present = sorted({job.model for job in read_results(out) if isinstance(job, JobResult)})
     if not present:
         raise BadConfig(f"there are no results in {out}", "make some with: survbench run --model MODEL --cohort COHORT")
     for pattern in models:

@@ -111,5 +111,5 @@ def _name(kind: str, found: Comparison) -> str:
     models = [line.model for line in found.lines]
     named = models if len(models) <= _NAMED else [f"{len(models)}_models"]
     of = [*named, found.table.endpoint, found.table.folds, found.table.kind]
-    version = [] if found.table.task_version == 1 else [f"v{found.table.task_version}"]
+    version = [] if found.table.protocol_version == 1 else [f"v{found.table.protocol_version}"]
     return "-".join(re.sub(r"[^\w.+]+", "_", part).strip("_") for part in (kind, *of, *version))

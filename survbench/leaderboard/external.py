@@ -5,9 +5,8 @@ Computed from the predictions that `survbench run --train ... --test ...` stored
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from survbench.console import warn
 from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
 from survbench.evaluation.metrics import harrell
+from survbench.experiments.results import Unreadable, ValidationResult, read_validations
 from survbench.leaderboard.board import KINDS
 from survbench.leaderboard.published import published_cindex
 from survbench.leaderboard.rows import digest, grouped
@@ -34,8 +35,6 @@ __all__ = [
     "external_rows",
     "external_tables",
 ]
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -102,18 +101,15 @@ class ExternalTable:
 def external_rows(out: Path, models: Sequence[str] | None = None) -> list[ExternalRow]:
     """Rows of a results folder, newest code of each configuration; incomplete ones say what is missing."""
     found = []
-    for file in sorted((out / "external").glob("*/*/*/external.json")):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            table = pd.read_parquet(file.with_name("predictions.parquet"))
-        except (OSError, ValueError):
-            continue  # a folder that somebody else is writing, or damaged; its job is applied again when it is removed
-        if content.get("format") == FORMAT and (models is None or content["identity"]["model"] in models):
-            found.append((content, table, file.stat().st_mtime))
+    for result in read_validations(out):
+        if isinstance(result, Unreadable):
+            warn(f"{result.path} is not used: {result.reason}")
+        elif models is None or result.identity["model"] in models:
+            found.append(result)
     rows = []
-    for same in grouped(found, lambda item: _setup(item[0])):
-        codes = grouped(same, lambda item: item[0]["identity"]["code"])
-        rows.append(_row(max(codes, key=lambda jobs: max(modified for *_, modified in jobs))))
+    for same in grouped(found, _setup):
+        versions = grouped(same, lambda result: (result.identity["model_version"], result.code))
+        rows.append(_row(max(versions, key=lambda results: max(result.modified for result in results))))
     return sorted(rows, key=lambda r: (r.train, r.test, r.endpoint, r.folds, r.model, r.config))
 
 
@@ -163,9 +159,8 @@ def external_markdown(rows: Sequence[ExternalRow]) -> str:
 _HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")
 
 
-def _row(jobs: Sequence[tuple[Mapping[str, Any], pd.DataFrame, float]]) -> ExternalRow:
-    content, first, _ = jobs[0]
-    identity = content["identity"]
+def _row(results: Sequence[ValidationResult]) -> ExternalRow:
+    content, identity, first = results[0].record, results[0].identity, results[0].table
     about = ExternalRow(
         train=identity["cohort"],
         test=content["test_cohort"],
@@ -175,21 +170,21 @@ def _row(jobs: Sequence[tuple[Mapping[str, Any], pd.DataFrame, float]]) -> Exter
         model=identity["model"],
         title=content["card"]["title"],
         reconstruction=content["card"]["reconstruction"],
-        selected=content["selected"],
-        as_registered=all(c.get("as_registered") is True for c, *_ in jobs),
+        selected=results[0].selected,
+        as_registered=all(r.record.get("as_registered") is True for r in results),
         patients=len(first),
         events=int(first["event"].sum()),
-        models=len(jobs),
-        seeds=len({c["identity"]["seed"] for c, *_ in jobs}),
+        models=len(results),
+        seeds=len({r.seed for r in results}),
         genes_absent=len(content["genes_absent"]),
         config=digest([identity["config"], identity["training"], identity["objective"]])[:6],
     )
-    places = {(c["identity"]["seed"], c["identity"]["fold"]) for c, *_ in jobs}
+    places = {(r.seed, r.fold) for r in results}
     missing = [f"fold {f} of seed {s}" for s in {s for s, _ in places} for f in range(identity["n_folds"])]
     missing = [name for name in missing if name not in {f"fold {f} of seed {s}" for s, f in places}]
     if missing:
         return _with(about, problem=f"{', '.join(missing)} missing; give the same command again")
-    tables = [table.sort_values("patient") for _, table, _ in jobs]
+    tables = [r.table.sort_values("patient") for r in results]
     if any(list(t["patient"]) != list(tables[0]["patient"]) for t in tables):
         return _with(about, problem="its models were applied to different patients")
     return _scored(about, tables)
@@ -224,9 +219,9 @@ def _with(about: ExternalRow, **changes: Any) -> ExternalRow:
     return ExternalRow(**{**vars(about), **changes})
 
 
-def _setup(content: Mapping[str, Any]) -> str:
-    identity = {k: v for k, v in content["identity"].items() if k not in ("fold", "seed", "code")}
-    return digest([identity, content["test_hash"], content["endpoint"], content["selected"]])
+def _setup(result: ValidationResult) -> str:
+    identity = {k: v for k, v in result.identity.items() if k not in ("fold", "seed", "model_version")}
+    return digest([identity, result.record["test_hash"], result.record["endpoint"], result.selected])
 
 
 def _pair(row: ExternalRow) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def check_metric(metric: str) -> None:
 
 def title(table: Table, metric: str) -> str:
     """Metric, endpoint, folds and kind of data."""
-    version = f" · task version {table.task_version}" if table.task_version != 1 else ""
+    version = f" · protocol version {table.protocol_version}" if table.protocol_version != 1 else ""
     return f"{METRICS[metric].title} · {table.title}{version}"
 
 

@@ -22,8 +22,8 @@ from survbench.errors import BadFile
 from survbench.evaluation.calibration import d_calibration
 from survbench.evaluation.groups import logrank, risk_cut, stratified_logrank
 from survbench.evaluation.metrics import METRICS, Value, score_fold
+from survbench.experiments.results import JobResult
 from survbench.leaderboard.board import Refusal, Row, Summary
-from survbench.leaderboard.records import JobRecord, read_predictions
 
 __all__ = [
     "PLACE",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-PLACE = ("cohort", "cohort_hash", "folds_hash", "n_folds", "endpoint", "folds", "task_version")
+PLACE = ("cohort", "cohort_hash", "folds_hash", "n_folds", "endpoint", "folds", "protocol_version")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scored:
     everyone : patients of all three splits. bins : of D-calibration. unreadable : why the predictions cannot be used.
     """
 
-    record: JobRecord
+    record: JobResult
     values: Mapping[str, Value]
     test: pd.DataFrame
     everyone: frozenset[str] = frozenset()
@@ -60,12 +60,12 @@ class Scored:
     bins: tuple[float, ...] = ()
 
 
-def score(record: JobRecord) -> Scored:
+def score(record: JobResult) -> Scored:
     none = pd.DataFrame(columns=["patient", "time", "event", "risk", "high"])
     if record.error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, f"failed: {record.error}")), none)
     try:
-        predictions = read_predictions(record)
+        predictions = record.predictions()
     except BadFile as error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
     cut = risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy())
@@ -81,13 +81,13 @@ def score(record: JobRecord) -> Scored:
 
 
 def make_rows(scored: Sequence[Scored]) -> tuple[list[Row], list[Refusal]]:
-    """Rows of the newest code that has all folds of all seeds; every other attempt is refused with its reason."""
+    """Rows of the newest version that has all folds of all seeds; every other attempt is refused with its reason."""
     rows: list[Row] = []
     refused: list[Refusal] = []
     for versions in grouped(scored, lambda s: _setup(s.record)):
         attempts = sorted(
-            grouped(versions, lambda s: str(s.record.identity["code"])),
-            key=lambda jobs: max((s.record.modified, s.record.identity["code"]) for s in jobs),
+            grouped(versions, lambda s: _version(s.record)),
+            key=lambda jobs: max((not s.record.unsealed, s.record.modified, _version(s.record)) for s in jobs),
             reverse=True,
         )
         problems = [_incomplete(jobs) for jobs in attempts]
@@ -106,10 +106,15 @@ def make_rows(scored: Sequence[Scored]) -> tuple[list[Row], list[Refusal]]:
 
 def _passed_over(jobs: Sequence[Scored], *, newer: bool) -> str:
     errors = [s.record.error for s in jobs if s.record.error]
-    code = jobs[0].record.identity["code"]
+    version = _version(jobs[0].record)
     if newer and errors:
-        return f"newer code {code} failed ({errors[0]}); the row shown is of older code"
-    return f"superseded: of code {code}, and there is a newer result"
+        return f"newer {version} failed ({errors[0]}); the row shown is of an older version"
+    return f"superseded: of {version}, and there is a newer result"
+
+
+def _version(record: JobResult) -> str:
+    """Of the model; in the first edition that of the whole code."""
+    return f"code {record.code}" if record.unsealed else f"version {record.identity['model_version']}"
 
 
 def _incomplete(jobs: Sequence[Scored]) -> str:
@@ -188,6 +193,8 @@ def make_row(jobs: Sequence[Scored]) -> Row:
         fvcore_flops=max(flops, default=None),
         beside=record.beside,
         as_registered=all(s.record.as_registered for s in jobs),
+        code=", ".join(sorted({s.record.code for s in jobs})),
+        unsealed=record.unsealed,
         tests={(s.record.seed, s.record.fold): s.test for s in jobs},
         bins={(s.record.seed, s.record.fold): s.bins for s in jobs if s.bins},
         errors=tuple(dict.fromkeys(s.record.error for s in jobs if s.record.error)),
@@ -257,16 +264,16 @@ def refuse_other_patients(rows: Sequence[Row]) -> tuple[list[Row], list[Refusal]
     return kept, refused
 
 
-def _refusal(record: JobRecord, reason: str) -> Refusal:
+def _refusal(record: JobResult, reason: str) -> Refusal:
     return Refusal(_names(record.identity, record.title), reason)
 
 
 def _names(identity: Mapping[str, Any], title: str) -> dict[str, Any]:
-    names = ("model", "cohort", "endpoint", "folds", "cohort_hash", "config", "code")
+    names = ("model", "cohort", "endpoint", "folds", "cohort_hash", "config", "model_version")
     return {"title": title, **{name: identity[name] for name in names}}
 
 
-def _command(record: JobRecord, missing: Mapping[int, Sequence[int]]) -> str:
+def _command(record: JobResult, missing: Mapping[int, Sequence[int]]) -> str:
     """The command that makes the missing jobs, with every setting spelled out: defaults may have changed since."""
     of = record.identity
     folds = sorted({fold for lacking in missing.values() for fold in lacking})
@@ -283,9 +290,9 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _setup(record: JobRecord) -> str:
+def _setup(record: JobResult) -> str:
     """What the jobs of one row share, apart from the code."""
-    identity = {k: v for k, v in record.identity.items() if k not in ("fold", "seed", "code")}
+    identity = {k: v for k, v in record.identity.items() if k not in ("fold", "seed", "model_version")}
     return digest([identity, record.simulated, record.selected])
 
 

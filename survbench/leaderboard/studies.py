@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
+from survbench.experiments.results import failure_file, result_folder
 from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
@@ -195,7 +196,7 @@ _BOUNDS = ("low", "high", "p", "patient_low", "patient_high")
 
 def _rows(jobs: Sequence[Job], out: Path) -> dict[str, Row]:
     """Rows by cohort; a cohort whose jobs failed has a row that says so."""
-    places = {place for job in jobs for place in (job.folder(out), job.failure(out))}
+    places = {place for job in jobs for place in (result_folder(job, out), failure_file(job, out))}
     return {row.cohort: row for row in build(out, only=places).rows}
 
 

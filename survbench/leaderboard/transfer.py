@@ -17,6 +17,7 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference
 from survbench.evaluation.metrics import harrell
+from survbench.experiments.results import result_folder
 from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
@@ -51,7 +52,7 @@ _SETTING = ["patients", "event_rate", "trace"]
 
 
 def _rows(jobs: Mapping[Cell, Sequence[Job]], out: Path) -> dict[Cell, dict[str, Row]]:
-    folders = {job.folder(out) for of in jobs.values() for job in of}
+    folders = {result_folder(job, out) for of in jobs.values() for job in of}
     board = build(out, only=folders)
     by_cohort = {cell.cohort: cell for cell in jobs}
     found: dict[Cell, dict[str, Row]] = {cell: {} for cell in jobs}

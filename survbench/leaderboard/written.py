@@ -25,11 +25,11 @@ __all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "
 STEM = "leaderboard"
 TOLERANCE = 1e-9
 _ABSENT = "absent"
-_ROW = ("source", "title", "model", "cohort", "endpoint", "folds", "task_version", "cohort_hash", "simulated_kind")
-_SETTINGS = ("selected", "config", "objective", "training", "code")
+_ROW = ("source", "title", "model", "cohort", "endpoint", "folds", "protocol_version", "cohort_hash", "simulated_kind")
+_SETTINGS = ("selected", "config", "objective", "training", "model_version", "unsealed", "code")
 _DIFFERENCE = ("first", "first_variant", "second", "second_variant", "cohort", "endpoint", "folds", "simulated")
 _EXTERNAL = ("train", "test", "endpoint", "folds", "simulated", "model", "selected", "config")
-_CSV = ("source", "data", "model", "title", "variant", "cohort", "cohort_hash", "endpoint", "folds", "task_version")
+_CSV = ("source", "data", "model", "title", "variant", "cohort", "cohort_hash", "endpoint", "folds", "protocol_version")
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ next job that needs a stage trains it again, to the same weights.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from survbench.console import note, warn
+from survbench.files import digest, lock
 
 __all__ = ["Learned", "SharedStages", "Shelf"]
 
@@ -63,20 +63,14 @@ class SharedStages:
 
     def file(self, **stage: Any) -> Path:
         """Where a stage is kept, whether it is there or not."""
-        identity = json.dumps({**self.task, **stage}, sort_keys=True, default=str)
-        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.safetensors"
+        return self.folder / f"{digest({**self.task, **stage})[:24]}.safetensors"
 
     @contextmanager
     def claim(self, **stage: Any) -> Iterator[Shelf]:
         """The shelf of one stage, which no other process uses meanwhile; who comes second waits and then finds it."""
         file = self.file(**stage)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with file.with_name(f".{file.stem}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note("another process is training a stage that this job shares; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        waits = partial(note, "another process is training a stage that this job shares; waiting for it")
+        with lock(file.with_name(f".{file.stem}"), on_wait=waits):
             yield Shelf(file, _read(file))
 
 

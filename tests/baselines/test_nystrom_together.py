@@ -20,7 +20,7 @@ from baselines.ragged import in_lines, taken
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
 from support.builders import batch, inputs
-from survbench.data.ranges import ranges
+from survbench.batch import ranges
 
 SHORT = (3, 1, 2, 15, 16, 17, 33, 100, 40)
 LONG = (257, 1, 5, 700, 255, 256, 1024)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from survbench.files import digest, file_digest
 
 CARDS: Mapping[str, Mapping[str, Any]] = {
     "abmil": {"title": "ABMIL", "modality": "wsi"},
@@ -47,7 +48,9 @@ def write_job(
     drop: Sequence[str] = (),
     card: Mapping[str, Any] | None = None,
     modified: float | None = None,
-    format_number: int = 1,
+    format_number: int = 2,
+    code: str = "0.1.0+a",
+    selected: str = "default",
     error: str = "",
     as_registered: bool = True,
     **identity: Any,
@@ -56,8 +59,9 @@ def write_job(
     table = patients() if table is None else table
     name = dict(identity)
     full = {
-        "task_version": 1,
+        "protocol_version": 1,
         "model": model,
+        "model_version": f"{model}@1",
         "config": {"width": 256},
         "objective": {"name": "cox", "ties": "efron"},
         "training": {"epochs": 100},
@@ -68,16 +72,17 @@ def write_job(
         "fold": fold,
         "n_folds": int(table["fold"].max()) + 1,
         "seed": seed,
-        "code": "0.1.0+a",
     } | name
     record = {
         "format": format_number,
         "identity": full,
+        "code": code,
+        "selected": selected,
         "card": {"name": model, "reconstruction": "", **CARDS.get(model, {"title": model, "modality": "omics"})}
         | dict(card or {}),
         "as_registered": as_registered,
     }
-    identifier = hashlib.sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()
+    identifier = digest(full)
     folder = model.replace("/", "-")
     place = Path(folder, f"{cohort}-{full['endpoint']}-{full['folds']}", f"fold{fold}-seed{seed}-{identifier[:10]}")
     if error:
@@ -89,7 +94,6 @@ def write_job(
     path.mkdir(parents=True)
     record |= {
         "id": identifier,
-        "selected": "default",
         "simulated": simulated,
         "risk_cut": 0.0,
         "horizon": GRID[-1],
@@ -100,9 +104,16 @@ def write_job(
     (path / "job.json").write_text(json.dumps(record))
     _predictions(table, fold, risks, drop).to_parquet(path / "predictions.parquet")
     (path / "metrics.json").write_text(json.dumps({"cindex": {"value": 0.999, "reason": ""}}))
+    seal(path)
     if modified is not None:
         os.utime(path / "job.json", (modified, modified))
     return path
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest anew, as whoever altered a file on purpose would."""
+    files = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
+    (folder / "manifest.json").write_text(json.dumps({"format": 2, "id": "", "sha256": files}))
 
 
 def write_row(

@@ -5,15 +5,14 @@ Everything here is about jobs; nothing is scored.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from survbench.experiments.results import JobResult, read_results
 from survbench.leaderboard.board import Leaderboard, Line, Row, Table
-from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.rows import digest
 
 __all__ = ["JobAbout", "Provenance", "jobs_of", "provenance", "seconds_per_job"]
@@ -24,6 +23,7 @@ class JobAbout:
     """One job: identity, and what its record says beyond it; empty where an older record says nothing."""
 
     identity: Mapping[str, Any]
+    code: str
     modified: float
     versions: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
@@ -59,8 +59,8 @@ def jobs_of(board: Leaderboard, out: Path) -> dict[int, list[JobAbout]]:
     """Jobs by the `id` of the row that they made."""
     wanted = {digest([dict(row.identity), row.selected]): id(row) for row in board.rows if not row.failed}
     found: dict[int, dict[str, JobAbout]] = {}
-    for record in read_jobs(out):
-        if not isinstance(record, JobRecord) or record.error:
+    for record in read_results(out):
+        if not isinstance(record, JobResult) or record.error:
             continue
         identity = {k: v for k, v in record.identity.items() if k not in ("fold", "seed")}
         row = wanted.get(digest([identity, record.selected]))
@@ -83,7 +83,7 @@ def provenance(table: Table, jobs: Mapping[int, Sequence[JobAbout]]) -> Provenan
     hardware = ("device", "name", "precision", "threads", "cores", "platform")
     peak = [max(job.memory.values()) for job in all_jobs if job.memory]
     facts = [
-        ("code", _counted(job.identity["code"] for job in all_jobs)),
+        ("code", _counted(job.code for job in all_jobs)),
         ("seeds", _counted(f"seed {job.identity['seed']}" for job in all_jobs)),
         ("objective", _counted(str(job.identity["objective"].get("name", "")) for job in all_jobs)),
         ("training", _counted(_settings(job.identity["training"]) for job in all_jobs)),
@@ -101,15 +101,15 @@ def provenance(table: Table, jobs: Mapping[int, Sequence[JobAbout]]) -> Provenan
     )
 
 
-def _about(record: JobRecord) -> JobAbout:
-    content = json.loads((record.path / "job.json").read_text(encoding="utf-8"))
+def _about(record: JobResult) -> JobAbout:
+    content = record.record
     known: dict[str, Any] = {
         key: content[key]
         for key in ("versions", "hardware", "seconds", "memory", "excluded", "selection")
         if isinstance(content.get(key), dict)
     }
     known |= {key: str(content[key]) for key in ("encoder", "policy") if content.get(key)}
-    return JobAbout(record.identity, record.modified, **known)
+    return JobAbout(record.identity, record.code, record.modified, **known)
 
 
 def _cohort(table: Table, place: int, jobs: Mapping[int, Sequence[JobAbout]]) -> dict[str, str]:

@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 
 def _title(table: Table) -> str:
     """Without what a mark beside it says."""
-    version = f" · task version {table.task_version}" if table.task_version != 1 else ""
+    version = f" · protocol version {table.protocol_version}" if table.protocol_version != 1 else ""
     return f"{table.endpoint} · {table.folds} folds{version}" + (f" · {table.kind}" if table.simulated == "" else "")
 
 

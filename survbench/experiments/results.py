@@ -1,0 +1,684 @@
+"""Result folders: the only place that knows where they are, what is in them and whether it is what was written.
+
+A job's folder appears by one rename, with a manifest of digests. Folders of the first edition, which have none, are
+read and called unsealed. `docs/results-schema.md` describes every file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.cards import ModelGroup
+from survbench.console import note
+from survbench.errors import BadConfig, BadFile
+from survbench.files import atomic_folder, digest, file_digest, write_json
+from survbench.identity import Identified
+
+if TYPE_CHECKING:
+    import torch
+
+    from survbench.data.cohort import Cohort, ExpressionScaler
+    from survbench.experiments.job import Job
+    from survbench.model import Inputs, Objective, SurvivalModel
+    from survbench.registry import Registry
+
+__all__ = [
+    "FittedState",
+    "JobResult",
+    "ResultWriter",
+    "Unreadable",
+    "ValidationResult",
+    "failure_file",
+    "find_results",
+    "labels_digest",
+    "read_results",
+    "read_validations",
+    "result_folder",
+    "scratch_folder",
+    "stages_folder",
+    "tune_folder",
+    "validation_folder",
+    "write_cohort",
+    "write_failure",
+    "write_validation",
+]
+
+SCHEMA = 2  # of job.json and manifest.json; 1 is the first edition's
+SPLITS = ("train", "val", "test")
+AGAIN = "delete the folder and run the job again"
+_MANIFEST, _RECORD = "manifest.json", "job.json"
+_PREDICTIONS, _METRICS, _HISTORY = "predictions.parquet", "metrics.json", "history.parquet"
+_FITTED, _WEIGHTS = "fitted.json", "model.safetensors"
+_VALIDATION, _VALIDATED = "external_validation.json", "external_validation.parquet"
+_FIRST_VALIDATION = ("external.json", "predictions.parquet")
+_COLUMNS = ("patient", "split", "time", "event", "risk", "survival")
+_IDENTITY: Mapping[str, type] = {
+    "protocol_version": int,
+    "model": str,
+    "model_version": str,
+    "config": dict,
+    "objective": dict,
+    "training": dict,
+    "cohort": str,
+    "cohort_hash": str,
+    "endpoint": str,
+    "folds": str,
+    "fold": int,
+    "n_folds": int,
+    "seed": int,
+}
+
+
+def _place(job: Job) -> Path:
+    task = f"{job.cohort.name}-{job.cohort.endpoint}-{job.scheme}"
+    return Path(job.card.name, task, f"fold{job.fold.index}-seed{job.seed}-{job.id[:10]}")
+
+
+def result_folder(job: Job, out: Path) -> Path:
+    """Where the result is once it is done; its existence means done."""
+    return out / "jobs" / _place(job)
+
+
+def failure_file(job: Job, out: Path) -> Path:
+    """Where a failure is recorded."""
+    place = out / "failures" / _place(job)
+    return place.with_name(f"{place.name}.json")
+
+
+def scratch_folder(job: Job, out: Path) -> Path:
+    """Where checkpoints are while the job is not done."""
+    return out / "scratch" / job.id[:16]
+
+
+def stages_folder(out: Path) -> Path:
+    """Where trained stages are kept for other jobs."""
+    return out / "stages"
+
+
+def tune_folder(out: Path) -> Path:
+    """Where studies of settings are kept."""
+    return out / "tune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedState:
+    """What was fitted on the training split beside the weights.
+
+    Attributes
+    ----------
+    inputs : what the model was built from.
+    scaler : of expression; None without expression.
+    objective : state of the objective.
+    horizon : months.
+    grid : months at which survival curves are predicted.
+    """
+
+    inputs: Inputs
+    scaler: ExpressionScaler | None
+    objective: Mapping[str, Any]
+    horizon: float
+    grid: tuple[float, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "genes": list(self.inputs.genes),
+            "inputs": {key: value for key, value in vars(self.inputs).items() if key != "genes"},
+            "expression_mean": [] if self.scaler is None else self.scaler.mean.tolist(),
+            "expression_scale": [] if self.scaler is None else self.scaler.scale.tolist(),
+            "objective": self.objective,
+            "horizon": self.horizon,
+            "grid": list(self.grid),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> FittedState:
+        """The state of `plain` values."""
+        from survbench.data.cohort import ExpressionScaler
+        from survbench.model import Inputs
+
+        given = plain["inputs"]
+        sets = {key: {name: tuple(of) for name, of in given[key].items()} for key in ("pathways", "families")}
+        scaler = None
+        if plain["expression_mean"]:
+            scaler = ExpressionScaler(np.array(plain["expression_mean"]), np.array(plain["expression_scale"]))
+        return cls(
+            inputs=Inputs(given["feature_width"], tuple(plain["genes"]), **sets, clinical=tuple(given["clinical"])),
+            scaler=scaler,
+            objective=plain["objective"],
+            horizon=plain["horizon"],
+            grid=tuple(plain["grid"]),
+        )
+
+
+class ResultWriter:
+    """A result in the making, in the job's scratch folder; `finish` makes it appear."""
+
+    def __init__(self, job: Job, out: Path) -> None:
+        self.job, self.out = job, out
+        self.folder = scratch_folder(job, out) / "result"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def save_model(self, weights: Mapping[str, Any], fitted: FittedState) -> None:
+        """Weights by name, and what was fitted beside them."""
+        from safetensors.torch import save_file
+
+        save_file({name: value.contiguous() for name, value in weights.items()}, self.folder / _WEIGHTS)
+        write_json(self.folder / _FITTED, fitted.plain())
+
+    def load_model(self) -> tuple[dict[str, Any], FittedState]:
+        """What `save_model` saved, read from the disk."""
+        return _weights(self.folder), _fitted(self.folder)
+
+    def save_predictions(self, predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
+        """Predictions of all splits, and metrics of the test split: name -> (value, reason)."""
+        predictions.to_parquet(self.folder / _PREDICTIONS)
+        values = {n: {"value": v if math.isfinite(v) else None, "reason": why} for n, (v, why) in metrics.items()}
+        write_json(self.folder / _METRICS, values)
+
+    def save_history(self, history: Any) -> None:
+        """A row per stage and epoch."""
+        pd.DataFrame(history).to_parquet(self.folder / _HISTORY)
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Write the record and the manifest, then rename; a result that another process finished first stays."""
+        write_json(self.folder / _RECORD, {**_about(self.job), **record})
+        _seal(self.folder, self.job.id)
+        target = result_folder(self.job, self.out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.folder, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """What the record of every job says, finished or failed."""
+    from survbench.experiments.versions import code_version
+
+    return {
+        "format": SCHEMA,
+        "id": job.id,
+        "identity": job.identity,
+        "config": dict(job.config),
+        "card": {**job.card.public(), "beside": list(job.card.beside)},
+        "target": job.card.target,
+        "selected": job.origin,
+        "as_registered": job.as_registered,
+        "simulated": job.cohort.simulated,
+        "code": code_version(),
+    }
+
+
+def _seal(folder: Path, identifier: str) -> None:
+    files = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != _MANIFEST}
+    write_json(folder / _MANIFEST, {"format": SCHEMA, "id": identifier, "sha256": files})
+
+
+def write_failure(job: Job, out: Path, reason: str, traceback: str = "") -> None:
+    """Leave a file that says so on the leaderboard; it goes when the job succeeds."""
+    write_json(failure_file(job, out), {**_about(job), "error": reason, "traceback": traceback})
+
+
+def write_cohort(cohort: Cohort, out: Path) -> None:
+    """Keep, once, who the patients of a cohort are and a digest of their labels, so that boards need no data root."""
+    file = out / "cohorts" / f"{cohort.content_hash}.json"
+    if file.exists():
+        return
+    labels = cohort.patients[["time", "event"]].rename_axis("patient").reset_index()
+    content = {
+        "format": SCHEMA,
+        "name": cohort.name,
+        "endpoint": cohort.endpoint,
+        "simulated": cohort.simulated,
+        "patients": list(cohort.patients.index),
+        "labels": labels_digest(labels),
+        "excluded": {reason: list(who) for reason, who in cohort.excluded.items()},
+    }
+    write_json(file, content)
+
+
+def labels_digest(table: pd.DataFrame) -> str:
+    """Digest of who (patient) was followed for how long (time, months) and died (event)."""
+    ordered = table.sort_values("patient")
+    return digest(
+        [[str(p), float(t), bool(e)] for p, t, e in ordered[["patient", "time", "event"]].to_numpy().tolist()]
+    )
+
+
+@lru_cache(maxsize=64)
+def _cohort_file(file: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {"patients": frozenset(content["patients"]), "labels": str(content["labels"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # results copied without it are judged by what they say of each other
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder or file that is no usable record, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult(Identified):
+    """One job as its folder says: done, or failed where `error` is not empty.
+
+    Attributes
+    ----------
+    path : its folder, or the file that records the failure.
+    record : all of job.json.
+    identity : everything that decides the result; see `survbench.experiments.job`.
+    unsealed : of the first edition, so that nothing says whether a file was altered.
+    code : version of the code that ran.
+    modified : seconds since 1970.
+    simulated : "", "slides" or "all"; None where a failure did not get as far as recording it.
+    selected : where the settings are from, and `unsealed`.
+    grid : months at which survival curves are stored.
+    horizon : months.
+    beside : models whose differences are shown with it.
+    as_registered : with every setting as the registry has it.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    unsealed: bool
+    code: str
+    modified: float
+    title: str
+    group: ModelGroup | None
+    reconstruction: str
+    simulated: str | None
+    selected: str
+    grid: tuple[float, ...] = ()
+    horizon: float = math.nan
+    parameters: int | None = None
+    fvcore_flops: int | None = None
+    error: str = ""
+    beside: tuple[str, ...] = ()
+    as_registered: bool = False
+
+    @classmethod
+    def open(cls, folder: Path) -> JobResult:
+        """The result in a folder.
+
+        Raises
+        ------
+        BadFile : it is none, or was altered.
+        """
+        found = _read(folder / _RECORD, folder, _finished)
+        if isinstance(found, Unreadable):
+            raise BadFile(f"{found.path}: {found.reason}", AGAIN)
+        return found
+
+    @classmethod
+    def of(cls, job: Job, out: Path) -> JobResult:
+        """The result of a planned job, of whichever edition.
+
+        Raises
+        ------
+        BadConfig : there is none; it names the job. BadFile : it was altered.
+        """
+        folder = result_folder(job, out)
+        if folder.is_dir():
+            return cls.open(folder)
+        for other in sorted(folder.parent.glob(f"fold{job.fold.index}-seed{job.seed}-*")):
+            found = _read(other / _RECORD, other, _finished)
+            if isinstance(found, JobResult) and found.unsealed and _same_job(found.identity, job):
+                return found
+        raise BadConfig(
+            job.title,
+            f"survbench run --model {job.card.name} --cohort {job.cohort.name}, with the same options",
+        )
+
+    def predictions(self) -> pd.DataFrame:
+        """Of all patients: patient, split, time (months), event, risk (higher = worse), survival (at `grid`).
+
+        Raises
+        ------
+        BadFile : the file is missing, damaged, altered, incomplete, or contradicts the record or the cohort.
+        """
+        path = self._intact(_PREDICTIONS)
+        table = _read_table(path)
+        problem = _problem(table, len(self.grid)) or self._contradiction(table)
+        if problem:
+            raise BadFile(f"{path}: {problem}", AGAIN)
+        return table.astype({"patient": str, "time": float, "event": bool, "risk": float})
+
+    def history(self) -> pd.DataFrame:
+        """A row per stage and epoch: stage, epoch (from 1), val_loss, and the terms of the training loss."""
+        return _read_table(self._intact(_HISTORY))
+
+    def metrics(self) -> dict[str, float | None]:
+        """Metrics of the test split as they were stored; None where undefined. Boards compute their own."""
+        content = json.loads(self._intact(_METRICS).read_text(encoding="utf-8"))
+        return {name: score["value"] for name, score in content.items()}
+
+    def fitted(self) -> FittedState:
+        """What was fitted beside the weights."""
+        self._intact(_FITTED)
+        return _fitted(self.path)
+
+    def weights(self) -> dict[str, Any]:
+        """Name -> tensor."""
+        self._intact(_WEIGHTS)
+        return _weights(self.path)
+
+    def load_model(
+        self, device: torch.device, *, job: Job | None = None, registry: Registry | None = None
+    ) -> tuple[SurvivalModel, Objective]:
+        """The trained model in evaluation mode and its fitted objective; see `build.load_trained`."""
+        from survbench.experiments.build import load_trained
+
+        model, objective = load_trained(self, job, registry)
+        return model.to(device), objective
+
+    def files(self) -> dict[str, Path]:
+        """What is in the folder, by name, without the manifest."""
+        return {file.name: file for file in sorted(self.path.iterdir()) if file.name != _MANIFEST}
+
+    @cached_property
+    def _digests(self) -> Mapping[str, str]:
+        return {} if self.unsealed else _manifest(self.path)
+
+    def _intact(self, name: str) -> Path:
+        path = self.path / name
+        if not self.unsealed:
+            _check(path, self._digests)
+        return path
+
+    def _contradiction(self, table: pd.DataFrame) -> str:
+        """What of the table is not as the cohort's file has it; empty where nothing is, or there is no such file."""
+        out = self.path.parents[3] if len(self.path.parents) > 3 else self.path
+        file = out / "cohorts" / f"{self.identity['cohort_hash']}.json"
+        known = _cohort_file(file) if file.exists() else None
+        if known is None:
+            return ""
+        patients = frozenset(table["patient"])
+        if patients != known["patients"]:
+            one = sorted(patients ^ known["patients"])[0]
+            return f"its patients are not those of the cohort, first {one}"
+        return "" if labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
+
+
+def find_results(jobs: Sequence[Job], out: Path) -> list[JobResult]:
+    """The results of planned jobs, of whichever edition.
+
+    Raises
+    ------
+    BadConfig : a job has none. BadFile : one was altered.
+    """
+    found: list[JobResult] = []
+    missing: list[BadConfig] = []
+    for job in jobs:
+        try:
+            found.append(JobResult.of(job, out))
+        except BadConfig as error:
+            missing.append(error)
+    if missing:
+        raise BadConfig(
+            f"{len(missing)} of {len(jobs)} jobs have no result in {out}, first {missing[0].what}", missing[0].fix
+        )
+    if unsealed := sum(result.unsealed for result in found):
+        note(f"{unsealed} of {len(found)} results are unsealed: of the first edition, whose files have no digests")
+    return found
+
+
+def read_results(out: Path) -> Iterator[JobResult | Unreadable]:
+    """Every finished and every failed job of a results folder, in the order of their paths.
+
+    Parameters
+    ----------
+    out : folder that `survbench run --out` wrote to; it may be missing or empty.
+    """
+    for folder in sorted(p for p in (out / "jobs").glob("*/*/*") if p.is_dir()):
+        yield _read(folder / _RECORD, folder, _finished)
+    for file in sorted((out / "failures").glob("*/*/*.json")):
+        yield _read(file, file, _failed)
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / _WEIGHTS)
+
+
+def _fitted(folder: Path) -> FittedState:
+    return FittedState.from_plain(json.loads((folder / _FITTED).read_text(encoding="utf-8")))
+
+
+def _read(file: Path, path: Path, build: Any) -> Any:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        first = _is_first_edition(content)
+        if path.is_dir():
+            if (path / _MANIFEST).is_file():
+                _check(file, _manifest(path))
+            elif not first:
+                raise ValueError(f"the folder has no {_MANIFEST}, so nothing says that its files are as written")
+        return build(path, content, first, file.stat().st_mtime)
+    except FileNotFoundError as error:
+        name = Path(str(error.filename)).name
+        return Unreadable(path, f"it has no {name}")
+    except BadFile as error:
+        return Unreadable(path, str(error))
+    except (OSError, ValueError, RecursionError) as error:
+        return Unreadable(path, f"{file.name} cannot be used: {_line(error)}")
+
+
+def _is_first_edition(content: Any) -> bool:
+    """Whether a record is of the first edition by its form: another one without a manifest is no result.
+
+    Raises
+    ------
+    ValueError : it is of neither.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    found = content.get("format")
+    if isinstance(found, int) and found > SCHEMA:
+        raise ValueError(
+            f"it has format {found}, written by a newer survbench; this one reads format {SCHEMA}. Update survbench"
+        )
+    if found not in (1, SCHEMA) or isinstance(found, bool):
+        raise ValueError(f"its format is {found!r}, expected {SCHEMA}")
+    identity = content.get("identity")
+    if found == 1 and isinstance(identity, dict):
+        for key, kind in (("task_version", int), ("code", str)):
+            _typed(identity, key, kind)
+    return found == 1
+
+
+def _manifest(folder: Path) -> Mapping[str, str]:
+    try:
+        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return {str(name): str(value) for name, value in content["sha256"].items()}
+    except FileNotFoundError:
+        raise BadFile(f"{folder} has no {_MANIFEST}", AGAIN) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadFile(f"{folder / _MANIFEST} is no list of digests", AGAIN) from None
+
+
+def _check(path: Path, digests: Mapping[str, str]) -> None:
+    """Raise BadFile for a file that is not as it was written."""
+    if not path.is_file():
+        raise BadFile(f"{path} is missing", AGAIN)
+    if digests.get(path.name) != file_digest(path):
+        raise BadFile(f"{path.name} was altered after it was written ({path})", AGAIN)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # a damaged parquet file raises whatever its decoder trips over
+        raise BadFile(f"{path} cannot be read ({_line(error)})", AGAIN) from None
+
+
+def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
+    simulated = _typed(content, "simulated", str)
+    if simulated not in ("", "slides", "all"):
+        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
+    grid = np.asarray(_typed(content, "grid", list), dtype=float)
+    if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
+        raise ValueError("'grid' is not a list of increasing times")
+    return JobResult(
+        path=path,
+        **_common(content, first),
+        modified=modified,
+        simulated=simulated,
+        grid=tuple(grid.tolist()),
+        horizon=float(_typed(content, "horizon", (int, float))),
+        parameters=_count(content, "parameters"),
+        fvcore_flops=_count(content, "fvcore_flops"),
+    )
+
+
+def _failed(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
+    error = " ".join(_typed(content, "error", str).split()) or "no reason recorded"
+    simulated = content.get("simulated")
+    known = simulated if simulated in ("", "slides", "all") else None
+    return JobResult(path=path, **_common(content, first), modified=modified, simulated=known, error=error)
+
+
+def _common(content: Mapping[str, Any], first: bool) -> dict[str, Any]:
+    identity, card = dict(_typed(content, "identity", dict)), _typed(content, "card", dict)
+    if first:  # its versions were numbered by the suite's code
+        identity["protocol_version"] = identity.pop("task_version", None)
+        identity["model_version"] = "unsealed"
+    code = identity.pop("code") if first else content.get("code", "")
+    for key, kind in _IDENTITY.items():
+        _typed(identity, key, kind)
+    if not 0 <= identity["fold"] < identity["n_folds"]:
+        raise ValueError(f"fold {identity['fold']} of {identity['n_folds']} folds does not exist")
+    origin = str(content.get("selected", "default"))
+    marked = "unsealed" if origin == "default" else f"{origin}, unsealed"
+    return {
+        "record": content,
+        "identity": identity,
+        "unsealed": first,
+        "code": str(code),
+        "title": _typed(card, "title", str),
+        "group": ModelGroup(_typed(card, "modality", str)),
+        "reconstruction": str(card.get("reconstruction") or ""),
+        "selected": marked if first else origin,
+        "beside": tuple(map(str, card.get("beside") or ())),
+        "as_registered": content.get("as_registered") is True,
+    }
+
+
+def _same_job(identity: Mapping[str, Any], job: Job) -> bool:
+    """Whether an identity of the first edition is that of a job; other models count by name, wherever their code is."""
+    from survbench.experiments.versions import unversioned
+
+    known = {**job.identity, "config": job.config, "objective": job.objective}
+    keys = set(_IDENTITY) - {"model_version"} | {"folds_hash", "train_inputs", "inference_inputs"}
+    return all(unversioned(identity.get(key)) == unversioned(known[key]) for key in keys)
+
+
+def _typed(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    if key not in content:
+        raise ValueError(f"'{key}' is missing")
+    value = content[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"'{key}' is {str(value)[:40]!r}, a {type(value).__name__}")
+    return value
+
+
+def _count(content: Mapping[str, Any], key: str) -> int | None:
+    return None if content.get(key) is None else int(_typed(content, key, int))
+
+
+def _problem(table: pd.DataFrame, times: int) -> str:
+    """What is wrong with a table of predictions; empty where nothing is. An infinite or NaN risk is for the metrics."""
+    lacking = [column for column in _COLUMNS if column not in table]
+    if lacking:
+        return f"the column '{lacking[0]}' is missing"
+    if not table["split"].isin(SPLITS).all():
+        return f"a split is {table.loc[~table['split'].isin(SPLITS), 'split'].iloc[0]!r}, expected {', '.join(SPLITS)}"
+    if table["patient"].isna().any() or table["patient"].duplicated().any():
+        return "a patient stands in it twice or has no name"
+    numbers = table[["time", "risk"]].dtypes.map(pd.api.types.is_numeric_dtype)
+    if not numbers.all() or not np.isfinite(table["time"]).all() or (table["time"] < 0).any():
+        return "a time or a risk is not a number"
+    if not table["event"].isin([True, False]).all():
+        return "an event is neither true nor false"
+    lengths = {np.size(curve) for curve in table["survival"]}
+    if lengths - {times}:
+        return f"a survival curve has {min(lengths - {times})} values, and the grid of job.json {times}"
+    return "" if set(table["split"]) >= {"train", "test"} else "its train or its test split is empty"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@dataclass(frozen=True)
+class ValidationResult(Identified):
+    """A finished job's model applied, frozen, to another cohort.
+
+    Attributes
+    ----------
+    record : of external_validation.json.
+    identity : of the job. table : patient, time (months), event, risk, high (above the training median), standardized.
+    code : version that trained the model. selected : as of `JobResult`. modified : seconds since 1970.
+    """
+
+    record: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    table: pd.DataFrame
+    code: str
+    selected: str
+    modified: float
+
+
+def validation_folder(job: Job, cohort: Cohort, out: Path) -> Path:
+    """Where the predictions of a job's model for another cohort are."""
+    identity = digest([job.id, cohort.content_hash])
+    task = f"{job.cohort.name}-to-{cohort.name}-{cohort.endpoint}-{job.scheme}"
+    return out / "external" / job.card.name / task / f"fold{job.fold.index}-seed{job.seed}-{identity[:10]}"
+
+
+def write_validation(folder: Path, record: Mapping[str, Any], table: pd.DataFrame) -> None:
+    """Store what a frozen model predicts, by one rename."""
+    with atomic_folder(folder) as scratch:
+        table.to_parquet(scratch / _VALIDATED)
+        write_json(scratch / _VALIDATION, {"format": SCHEMA, **record})
+        _seal(scratch, str(record["job"]))
+
+
+def read_validations(out: Path) -> Iterator[ValidationResult | Unreadable]:
+    """All of a results folder, in the order of their paths."""
+    for folder in sorted(p for p in (out / "external").glob("*/*/*") if p.is_dir()):
+        names = (_VALIDATION, _VALIDATED) if (folder / _VALIDATION).exists() else _FIRST_VALIDATION
+        file, table = (folder / name for name in names)
+        found = _read(file, folder, lambda path, content, first, modified: (content, first, modified))
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        content, first, modified = found
+        try:
+            if not first:
+                _check(table, _manifest(folder))
+            about = _common(content | {"code": content.get("code", "")}, first)
+            yield ValidationResult(
+                content, about["identity"], _read_table(table), about["code"], about["selected"], modified
+            )
+        except (BadFile, ValueError) as error:
+            yield Unreadable(folder, str(error))
