@@ -473,8 +473,8 @@ def predict(
 
     Returns
     -------
-    A row per model and patient: `model`, `cohort` (trained on), `fold`, `seed`, `patient`, `time`, `event`, `risk`, `high` (above the training
-    median) and `standardized` (in standard deviations of the training patients).
+    A row per model and patient: `model`, `cohort` (trained on), `fold`, `seed`, `patient`, `time`, `event`, `risk`,
+    `high` (above the training median) and `standardized` (in standard deviations of the training patients).
 
     Raises
     ------
