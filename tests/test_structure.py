@@ -113,3 +113,26 @@ def test_file_names_of_a_result_folder_stand_in_one_module() -> None:
 
 def test_locks_are_taken_in_one_module() -> None:
     assert [file.name for file in files() if "fcntl" in {m.split(".")[0] for m in imports(file)}] == []
+
+
+PLANTED = {"_score"}  # replaced where a crash between training and scoring is planted
+
+
+def test_tests_reach_no_private_names() -> None:
+    """Behavior is tested, so that inner parts may change."""
+    reached = []
+    for file in sorted((REPOSITORY / "tests").rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        ours = {m.rpartition(".")[2] for m in imports(file) if m.startswith(("survbench", "baselines", "amkd"))}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("survbench", "baselines", "amkd")):
+                reached += [f"{file.name}: {alias.name}" for alias in node.names if alias.name.startswith("_")]
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+                private = node.attr.startswith("_") and not node.attr.startswith("__")
+                reached += [f"{file.name}: {node.value.id}.{node.attr}"] * private
+    assert [name for name in reached if name.rpartition(".")[2] not in PLANTED] == []
+
+
+def test_no_test_imports_a_conftest() -> None:
+    for file in sorted((REPOSITORY / "tests").rglob("*.py")):
+        assert not [module for module in imports(file) if "conftest" in module.split(".")], file

@@ -30,6 +30,7 @@ IGNORED: Mapping[str, Sequence[str]] = {
     "a version of code or of a format; another version is what is being compared": (
         *("code", "task_version", "protocol_version", "model_version", "version", "versions", "format", "target"),
     ),
+    "what is known of the files, not of the figures": ("unsealed",),
     "words for people, which name commands and options": ("notes", "note", "reconstruction", "paper"),
 }
 # What tells the items of a list from each other, where they have it.
