@@ -43,6 +43,7 @@ OUT = "survbench-runs"
 FOLDS = "event-stratified"
 T = TypeVar("T")
 Place = str | Path
+Data = Place | None
 Models = str | type | Sequence[str | type]
 Names = str | Sequence[str]
 Numbers = int | Sequence[int]
@@ -53,7 +54,7 @@ Choice = Mapping[str, Any] | None
 class JobOptions(TypedDict, total=False):
     """Options of every function about jobs; `run` says what they mean."""
 
-    data: Place | None
+    data: Data
     out: Place
     endpoint: str | None
     folds: str
@@ -74,9 +75,7 @@ class RunOptions(JobOptions, total=False):
     mlflow: bool
 
 
-def load_cohort(
-    name: str, *, data: Place | None = None, endpoint: str | None = None, registry: Registries = ()
-) -> Cohort:
+def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, registry: Registries = ()) -> Cohort:
     """Patients of one cohort with an outcome and no modality missing.
 
     Parameters
@@ -111,7 +110,7 @@ def run(
     models: Models,
     cohorts: Names = "all",
     *,
-    data: Place | None = None,
+    data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
     folds: str = FOLDS,
@@ -389,7 +388,7 @@ def study_transfer(
     return TransferStudy(title=card.title, curves=curves, gains=gains, folder=folder, failed=tuple(summary.failed))
 
 
-def load_results(out: Place = OUT, *, data: Place | None = None, registry: Registries = ()) -> Results:
+def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = ()) -> Results:
     """Everything in a folder of results.
 
     Parameters
@@ -452,7 +451,7 @@ def predict(
     cohort: str | Cohort,
     *,
     train: str | None = None,
-    data: Place | None = None,
+    data: Data = None,
     settings: Choice = None,
     device: str = "auto",
 ) -> pd.DataFrame:
@@ -549,31 +548,27 @@ def explain_heatmaps(
     BadConfig : slides without their patient, or nothing that can be shown.
     """
     setup = _setup(models, cohorts, workers=1, **options)
-    from survbench.explain.patches import chosen_patients, gene_set_heatmap, patch_heatmap
-    from survbench.explain.report import heatmap_name, write_heatmap
+    from survbench.explain.patches import chosen_patients
+    from survbench.explain.report import attention, heatmap_name, write_heatmap
 
     who, sets = names(patients, "patients"), names(pathways, "pathways")
     if slides and len(who) != 1:
         raise BadConfig(f"--slide with {len(who)} patients", "name the slide's patient with --patient")
     several = len({request.cohorts[0] for request in setup.pairs()}) > 1
 
-    def show(job: Job, patient: str) -> PatchAttention:
-        if sets:
-            return gene_set_heatmap(job, patient, sets, setup.out, setup.device)
-        return patch_heatmap(job, patient, setup.out, setup.device)
-
     def of(jobs: list[Job]) -> list[tuple[Job, PatchAttention]]:
         ours = [patient for patient in who if not several or patient in jobs[0].cohort.patients.index]
         if who and not ours:
             return []  # they are of other cohorts
-        return [(job, show(job, patient)) for job, patient in chosen_patients(jobs, setup.out, ours, highest)]
+        chosen = chosen_patients(jobs, setup.out, ours, highest)
+        return [(job, attention(job, patient, sets, setup.out, setup.device)) for job, patient in chosen]
 
     found = []
     for shown, place in _explained(setup, of):
-        for job, attention in shown:
-            stem = place.with_name(f"{heatmap_name(sets)}-{place.name}-{attention.patient}")
-            found.append((attention, write_heatmap(attention, job.cohort, [Path(file) for file in slides], stem)))
-    if strangers := sorted(set(who) - {attention.patient for attention, _ in found}):
+        for job, maps in shown:
+            stem = place.with_name(f"{heatmap_name(sets)}-{place.name}-{maps.patient}")
+            found.append((maps, write_heatmap(maps, job.cohort, [Path(file) for file in slides], stem)))
+    if strangers := sorted(set(who) - {maps.patient for maps, _ in found}):
         raise UnknownName(f"no cohort has a complete patient '{strangers[0]}'", "name the cohort with --cohort")
     return found
 
@@ -610,7 +605,7 @@ def measure_costs(
 def fold_summaries(
     cohorts: Names = "all",
     *,
-    data: Place | None = None,
+    data: Data = None,
     folds: str = FOLDS,
     endpoint: str | None = None,
     registry: Registries = (),
@@ -629,7 +624,7 @@ def fold_summaries(
     return tables
 
 
-def check_data(data: Place | None = None, cohorts: Names = ()) -> CheckReport:
+def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
     """Count what a data root holds and list what is missing or wrong, with the paper's counts beside."""
     from survbench.data.check import check
     from survbench.data.demo import open_root
@@ -640,9 +635,7 @@ def check_data(data: Place | None = None, cohorts: Names = ()) -> CheckReport:
     return check(root, chosen, {name: found for name in chosen if (found := published_counts(name))})
 
 
-def pack_data(
-    data: Place | None = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False
-) -> None:
+def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:
     """Put all bags of each cohort into one memory-mapped array; `run` does this by itself when needed."""
     from survbench.data.demo import open_root
     from survbench.data.store import pack
@@ -696,7 +689,7 @@ class _Setup:
 def _setup(
     models: Models,
     cohorts: Names,
-    data: Place | None = None,
+    data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
     folds: str = FOLDS,

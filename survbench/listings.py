@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from survbench.cards import ModelGroup
-from survbench.console import note, stdout, warn
+from survbench.console import note, show_table, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def show_models(registry: Registry) -> None:
         title = card.title + (" (reconstruction)" if card.reconstruction else "")
         inputs = ", ".join(card.train_inputs), ", ".join(card.inference_inputs)
         rows.append((card.name, title, card.modality, *inputs, card.paper))
-    _show("Registered models", ("model", "title", "group", "learns from", "predicts from", "paper"), rows)
+    show_table("Registered models", ("model", "title", "group", "learns from", "predicts from", "paper"), rows)
     for card in registry.models.values():
         if card.reconstruction:
             note(f"{card.name} is a reconstruction: {card.reconstruction}")
@@ -56,7 +56,7 @@ def show_forecast(forecast: Forecast, device: str) -> None:
     count = sum(line.jobs for line in forecast.lines)
     headers = ("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk")
     rows = [(line.model, line.cohort, line.jobs, *_calibration_cells(line)) for line in forecast.lines]
-    _show(f"Estimate for {count} jobs on {device}; {forecast.done} are done", headers, rows)
+    show_table(f"Estimate for {count} jobs on {device}; {forecast.done} are done", headers, rows)
     wall = forecast.wall
     if wall.most:
         why = (
@@ -117,7 +117,7 @@ def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
         printed = "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G"
         sizes = f"{cost.parameters:,}", f"{cost.training_parameters:,}"
         rows.append((cost.model, *sizes, flops, macs, *measured, printed))
-    _show(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows)
+    show_table(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows)
     for line in ABOUT_COSTS:
         note(line)
 
@@ -170,7 +170,7 @@ def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
         kind = kind if row["in_data"] else "not in this data root"
         cells.append((row["name"], row["title"], row["role"], row["patients"] or "", events, kind))
-    _show("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells)
+    show_table("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells)
 
 
 def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
@@ -195,13 +195,6 @@ def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
         )
 
 
-def _show(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    table = Table(*headers, title=title)
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    stdout().print(table)
-
-
 def show_import(report: Any, out: Path) -> None:
     """What was read per cohort, and everything that was left out or looks wrong, named."""
     headers = ("cohort", "patients", "events", "slides", "with features", "genes", "pathways", "families", "folds")
@@ -211,7 +204,7 @@ def show_import(report: Any, out: Path) -> None:
         schemes = ", ".join(f"{scheme} {n}" for scheme, n in c.folds.items())
         counts = c.slides, c.slides_with_features, c.genes, c.pathways, c.families
         rows.append((c.name, c.patients, events, *counts, schemes))
-    _show("Imported", headers, rows)
+    show_table("Imported", headers, rows)
     for cohort in report.cohorts:
         for text in _remarks(cohort):
             note(f"{cohort.name}: {text}")
@@ -247,14 +240,12 @@ def show_simulation(report: Any) -> None:
 
 def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
     """One row per study, and how to use its winner."""
-    shown = Table(title=f"Tuned on validation patients, {trials} trials each")
-    for i, header in enumerate(("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")):
-        shown.add_column(header, justify="left" if i in (0, 1, 7) else "right", overflow="fold")
+    headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
+    rows = []
     for o in outcomes:
         settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in o.settings.items())
         default = "" if o.default is None else f"{o.default:.4f}"
-        cells = (o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings)
-        shown.add_row(*(escape(str(cell)) for cell in cells))
-    stdout().print(shown)
+        rows.append((o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings))
+    show_table(f"Tuned on validation patients, {trials} trials each", headers, rows, right=range(2, 7), fold=True)
     for o in outcomes:
         note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")

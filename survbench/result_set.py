@@ -372,13 +372,13 @@ class Results:
         UnknownName, BadConfig : there is no such row or patient, or nothing that can be drawn.
         """
         from survbench.explain.heatmap import heatmap_figure, lay_out
-        from survbench.explain.patches import chosen_patients, gene_set_heatmap, patch_heatmap
+        from survbench.explain.patches import chosen_patients
+        from survbench.explain.report import attention
         from survbench.training.device import resolve_device
 
         jobs, where = self.planned(model, cohort, settings), resolve_device(device)
         ((job, who),) = chosen_patients(jobs, self.out, [] if patient is None else [patient], 1)
-        sets = names(pathways, "pathways")
-        found = gene_set_heatmap(job, who, sets, self.out, where) if sets else patch_heatmap(job, who, self.out, where)
+        found = attention(job, who, names(pathways, "pathways"), self.out, where)
         figure = heatmap_figure(found, lay_out(found, job.cohort, ()))
         if figure is None:
             raise BadConfig(f"the features of patient {who} have no coordinates", "there is no heatmap without")

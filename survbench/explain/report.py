@@ -18,7 +18,7 @@ from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.explain.attribution import Completeness, pathway_attribution
 from survbench.explain.heatmap import draw_heatmap, lay_out, write_geojson, write_table
-from survbench.explain.patches import PatchAttention
+from survbench.explain.patches import PatchAttention, gene_set_heatmap, patch_heatmap
 from survbench.explain.pathways import (
     ENDS,
     FEWEST_AGREE,
@@ -30,6 +30,7 @@ from survbench.explain.pathways import (
 from survbench.leaderboard.board import KINDS
 
 __all__ = [
+    "attention",
     "heatmap_name",
     "plain_heatmap",
     "plain_ranking",
@@ -50,6 +51,13 @@ def rank(
     if by == "attention":
         return pathway_attention(jobs, out, device), None
     return pathway_attribution(jobs, out, device, steps)
+
+
+def attention(job: Job, patient: str, pathways: Sequence[str], out: Path, device: torch.device) -> PatchAttention:
+    """All maps that the model has, or those of some pathways."""
+    if pathways:
+        return gene_set_heatmap(job, patient, pathways, out, device)
+    return patch_heatmap(job, patient, out, device)
 
 
 def heatmap_name(pathways: Sequence[str]) -> str:

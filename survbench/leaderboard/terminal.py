@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from survbench.console import stdout, warn
+from survbench.console import show_table, stdout, warn
 from survbench.evaluation.ranks import ALPHA
 from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
@@ -45,27 +45,21 @@ def show_board(board: Leaderboard, external: Sequence[ExternalRow], form: str, m
 
 def show_mismatches(mismatches: Sequence[Mismatch], file: Path, out: Path) -> None:
     """Every figure of a written leaderboard that the predictions do not give."""
-    shown = Table(title=Text(f"Differences between {file} and the predictions in {out}: {len(mismatches)}"))
-    for header in ("row", "figure", "written", "recomputed"):
-        shown.add_column(header, overflow="fold")
-    for one in mismatches:
-        shown.add_row(*map(Text, (one.row, one.what, one.written, one.recomputed)))
-    stdout().print(shown)
+    title = f"Differences between {file} and the predictions in {out}: {len(mismatches)}"
+    rows = [(one.row, one.what, one.written, one.recomputed) for one in mismatches]
+    show_table(title, ("row", "figure", "written", "recomputed"), rows, fold=True)
 
 
 def show_risk_groups(records: Sequence[Mapping[str, Any]]) -> None:
     """One row per Kaplan-Meier figure."""
-    shown = Table(title="Risk groups: above and below the training patients' median")
     headers = ("model", "cohort", "low (events)", "high (events)", "p stratified", "p pooled", "published", "figure")
-    for header in headers:
-        shown.add_column(header, overflow="fold")
+    rows = []
     for r in records:
         groups = [f"{r[side]['patients']} ({r[side]['events']})" for side in ("low", "high")]
         figures = ["" if r[k] is None else f"{r[k]:.3g}" for k in ("p_stratified", "p_pooled", "p_published")]
-        name = f"{r['model']} {r['variant']}".strip()
-        cells = (name, r["cohort"] + (" (simulated)" if r["simulated"] else ""), *groups, *figures, r["file"])
-        shown.add_row(*map(Text, cells))
-    stdout().print(shown)
+        cohort = r["cohort"] + (" (simulated)" if r["simulated"] else "")
+        rows.append((f"{r['model']} {r['variant']}".strip(), cohort, *groups, *figures, r["file"]))
+    show_table("Risk groups: above and below the training patients' median", headers, rows, fold=True)
 
 
 def show_comparisons(found: Sequence[Comparison], figures: Sequence[Sequence[Path]], board: Leaderboard) -> None:
