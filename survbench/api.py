@@ -674,16 +674,11 @@ class _Setup:
 
     def results(self, jobs: Sequence[Job], summary: Summary) -> Results:
         """Of the models and cohorts of some jobs."""
-        return Results(
-            out=self.out,
-            registry=self.registry,
-            data=self.root.path,
-            models=tuple(dict.fromkeys(job.card.name for job in jobs)),
-            cohorts=tuple(dict.fromkeys(job.cohort.name for job in jobs)),
-            endpoint=self.request.endpoint,
-            folds=self.request.scheme,
-            failures=tuple(summary.failed),
-        )
+        models = tuple(dict.fromkeys(job.card.name for job in jobs))
+        cohorts = tuple(dict.fromkeys(job.cohort.name for job in jobs))
+        where: dict[str, Any] = {"out": self.out, "registry": self.registry, "data": self.root.path}
+        where |= {"endpoint": self.request.endpoint, "folds": self.request.scheme}
+        return Results(**where, models=models, cohorts=cohorts, failures=tuple(summary.failed))
 
 
 def _setup(
@@ -727,18 +722,9 @@ def _setup(
     if not isinstance(settings or {}, Mapping):
         raise BadConfig(f"settings is {settings!r}", "give a mapping such as {'learning_rate': 1e-4}")
     where, results = resolve_device(device), Path(out)
-    request = Request(
-        patterns,
-        wanted,
-        _endpoint(endpoint),
-        folds,
-        objective,
-        _numbers(seeds, "seeds"),
-        _numbers(only_folds, "only_folds"),
-        preset,
-        dict(settings or {}),
-        tune_folder(results),
-    )
+    task = _endpoint(endpoint), folds, objective
+    numbers = _numbers(seeds, "seeds"), _numbers(only_folds, "only_folds")
+    request = Request(patterns, wanted, *task, *numbers, preset, dict(settings or {}), tune_folder(results))
     threads = _at_least_one(threads, "threads")
     opened: dict[str, Any] = {"registry": known, "root": root, "device": where, "out": results, "request": request}
     return _Setup(**opened, workers=workers, threads=threads, mlflow=mlflow)

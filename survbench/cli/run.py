@@ -102,12 +102,12 @@ def ablate(**chosen: Any) -> None:
     """
     found = api.ablate(**chosen)
 
-    from survbench.leaderboard.studies import study_rich
+    from survbench.leaderboard.studies import study_sheet
 
     if found.folder is None:
         note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
     else:
-        stdout().print(study_rich(found.study, found.frame))
+        stdout().print(study_sheet(found.study, found.frame).to_rich())
         note(f"table, plot and settings are in {found.folder}")
     if found.results.failed:
         sys.exit(1)
@@ -192,9 +192,10 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     """
     found = api.study_transfer(registry=registry, **chosen)
 
-    from survbench.leaderboard.transfer import transfer_rich
+    from survbench.leaderboard.transfer import transfer_sheet
 
-    stdout().print(transfer_rich(found.curves, found.gains, found.title))
+    sheet = transfer_sheet(found.curves, found.gains, found.title)
+    stdout().print(sheet.to_rich("bold black on yellow"))
     note(f"tables and plot are in {found.folder}")
     if found.failed:
         sys.exit(1)

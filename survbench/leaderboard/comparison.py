@@ -111,23 +111,15 @@ def comparison_frame(found: Sequence[Comparison]) -> pd.DataFrame:
     low and high (95 % over folds), patient_low and patient_high (95 % over patients), p, p_holm; separated: whether
     both intervals leave out zero and p_holm is below 5 %; reason: why a difference is NaN.
     """
-    return pd.DataFrame(
-        [
-            {
-                **{key: getattr(one, key) for key in ("first", "second", "cohort")},
-                "endpoint": of.table.endpoint,
-                "folds": of.table.folds,
-                "data": of.table.kind,
-                "difference": one.found.mean,
-                **{key: getattr(one.found, key) for key in ("low", "high", "patient_low", "patient_high", "p")},
-                "p_holm": one.p_holm,
-                "separated": one.separated,
-                "reason": one.found.reason,
-            }
-            for of in found
-            for one in of.differences
-        ]
-    )
+    rows = []
+    for of in found:
+        place = {"endpoint": of.table.endpoint, "folds": of.table.folds, "data": of.table.kind}
+        for one in of.differences:
+            named = {"first": one.first, "second": one.second, "cohort": one.cohort, **place}
+            bounds = {key: getattr(one.found, key) for key in ("low", "high", "patient_low", "patient_high", "p")}
+            verdict = {"p_holm": one.p_holm, "separated": one.separated, "reason": one.found.reason}
+            rows.append({**named, "difference": one.found.mean, **bounds, **verdict})
+    return pd.DataFrame(rows)
 
 
 def comparison_plain(found: Comparison) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from survbench.evaluation.ranks import ALPHA
 from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.comparison import Compared, Comparison
-from survbench.leaderboard.external import ExternalRow, external_markdown, external_rich
+from survbench.leaderboard.external import ExternalRow, external_markdown, external_tables
 from survbench.leaderboard.ranks_plot import ranks_text
 from survbench.leaderboard.written import Mismatch, document
 
@@ -31,8 +31,8 @@ def show_board(board: Leaderboard, external: Sequence[ExternalRow], form: str, m
     """A leaderboard and the external validation below it, as rich, markdown, csv or json."""
     if form == "rich":
         stdout().print(render.to_rich(board, metric))
-        if external:
-            stdout().print(external_rich(external))
+        for table in external_tables(external):
+            stdout().print(table.to_rich(), "")
     elif form == "markdown":
         print(render.to_markdown(board, metric), flush=True)
         if external:

@@ -23,10 +23,10 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
+from survbench.leaderboard.sheet import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
     from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
@@ -40,10 +40,9 @@ __all__ = [
     "read_transfer",
     "transfer_cells",
     "transfer_figure",
-    "transfer_markdown",
     "transfer_notes",
     "transfer_plot",
-    "transfer_rich",
+    "transfer_sheet",
     "write_transfer",
 ]
 
@@ -119,7 +118,7 @@ def write_transfer(
     curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
     curves.to_csv(folder / "curves.csv", index=False)
     gains.to_csv(folder / "gains.csv", index=False)
-    (folder / "table.md").write_text(transfer_markdown(curves, gains, card.title), encoding="utf-8")
+    (folder / "table.md").write_text(transfer_sheet(curves, gains, card.title).to_markdown(), encoding="utf-8")
     transfer_plot(curves, gains, card.title, card.beside[-1], folder / "plot.png")
     return curves, gains
 
@@ -149,29 +148,10 @@ def _title(model: str) -> str:
     return f"When does distillation pay? {model} on simulated cohorts"
 
 
-def transfer_rich(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Group:
-    """For the terminal."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
+def transfer_sheet(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Sheet:
+    """In words, for the terminal and for Markdown."""
     headers, lines = transfer_cells(curves, gains)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for header in headers:
-        shown.add_column(header, justify="right")
-    for line in lines:
-        shown.add_row(*map(Text, line))
-    title = Text(_title(model), style="bold black on yellow")
-    return Group(title, shown, *(Text(note, style="dim") for note in transfer_notes(gains)))
-
-
-def transfer_markdown(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> str:
-    """As Markdown."""
-    headers, lines = transfer_cells(curves, gains)
-    parts = [f"## {_title(model)}", "", f"| {' | '.join(headers)} |"]
-    parts += ["|" + " ---: |" * len(headers), *(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n".join([*parts, "", *(f"- {note}" for note in transfer_notes(gains))]) + "\n"
+    return Sheet(title=_title(model), headers=headers, rows=lines, notes=transfer_notes(gains), left=0)
 
 
 def transfer_cells(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:
