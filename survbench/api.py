@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from survbench.data.root import DataRoot
     from survbench.experiments.forecast import Calibration, Forecast
     from survbench.experiments.job import Job
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
     from survbench.experiments.schedule import Summary
     from survbench.experiments.study import Study
-    from survbench.experiments.tracking import Mirror
     from survbench.experiments.tune import Outcome
     from survbench.explain.attribution import Completeness
     from survbench.explain.patches import PatchAttention
@@ -72,7 +72,7 @@ class RunOptions(JobOptions, total=False):
 
     workers: int | None
     threads: int | None
-    mlflow: bool
+    mlflow: bool | str
 
 
 def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, registry: Registries = ()) -> Cohort:
@@ -123,7 +123,7 @@ def run(
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
-    mlflow: bool = False,
+    mlflow: bool | str = False,
     registry: Registries = (),
 ) -> Results:
     """Train models on every fold of every cohort and score them on patients they never saw.
@@ -148,7 +148,7 @@ def run(
     device : auto, cpu, cuda, cuda:1 or mps.
     workers : processes that run jobs side by side; None is as many as the machine bears.
     threads : CPU threads of each job, on which last digits depend; None is 1.
-    mlflow : mirror results in MLflow.
+    mlflow : mirror results in MLflow: at this address, or with True at MLFLOW_TRACKING_URI or in `out`.
     registry : registry files of your own.
 
     Returns
@@ -664,7 +664,7 @@ class _Setup:
     request: Request
     workers: int | None
     threads: int | None
-    mlflow: bool
+    mlflow: bool | str
 
     def pairs(self) -> list[Request]:
         """What is asked of each model on each cohort."""
@@ -697,7 +697,7 @@ def _setup(
     registry: Registries = (),
     workers: int | None = None,
     threads: int | None = None,
-    mlflow: bool = False,
+    mlflow: bool | str = False,
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
     from survbench.data.demo import open_root
@@ -752,10 +752,11 @@ def _plan(setup: _Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
 
 def _run_jobs(setup: _Setup, jobs: Sequence[Job], about: Sequence[str]) -> tuple[Summary, Mirror]:
     """Run jobs with their progress; an interruption says how to go on."""
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.schedule import run_jobs
-    from survbench.experiments.tracking import Mirror
 
-    mirror = Mirror(setup.out, f"survbench {' | '.join(about)}", enabled=setup.mlflow)
+    address = setup.mlflow if isinstance(setup.mlflow, str) else os.environ.get("MLFLOW_TRACKING_URI")
+    mirror = Mirror(setup.out, f"survbench {' | '.join(about)}", enabled=bool(setup.mlflow), address=address)
     _make_out(setup.out)
     note(f"{len(jobs)} jobs on {setup.device}; results go to {setup.out}")
     how = {"workers": setup.workers, "threads": setup.threads}

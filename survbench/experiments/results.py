@@ -390,9 +390,16 @@ class JobResult(Identified):
         model, objective = load_trained(self, job, registry)
         return model.to(device), objective
 
-    def files(self) -> dict[str, Path]:
-        """What is in the folder, by name, without the manifest."""
-        return {file.name: file for file in sorted(self.path.iterdir()) if file.name != _MANIFEST}
+    def files(self, *, weights: bool = True) -> dict[str, Path]:
+        """What is in the folder, by name, without the manifest; `weights`: with them."""
+        left_out = {_MANIFEST} if weights else {_MANIFEST, _WEIGHTS}
+        return {file.name: file for file in sorted(self.path.iterdir()) if file.name not in left_out}
+
+    def copy_model(self, folder: Path) -> None:
+        """Put what `load_model` needs into a new folder, and no patient's outcome."""
+        folder.mkdir(parents=True)
+        for name in (_MANIFEST, _RECORD, _FITTED, _WEIGHTS):
+            shutil.copyfile(self.path / name, folder / name)
 
     @cached_property
     def _digests(self) -> Mapping[str, str]:

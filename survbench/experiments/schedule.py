@@ -22,9 +22,9 @@ from survbench.console import note, progress_bars, say, warn
 from survbench.errors import SurvbenchError
 from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.job import Job
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult, result_folder
 from survbench.experiments.room import MOST, Room
-from survbench.experiments.tracking import Mirror
 from survbench.experiments.workers import Worker, bearable_workers, hired, sensible_workers
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport

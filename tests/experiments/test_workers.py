@@ -15,11 +15,11 @@ from survbench.data.root import DataRoot
 from survbench.experiments import schedule
 from survbench.experiments import workers as processes
 from survbench.experiments.job import Job
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.experiments.room import MOST, Room
 from survbench.experiments.schedule import Summary, _next, _room, _Run, run_jobs
 from survbench.experiments.study import all_jobs, find_study, plan_study
-from survbench.experiments.tracking import Mirror
 from survbench.experiments.workers import CONTEXT, device_memory, sensible_workers
 from survbench.registry import load_registry
 

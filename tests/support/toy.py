@@ -14,8 +14,8 @@ from support.builders import GENES, MemoryBags
 from survbench.data.cohort import Cohort, encode_clinical
 from survbench.data.folds import folds_hash
 from survbench.experiments.job import Job
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.schedule import Summary, run_jobs
-from survbench.experiments.tracking import Mirror
 from survbench.registry import load_registry
 from survbench.training.settings import Settings
 
