@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from survbench.console import warn
 from survbench.errors import BadConfig
 from survbench.files import digest
 from survbench.identity import Identified
@@ -151,7 +152,7 @@ class Results:
         return external_rows(self.out, list(self.models) or None)
 
     def leaderboard(self, metric: str = "cindex", *, published: bool = False) -> pd.DataFrame:
-        """The board as a data frame.
+        """The board as a data frame; what is not in it or never compared is said on standard error.
 
         Parameters
         ----------
@@ -171,6 +172,9 @@ class Results:
         """
         from survbench.leaderboard.render import to_frame
 
+        refused = (f"not shown: {refusal.label}: {refusal.reason}" for refusal in self.board.refused)
+        for text in (*self.board.notes, *refused):
+            warn(text)
         return to_frame(self.board, metric, published=published)
 
     @property
@@ -270,6 +274,9 @@ class Results:
         lines = [line for table in self.board.tables for line in table.lines]
         variants = {id(row): line.variant for line in lines for row in line.rows.values()}
         rows = [row for line in lines for row in line.rows.values() if not row.failed]
+        if not rows:
+            why = "; ".join(refusal.reason for refusal in self.board.refused) or "run some"
+            raise BadConfig(f"there is no complete row in {self.out}", why)
         row = _only(self._chosen(rows, settings, model=model, cohort=cohort))[0]
         return risk_figure(row, variants[id(row)])
 

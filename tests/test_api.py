@@ -202,6 +202,17 @@ def test_configurations_are_told_apart(options: dict[str, Any], results: survben
     assert len(both.predictions("snn", fold=0)) == 2 * len(results.predictions("snn", fold=1))
 
 
+def test_what_is_incomplete_is_said(
+    options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = survbench.run("snn", "stad", only_folds=0, workers=1, **{**options, "out": tmp_path})
+    assert part.leaderboard().empty
+    assert "incomplete: fold 1, 2, 3, 4 of seed 0 missing" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(BadConfig, match="no complete row"):
+        part.km("snn", "stad")
+    assert len(part.predictions()) > 0
+
+
 def test_a_job_that_fails_does_not_raise(options: dict[str, Any], tmp_path: Path) -> None:
     broken = {**options, "out": tmp_path, "settings": {**TINY, "learning_rate": 1e12}}
     results = survbench.run("snn", "stad", only_folds=[0, 1], workers=1, **broken)
