@@ -275,8 +275,8 @@ class Results:
         variants = {id(row): line.variant for line in lines for row in line.rows.values()}
         rows = [row for line in lines for row in line.rows.values() if not row.failed]
         if not rows:
-            why = "; ".join(refusal.reason for refusal in self.board.refused) or "run some"
-            raise BadConfig(f"there is no complete row in {self.out}", why)
+            why = [*(refusal.reason for refusal in self.board.refused), *self.failed, "run one"]
+            raise BadConfig(f"there is no complete row in {self.out}", why[0])
         row = _only(self._chosen(rows, settings, model=model, cohort=cohort))[0]
         return risk_figure(row, variants[id(row)])
 
@@ -501,6 +501,8 @@ class Results:
 
     def _chosen(self, rows: Sequence[Any], settings: Choice = None, **wanted: Any) -> list[Any]:
         """Those that are wanted; names may be wildcards."""
+        if not rows:
+            raise BadConfig(f"there is no finished job in {self.out}", [*self.failed, "run one"][0])
         for key, value in wanted.items():
             if value is not None:
                 known = sorted({getattr(row, key) for row in rows})
