@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ _PREDICTIONS, _METRICS, _HISTORY = "predictions.parquet", "metrics.json", "histo
 _FITTED, _WEIGHTS = "fitted.json", "model.safetensors"
 _VALIDATION, _VALIDATED = "external_validation.json", "external_validation.parquet"
 _FIRST_VALIDATION = ("external.json", "predictions.parquet")
+_FIRST_CODE = re.compile(r"[\w.]+\+[0-9a-f]{12}")
 _COLUMNS = ("patient", "split", "time", "event", "risk", "survival")
 _IDENTITY: Mapping[str, type] = {
     "protocol_version": int,
@@ -508,8 +510,9 @@ def _is_first_edition(content: Any) -> bool:
         raise ValueError(f"its format is {found!r}, expected {SCHEMA}")
     identity = content.get("identity")
     if found == 1 and isinstance(identity, dict):
-        for key, kind in (("task_version", int), ("code", str)):
-            _typed(identity, key, kind)
+        task, code = _typed(identity, "task_version", int), _typed(identity, "code", str)
+        if task != 1 or not _FIRST_CODE.fullmatch(code):
+            raise ValueError(f"task_version {task} and code '{code[:40]}' are not of the first edition")
     return found == 1
 
 

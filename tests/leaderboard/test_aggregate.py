@@ -307,11 +307,14 @@ def test_without_a_manifest_only_the_first_editions_form_is_a_result(tmp_path: P
     assert "no manifest.json" in reasons(board)
     first_edition(folders[0])
     record = json.loads((folders[0] / "job.json").read_text())
-    del record["identity"][key]
+    kept = record["identity"].pop(key)
     (folders[0] / "job.json").write_text(json.dumps(record))
     board = build(tmp_path)
     assert not board.rows
     assert f"'{key}' is missing" in reasons(board)
+    record["identity"][key] = 2 if key == "task_version" else f"{kept}x"
+    (folders[0] / "job.json").write_text(json.dumps(record))
+    assert "not of the first edition" in reasons(build(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["job.json", "predictions.parquet"])
