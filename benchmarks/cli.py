@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from survbench.cli_options import examples, names
+from survbench.cli.options import examples, names
 from survbench.console import note, stderr, stdout
 from survbench.errors import BadConfig, MissingFile, SurvbenchError
 

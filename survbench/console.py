@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["note", "progress_bars", "say", "speak_through", "stderr", "stdout", "track", "warn"]
+__all__ = ["note", "progress_bars", "say", "show_table", "speak_through", "stderr", "stdout", "track", "warn"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,39 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def show_table(
+    title: str,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    right: Collection[int] = (),
+    *,
+    fold: bool = False,
+) -> None:
+    """Print a table on standard output, whatever markup its cells hold.
+
+    Parameters
+    ----------
+    title : of the table.
+    headers : of its columns.
+    rows : cells of each.
+    right : numbers of the columns that are set to the right.
+    fold : break what is too long, instead of cutting it off.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title))
+    for i, header in enumerate(headers):
+        sides: dict[str, Any] = {
+            "justify": "right" if i in right else "left",
+            "overflow": "fold" if fold else "ellipsis",
+        }
+        table.add_column(header, **sides)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    stdout().print(table)
 
 
 _relay: list[Callable[[str, str], None]] = []

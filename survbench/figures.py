@@ -1,16 +1,39 @@
-"""What figures that are written to files have in common."""
+"""What figures have in common: made without a window, shown by notebooks, titles that fit."""
 
 from __future__ import annotations
 
+import io
 import textwrap
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["title_figure"]
+__all__ = ["subplots", "title_figure"]
 
 _LETTERS_PER_INCH = 11  # as wide as letters come
+
+
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **more: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, as pyplot's function gives them, that leaves pyplot and its backend alone."""
+    figure = _figure_class()(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(rows, columns, **more)
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        """Shown where a notebook's cell ends with it, whatever the backend."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return NotebookFigure
 
 
 def title_figure(figure: Figure, text: str) -> None:

@@ -10,24 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from survbench.cards import ModelGroup
-from survbench.console import note, progress_bars, stdout, warn
+from survbench.console import note, show_table, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
-    from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
-    from survbench.experiments.forecast import Calibration, Forecast, Line, Range
-    from survbench.experiments.job import Job
+    from survbench.experiments.forecast import Forecast, Line, Range
+    from survbench.experiments.tune import Outcome
     from survbench.profiling import Cost
     from survbench.registry import Registry
 
 __all__ = [
-    "calibrated",
     "cohort_rows",
-    "measured_costs",
     "show_cohorts",
     "show_costs",
     "show_folds",
@@ -35,60 +31,21 @@ __all__ = [
     "show_import",
     "show_models",
     "show_simulation",
+    "show_tuned",
 ]
 
 
 def show_models(registry: Registry) -> None:
     """One row per model, grouped as on the leaderboard."""
-    table = Table("model", "title", "group", "learns from", "predicts from", "paper", title="Registered models")
-    groups = list(ModelGroup)
+    groups, rows = list(ModelGroup), []
     for card in sorted(registry.models.values(), key=lambda c: groups.index(c.modality)):
         title = card.title + (" (reconstruction)" if card.reconstruction else "")
-        table.add_row(
-            *_cells(
-                card.name,
-                title,
-                card.modality,
-                ", ".join(card.train_inputs),
-                ", ".join(card.inference_inputs),
-                card.paper,
-            )
-        )
-    stdout().print(table)
+        inputs = ", ".join(card.train_inputs), ", ".join(card.inference_inputs)
+        rows.append((card.name, title, card.modality, *inputs, card.paper))
+    show_table("Registered models", ("model", "title", "group", "learns from", "predicts from", "paper"), rows)
     for card in registry.models.values():
         if card.reconstruction:
             note(f"{card.name} is a reconstruction: {card.reconstruction}")
-
-
-def measured_costs(cards: Sequence[ModelCard], patches: int, pathways: int, device: str) -> list[Cost]:
-    """Costs of the models, under a progress bar; models that fail are named and left out."""
-    from survbench.profiling import Cost, measure_all
-
-    costs = []
-    with progress_bars() as bars:
-        task = bars.add_task("measuring", total=len(cards))
-        for card, cost in zip(cards, measure_all(cards, patches, pathways, device), strict=True):
-            if isinstance(cost, Cost):
-                costs.append(cost)
-            else:
-                warn(f"{card.name} could not be measured: {cost}")
-            bars.advance(task)
-    return costs
-
-
-def calibrated(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> list[Calibration | str]:
-    """What one job of each group takes, under a progress bar; who cannot be timed is named."""
-    from survbench.experiments.forecast import Calibration, calibrations
-
-    found = []
-    with progress_bars() as bars:
-        task = bars.add_task("timing a few steps", total=len(grouped))
-        for jobs, known in zip(grouped, calibrations(grouped, device, threads), strict=True):
-            if not isinstance(known, Calibration):
-                warn(f"{jobs[0].card.name} on {jobs[0].cohort.name} could not be timed: {known}")
-            found.append(known)
-            bars.advance(task)
-    return found
 
 
 def show_forecast(forecast: Forecast, device: str) -> None:
@@ -96,13 +53,10 @@ def show_forecast(forecast: Forecast, device: str) -> None:
     if not forecast.lines:
         stdout().print(f"Nothing is left to run: all {forecast.done} jobs are done.")
         return
-    table = Table(
-        *("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk"),
-        title=f"Estimate for {sum(line.jobs for line in forecast.lines)} jobs on {device}; {forecast.done} are done",
-    )
-    for line in forecast.lines:
-        table.add_row(*_cells(line.model, line.cohort, line.jobs, *_calibration_cells(line)))
-    stdout().print(table)
+    count = sum(line.jobs for line in forecast.lines)
+    headers = ("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk")
+    rows = [(line.model, line.cohort, line.jobs, *_calibration_cells(line)) for line in forecast.lines]
+    show_table(f"Estimate for {count} jobs on {device}; {forecast.done} are done", headers, rows)
     wall = forecast.wall
     if wall.most:
         why = (
@@ -152,26 +106,18 @@ def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
     """One row per model; published figures in columns of their own."""
     from survbench.leaderboard.published import published_cost
 
-    table = Table(
-        *("model", "parameters", "trained", "fvcore G", "GMAC", "forward ms", "step ms", "peak MB", "published"),
-        title=f"One patient, {patches} patches, {pathways} pathways, one output",
-    )
+    headers = ("model", "parameters", "trained", "fvcore G", "GMAC", "forward ms", "step ms", "peak MB", "published")
+    rows = []
     for cost in costs:
         known = published_cost(cost.model)
-        table.add_row(
-            *_cells(
-                cost.model,
-                f"{cost.parameters:,}",
-                f"{cost.training_parameters:,}",
-                "not traced" if cost.fvcore_flops is None else f"{cost.fvcore_flops / 1e9:.4f}",
-                "" if cost.macs is None else f"{cost.macs / 1e9:.4f}",
-                f"{1e3 * cost.forward_seconds:.1f}",
-                "" if cost.step_seconds is None else f"{1e3 * cost.step_seconds:.1f}",
-                f"{cost.peak_bytes / 2**20:.0f}",
-                "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G",
-            )
-        )
-    stdout().print(table)
+        flops = "not traced" if cost.fvcore_flops is None else f"{cost.fvcore_flops / 1e9:.4f}"
+        macs = "" if cost.macs is None else f"{cost.macs / 1e9:.4f}"
+        step = "" if cost.step_seconds is None else f"{1e3 * cost.step_seconds:.1f}"
+        measured = f"{1e3 * cost.forward_seconds:.1f}", step, f"{cost.peak_bytes / 2**20:.0f}"
+        printed = "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G"
+        sizes = f"{cost.parameters:,}", f"{cost.training_parameters:,}"
+        rows.append((cost.model, *sizes, flops, macs, *measured, printed))
+    show_table(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows)
     for line in ABOUT_COSTS:
         note(line)
 
@@ -194,34 +140,16 @@ def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
     for name in root.cohorts():
         folder, card = root.cohort(name), registry.cohorts.get(name)
         endpoints = {e: _events(folder, e) for e in folder.endpoints()}
-        rows.append(
-            {
-                "name": name,
-                "title": folder.info.title,
-                "role": str(card.role) if card else "development",
-                "in_data": True,
-                "patients": len(folder.patients()),
-                "events": endpoints,
-                "simulated": folder.info.simulated,
-                "simulated_slides": folder.info.simulated_slides,
-            }
-        )
+        info, role = folder.info, str(card.role) if card else "development"
+        found = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
+        rows.append(dict(zip(_COHORT, (name, *found), strict=True)))
     present = {row["name"] for row in rows}
-    rows += [
-        {
-            "name": card.name,
-            "title": card.title,
-            "role": str(card.role),
-            "in_data": False,
-            "patients": None,
-            "events": {},
-            "simulated": False,
-            "simulated_slides": False,
-        }
-        for card in registry.cohorts.values()
-        if card.name not in present
-    ]
-    return rows
+    absent = [card for card in registry.cohorts.values() if card.name not in present]
+    known: list[Any] = [(card.name, card.title, str(card.role), False, None, {}, False, False) for card in absent]
+    return rows + [dict(zip(_COHORT, of, strict=True)) for of in known]
+
+
+_COHORT = ("name", "title", "role", "in_data", "patients", "events", "simulated", "simulated_slides")
 
 
 def _events(folder: Any, endpoint: str) -> int | None:
@@ -236,56 +164,28 @@ def _events(folder: Any, endpoint: str) -> int | None:
 
 def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
     """One row per cohort."""
-    table = Table("cohort", "title", "role", "patients", "events", "data", title="Cohorts")
+    cells = []
     for row in rows:
         events = ", ".join(f"{e} {'?' if n is None else n}" for e, n in row["events"].items())
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
-        table.add_row(
-            *_cells(
-                row["name"],
-                row["title"],
-                row["role"],
-                row["patients"] or "",
-                events,
-                kind if row["in_data"] else "not in this data root",
-            )
-        )
-    stdout().print(table)
+        kind = kind if row["in_data"] else "not in this data root"
+        cells.append((row["name"], row["title"], row["role"], row["patients"] or "", events, kind))
+    show_table("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells)
 
 
 def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
     """One row per fold and split; few events or pairs are pointed out."""
     table = Table(title=f"{escape(cohort)}, {escape(scheme)} folds")
-    for column in (
-        "fold",
-        "split",
-        "patients",
-        "events",
-        "comparable pairs",
-        "median follow-up (months)",
-        "sites",
-        "sites shared with train",
-    ):
+    headers = "fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites"
+    for column in (*headers, "sites shared with train"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for _, row in summary.iterrows():
         shared = "" if row["split"] == "train" else int(row["sites_shared"])
-        followup = (
-            "not reached" if row["median_followup"] != row["median_followup"] else f"{row['median_followup']:.1f}"
-        )
-        table.add_row(
-            *_cells(
-                row["fold"],
-                row["split"],
-                row["patients"],
-                row["events"],
-                f"{row['pairs']:,}",
-                followup,
-                row["sites"],
-                shared,
-            ),
-            style="yellow" if row["few"] else None,
-            end_section=row["split"] == "test",
-        )
+        median = row["median_followup"]
+        followup = "not reached" if median != median else f"{median:.1f}"
+        cells = *row[["fold", "split", "patients", "events"]], f"{row['pairs']:,}", followup, row["sites"], shared
+        last, style = row["split"] == "test", "yellow" if row["few"] else None
+        table.add_row(*(escape(str(cell)) for cell in cells), style=style, end_section=last)
     stdout().print(table)
     few = summary[summary["few"]]
     if len(few):
@@ -295,33 +195,16 @@ def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
         )
 
 
-def _cells(*values: Any) -> list[str]:
-    return [escape(str(value)) for value in values]
-
-
 def show_import(report: Any, out: Path) -> None:
     """What was read per cohort, and everything that was left out or looks wrong, named."""
-    table = Table(
-        *("cohort", "patients", "events", "slides", "with features", "genes", "pathways", "families", "folds"),
-        title="Imported",
-    )
-    for cohort in report.cohorts:
-        events = ", ".join(f"{endpoint} {n}" for endpoint, n in cohort.events.items())
-        schemes = ", ".join(f"{scheme} {n}" for scheme, n in cohort.folds.items())
-        table.add_row(
-            *_cells(
-                cohort.name,
-                cohort.patients,
-                events,
-                cohort.slides,
-                cohort.slides_with_features,
-                cohort.genes,
-                cohort.pathways,
-                cohort.families,
-                schemes,
-            )
-        )
-    stdout().print(table)
+    headers = ("cohort", "patients", "events", "slides", "with features", "genes", "pathways", "families", "folds")
+    rows = []
+    for c in report.cohorts:
+        events = ", ".join(f"{endpoint} {n}" for endpoint, n in c.events.items())
+        schemes = ", ".join(f"{scheme} {n}" for scheme, n in c.folds.items())
+        counts = c.slides, c.slides_with_features, c.genes, c.pathways, c.families
+        rows.append((c.name, c.patients, events, *counts, schemes))
+    show_table("Imported", headers, rows)
     for cohort in report.cohorts:
         for text in _remarks(cohort):
             note(f"{cohort.name}: {text}")
@@ -353,3 +236,16 @@ def show_simulation(report: Any) -> None:
         note(f"{cohort.cohort}: {cohort.slides} simulated slides of {cohort.patients} patients in {cohort.folder}")
         if cohort.without_trace:
             note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
+
+
+def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+    """One row per study, and how to use its winner."""
+    headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
+    rows = []
+    for o in outcomes:
+        settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in o.settings.items())
+        default = "" if o.default is None else f"{o.default:.4f}"
+        rows.append((o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings))
+    show_table(f"Tuned on validation patients, {trials} trials each", headers, rows, right=range(2, 7), fold=True)
+    for o in outcomes:
+        note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")

@@ -22,10 +22,11 @@ from typing import Any
 import yaml
 
 from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
+from survbench.console import warn
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.shipped import shipped
 
-__all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "pick"]
+__all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "open_registry", "pick"]
 
 SHIPPED = ("baselines", "amkd")  # packages of models in this distribution
 
@@ -62,6 +63,32 @@ class Registry:
         self.owners[section, name] = owner
         getattr(self, section)[name] = entry
 
+    def pattern_of(self, model: type) -> str:
+        """What `select_models` takes for a model class: its registered name, or the file that it stands in.
+
+        Raises
+        ------
+        BadModel : the class is not where other processes can import it, or is registered under several names.
+        """
+        target = f"{model.__module__}:{model.__qualname__}"
+        names = [card.name for card in self.models.values() if card.target == target]
+        if len(names) > 1:
+            raise BadModel(f"class {model.__name__} is registered as {', '.join(names)}", "give one of these names")
+        if names:
+            return names[0]
+        if model.__module__ == "__main__" or "." in model.__qualname__:
+            raise BadModel(
+                f"class {model.__qualname__} is defined in a script, notebook or function, where the processes that "
+                "run jobs cannot import it",
+                f"save it as my_model.py and give models=['my_model.py'], or: from my_model import {model.__name__}",
+            )
+        file = getattr(sys.modules[model.__module__], "__file__", None)
+        if file and "." not in model.__module__:
+            return f"{file}:{model.__name__}"
+        card = _card_of(model, target, None)
+        self.add("models", card.name, card, target)
+        return card.name
+
     def select_models(self, patterns: Iterable[str]) -> list[ModelCard]:
         """Models named by exact names, wildcards, `all`, or `file.py[:Class]`."""
         chosen: dict[str, ModelCard] = {}
@@ -91,6 +118,10 @@ class Registry:
             chosen |= dict.fromkeys(found)
         return list(chosen)
 
+    def expected(self) -> dict[str, Mapping[str, Any]]:
+        """Counts that the cards of cohorts state, where they do."""
+        return {name: card.expected for name, card in self.cohorts.items() if card.expected}
+
     def aliases(self) -> dict[str, str]:
         """Names that files use -> names of cohorts."""
         return {alias: card.name for card in self.cohorts.values() for alias in card.aliases}
@@ -109,7 +140,15 @@ def pick(pattern: str, known: Iterable[str], kind: str) -> list[str]:
     raise UnknownName(f"Unknown {kind} '{pattern}'", hint)
 
 
-def load_registry(files: Iterable[Path | str] = ()) -> Registry:
+def open_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
+    """Everything registered; what could not be read is a warning."""
+    registry = load_registry(files)
+    for problem in registry.problems:
+        warn(problem)
+    return registry
+
+
+def load_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
     """Registered names of the suite, of installed packages, and of the user's own registry files."""
     registry = Registry()
     _read_file(registry, shipped("registry.yaml"))
@@ -122,7 +161,7 @@ def load_registry(files: Iterable[Path | str] = ()) -> Registry:
             continue
         registry.add("models", card.name, card, owner)
     from_environment = [p for p in os.environ.get(REGISTRY_VARIABLE, "").split(os.pathsep) if p]
-    for file in [*from_environment, *files]:
+    for file in [*from_environment, *([files] if isinstance(files, Path | str) else files)]:
         _read_file(registry, Path(file))
     return registry
 
@@ -213,7 +252,8 @@ def _module(name: str) -> ModuleType:
 def _module_from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise MissingFile(f"model file {path} does not exist")
-    key = f"survbench_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    written = f"{path.resolve()} {path.stat().st_mtime_ns}"  # a changed file is another module
+    key = f"survbench_user_{hashlib.sha256(written.encode()).hexdigest()[:12]}"
     if key in sys.modules:
         return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, path)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch starts; test processes side by side must not fight
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from survbench.data.root import DataRoot
 
 settings.register_profile("suite", deadline=None)  # a first example imports what others find loaded
 settings.load_profile("suite")
@@ -22,3 +26,13 @@ def shared() -> Path:
     if not (folder / "parity").is_dir():
         pytest.skip(f"no reference material in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    """Two simulated cohorts of 70 patients under names that the published figures know."""
+    from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
+    from survbench.data.root import DataRoot
+
+    recipes = [Recipe(name, name, 70, 0.5, 6, "T", STAD_EFFECTS, 0.5, 24.0) for name in ("stad", "crad")]
+    return DataRoot.open(build_cohorts(tmp_path_factory.mktemp("small") / "root", "small", recipes))

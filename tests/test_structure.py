@@ -26,6 +26,7 @@ LEVELS = (
     ("leaderboard",),
     ("explain",),
     ("profiling", "listings"),
+    ("result_set",),
     ("api",),
     ("cli", "__init__", "__main__"),
 )

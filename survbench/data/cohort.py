@@ -58,7 +58,7 @@ class ExpressionScaler:
         return ((expression - self.mean) / self.scale).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cohort:
     """Patients of one cohort with an outcome at one endpoint and no modality missing.
 
@@ -84,6 +84,14 @@ class Cohort:
     excluded: Mapping[str, tuple[str, ...]]
     simulated: str
     folder: CohortFolder
+
+    def __repr__(self) -> str:
+        kind = {Simulated.ALL: "; simulated", Simulated.SLIDES: "; simulated slides"}.get(self.simulated, "")
+        events = int(self.patients["event"].sum())
+        return (
+            f"Cohort {self.name}: {len(self.patients)} patients, {events} events ({self.endpoint}); "
+            f"{', '.join(sorted(self.modalities)) or 'labels alone'}{kind}"
+        )
 
     @property
     def modalities(self) -> frozenset[Modality]:

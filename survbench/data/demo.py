@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +31,9 @@ from survbench.data.simulation import (
 )
 from survbench.data.writers import write_features
 from survbench.errors import BadFile
+from survbench.files import atomic_folder
 
-__all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root"]
+__all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root", "open_root"]
 
 VERSION = 3
 _KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
@@ -111,6 +111,11 @@ RECIPES = (
 )
 
 
+def open_root(path: Path | str | None) -> DataRoot:
+    """The data root that was named, or the demo."""
+    return DataRoot.open(demo_root() if path is None else Path(path))
+
+
 def demo_root() -> Path:
     """The cached demo root, built on first use.
 
@@ -174,20 +179,12 @@ def _remove_stale(root: Path) -> None:
 
 
 def _build_atomically(root: Path, name: str, recipes: Sequence[Recipe]) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
     try:
-        _build(scratch, name, recipes)
-        try:
-            os.replace(scratch, root)
-        except OSError:
-            if not root.exists():
-                raise
-            if not (root / "root.json").is_file():
-                raise BadFile(f"{root} exists and is no data root", "remove it or name another folder") from None
-            # another process was faster; what it built is the same
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with atomic_folder(root) as scratch:
+            _build(scratch, name, recipes)
+    except FileExistsError:  # another process was faster; what it built is the same
+        if not (root / "root.json").is_file():
+            raise BadFile(f"{root} exists and is no data root", "remove it or name another folder") from None
 
 
 def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from survbench.data.root import CohortFolder, DataRoot
 from survbench.data.simulation import Tissue, draw_slide, make_tissue, site_shift, stream
 from survbench.data.writers import LAYOUTS, feature_file, write_features
 from survbench.errors import BadConfig, BadFile
+from survbench.files import atomic_write
 
 __all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
 
@@ -233,12 +233,8 @@ def _begin(plan: _Plan) -> None:
     for mark in _marks(plan.cohort):
         if mark.parent != plan.folder or _recipe_in(mark) != plan.recipe:
             shutil.rmtree(mark.parent)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    mark = plan.folder / MARK
-    scratch = mark.with_name(f".{MARK}.{os.getpid()}")
     about = {"format": 1, "simulated": True, "recipe": plan.recipe}
-    scratch.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, mark)
+    atomic_write(plan.folder / MARK, json.dumps(about, indent=1) + "\n")
 
 
 def _enter(plan: _Plan, slides: pd.DataFrame) -> None:

@@ -31,7 +31,6 @@ __all__ = [
     "Request",
     "altered",
     "job_split",
-    "parse_overrides",
     "plan",
     "resolve",
     "tuned_name",
@@ -256,25 +255,3 @@ def _wanted(folds: Sequence[Fold], numbers: Sequence[int]) -> list[Fold]:
     if missing:
         raise UnknownName(f"there is no fold {missing[0]}", f"folds: {', '.join(str(f.index) for f in folds)}")
     return [fold for fold in folds if not numbers or fold.index in numbers]
-
-
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
-    overrides = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
-        try:
-            overrides[key.strip()] = _number(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise BadConfig(f"--set {text}: the value cannot be read") from None
-    return overrides
-
-
-def _number(value: Any) -> Any:
-    """YAML reads `1e-4` as text; people mean the number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from survbench.cards import Modality
-from survbench.console import track
+from survbench.console import track, warn
 from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
@@ -76,7 +76,13 @@ def pathway_attribution(
         directions.append([_correlation(a, s) for a, s in zip(pathways.T, scores.T, strict=True)])
         gaps.append(gap)
     more = {"direction": np.mean(directions, axis=0), "genes": np.array([len(own) for own in members])}
-    return rank_pathways("attribution", jobs, sizes, more), Completeness(max(gaps), steps)
+    complete = Completeness(max(gaps), steps)
+    if not complete.holds:
+        warn(
+            f"{first.card.name} on {first.cohort.name}: attributions miss the change of risk by up to "
+            f"{complete.gap:.1%}, more than {TOLERANCE:.0%}; take more --steps"
+        )
+    return rank_pathways("attribution", jobs, sizes, more), complete
 
 
 def gene_attribution(

@@ -15,13 +15,13 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Canvas", "draw_heatmap", "lay_out", "write_geojson", "write_table"]
+__all__ = ["Canvas", "draw_heatmap", "heatmap_figure", "lay_out", "write_geojson", "write_table"]
 
 OWN, SHARED = "black", "#d55e00"  # outlines of a map's top five, and of those that another map has too
 ROBUST = 0.99  # quantile at which the colors end
@@ -126,25 +126,24 @@ def _tile(row: Mapping[Any, Any], found: PatchAttention, edge: float, about: Map
 
 
 def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
-    """A panel for each slide and map, with the top five numbered; False where no patch has coordinates."""
-    import matplotlib as mpl
+    """Write the figure; False where no patch has coordinates."""
+    figure = heatmap_figure(found, canvas)
+    if figure is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=150)
+    return figure is not None
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
 
+def heatmap_figure(found: PatchAttention, canvas: Canvas) -> Figure | None:
+    """A panel for each slide and map, with the top five numbered; None where no patch has coordinates."""
     placed = found.table[found.table["x"].notna()]
     if placed.empty:
-        return False
+        return None
     slides = list(dict.fromkeys(placed["slide"]))
     pictured = bool(canvas.thumbnails)
     columns = len(found.maps) + pictured
-    figure, axes = plt.subplots(
-        len(slides),
-        columns,
-        figsize=(3.9 * columns + 0.3, 3.6 * len(slides) + 1.3),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = 3.9 * columns + 0.3, 3.6 * len(slides) + 1.3
+    figure, axes = subplots(len(slides), columns, figsize=size, squeeze=False)
     for row, slide in enumerate(slides):
         if pictured:
             _draw_picture(axes[row, 0], canvas, slide, placed[placed["slide"] == slide])
@@ -152,10 +151,7 @@ def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
     for column, name in enumerate(found.maps):
         _draw_map(figure, axes[:, column + pictured].tolist(), found, canvas, slides, name)
     _title(figure, found)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
-    return True
+    return figure
 
 
 def _draw_picture(axis: Axes, canvas: Canvas, slide: str, rows: pd.DataFrame) -> None:

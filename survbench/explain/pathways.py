@@ -19,6 +19,7 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
+from survbench.figures import subplots
 from survbench.training.device import autocast
 
 __all__ = [
@@ -126,16 +127,11 @@ def write_pathways(found: PathwayRanking, file: Path) -> None:
 
 def draw_pathways(found: PathwayRanking, file: Path) -> None:
     """The first five and the last five pathways, with the SD over folds and seeds."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     from survbench.leaderboard.board import KINDS
 
     ends = min(ENDS, len(found.table) // 2)
     shown = pd.concat([found.table.head(ends), found.table.tail(ends)]).iloc[::-1]
-    figure, axis = plt.subplots(figsize=(7.5, 1.5 + 0.32 * len(shown)), layout="constrained")
+    figure, axis = subplots(figsize=(7.5, 1.5 + 0.32 * len(shown)))
     parts = ((shown.iloc[:ends], "#e69f00", f"{ends} least"), (shown.iloc[ends:], "#0072b2", f"{ends} most"))
     for part, color, label in reversed(parts):
         places = [list(shown.index).index(name) for name in part.index]
@@ -149,4 +145,3 @@ def draw_pathways(found: PathwayRanking, file: Path) -> None:
     axis.set_title(f"{found.title} on {found.cohort} · {KINDS[found.simulated]}\n{agree}", fontsize="medium")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
-    plt.close(figure)

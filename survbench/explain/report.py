@@ -1,21 +1,95 @@
-"""What the `explain` commands print: as tables, and as plain values for JSON."""
+"""What the `explain` commands write and print: files, tables, and plain values for JSON."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from rich.text import Text
 
-from survbench.console import note, stdout
-from survbench.explain.attribution import Completeness
-from survbench.explain.patches import PatchAttention
-from survbench.explain.pathways import ENDS, PathwayRanking
+from survbench.console import note, stdout, warn
+from survbench.data.cohort import Cohort
+from survbench.errors import BadConfig
+from survbench.experiments.job import Job
+from survbench.explain.attribution import Completeness, pathway_attribution
+from survbench.explain.heatmap import draw_heatmap, lay_out, write_geojson, write_table
+from survbench.explain.patches import PatchAttention, gene_set_heatmap, patch_heatmap
+from survbench.explain.pathways import (
+    ENDS,
+    FEWEST_AGREE,
+    PathwayRanking,
+    draw_pathways,
+    pathway_attention,
+    write_pathways,
+)
 from survbench.leaderboard.board import KINDS
 
-__all__ = ["plain_heatmap", "plain_ranking", "show_heatmap", "show_ranking"]
+__all__ = [
+    "attention",
+    "heatmap_name",
+    "plain_heatmap",
+    "plain_ranking",
+    "rank",
+    "show_heatmap",
+    "show_ranking",
+    "write_heatmap",
+    "write_ranking",
+]
+
+
+def rank(
+    by: str, jobs: Sequence[Job], out: Path, device: torch.device, steps: int
+) -> tuple[PathwayRanking, Completeness | None]:
+    """Pathways by `attention` or by `attribution`, which says whether it adds up."""
+    if by not in ("attention", "attribution"):
+        raise BadConfig(f"pathways by '{by}'", "choose attention or attribution")
+    if by == "attention":
+        return pathway_attention(jobs, out, device), None
+    return pathway_attribution(jobs, out, device, steps)
+
+
+def attention(job: Job, patient: str, pathways: Sequence[str], out: Path, device: torch.device) -> PatchAttention:
+    """All maps that the model has, or those of some pathways."""
+    if pathways:
+        return gene_set_heatmap(job, patient, pathways, out, device)
+    return patch_heatmap(job, patient, out, device)
+
+
+def heatmap_name(pathways: Sequence[str]) -> str:
+    """How the names of its files begin."""
+    slugs = [re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:40] for name in pathways]
+    return "-".join(["pathway-heatmap", *slugs]) if slugs else "heatmap"
+
+
+def write_heatmap(found: PatchAttention, cohort: Cohort, slides: Sequence[Path], stem: Path) -> dict[str, Any]:
+    """Write all forms; returns where they are, None where there is none."""
+    canvas = lay_out(found, cohort, slides)
+    for why in canvas.unknown:
+        note(f"no GeoJSON: {why}")
+    figure, table = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.csv")
+    write_table(found, canvas, table)
+    drawn = draw_heatmap(found, canvas, figure)
+    if not drawn:
+        note(f"no figure: the features of patient {found.patient} have no coordinates")
+    tiles = [str(file) for file in write_geojson(found, canvas, stem)]
+    return {"figure": str(figure) if drawn else None, "table": str(table), "geojson": tiles}
+
+
+def write_ranking(found: PathwayRanking, file: Path) -> Path:
+    """Write figure and table; warn where the order says little."""
+    if found.agreement < FEWEST_AGREE:
+        warn(
+            f"{found.model} on {found.cohort}: folds agree with rho = {found.agreement:.2f}; "
+            "other training patients give another order of pathways"
+        )
+    draw_pathways(found, file)
+    write_pathways(found, file.with_suffix(".csv"))
+    return file
 
 
 def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any]:

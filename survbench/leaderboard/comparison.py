@@ -1,6 +1,6 @@
 """Models of a results folder set against each other in pairs, and their ranks over cohorts (protocol rule 13).
 
-What `survbench compare` computes; its figures are in `comparison_plot`, its words in the command.
+What `survbench compare` computes; its figures are in `comparison_plot`, its words in `terminal`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
 from survbench.leaderboard.render import to_plain
 
-__all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_plain"]
+__all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_frame", "comparison_plain"]
 
 MEAN = "mean over cohorts"
 
@@ -102,6 +102,24 @@ def compare_models(
             "name two models that were run on the same cohorts, or run them",
         )
     return found, board
+
+
+def comparison_frame(found: Sequence[Comparison]) -> pd.DataFrame:
+    """All differences of all tables, one a row.
+
+    Columns: first, second, cohort (or MEAN), endpoint, folds, data; difference (of the C-index, first minus second);
+    low and high (95 % over folds), patient_low and patient_high (95 % over patients), p, p_holm; separated: whether
+    both intervals leave out zero and p_holm is below 5 %; reason: why a difference is NaN.
+    """
+    rows = []
+    for of in found:
+        place = {"endpoint": of.table.endpoint, "folds": of.table.folds, "data": of.table.kind}
+        for one in of.differences:
+            named = {"first": one.first, "second": one.second, "cohort": one.cohort, **place}
+            bounds = {key: getattr(one.found, key) for key in ("low", "high", "patient_low", "patient_high", "p")}
+            verdict = {"p_holm": one.p_holm, "separated": one.separated, "reason": one.found.reason}
+            rows.append({**named, "difference": one.found.mean, **bounds, **verdict})
+    return pd.DataFrame(rows)
 
 
 def comparison_plain(found: Comparison) -> dict[str, Any]:

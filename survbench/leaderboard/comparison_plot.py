@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 from survbench.leaderboard.comparison import Compared, Comparison
 from survbench.leaderboard.ranks_plot import draw_ranks
 
@@ -25,24 +25,17 @@ _FOLDS, _PATIENTS = "#1f4e79", "#b35900"
 
 def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
     """Write the figures of one table into a folder; the kind of data is part of title and file name."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     panels = list(dict.fromkeys(one.cohort for one in found.differences))
     if len(found.lines) == 2:
-        figure, axis = plt.subplots(figsize=(6.4, 1.6 + 0.5 * len(panels)), layout="constrained")
+        figure, axis = subplots(figsize=(6.4, 1.6 + 0.5 * len(panels)))
         _draw_intervals(found, axis)
     else:
         side = 1.2 + 0.42 * len(found.lines)
         columns = min(len(panels), 3)
         rows = math.ceil(len(panels) / columns)
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(1.4 + side * columns, 0.8 + side * rows), squeeze=False, layout="constrained"
-        )
+        figure, axes = subplots(rows, columns, figsize=(1.4 + side * columns, 0.8 + side * rows), squeeze=False)
         for axis, panel in zip(axes.flat, panels, strict=False):
             _draw_matrix(found, panel, axis)
         for axis in axes.flat[len(panels) :]:
@@ -51,15 +44,13 @@ def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
     title_figure(figure, f"Differences in C-index · {found.table.title}")
     files.append(folder / f"{_name('compare', found)}.png")
     figure.savefig(files[-1], dpi=150)
-    plt.close(figure)
     if found.ranks is not None:
         height = 1.6 + 0.14 * len(found.ranks.ranks) + 0.12 * len(found.ranks.groups)
-        figure, axis = plt.subplots(figsize=(9, height), layout="constrained")
+        figure, axis = subplots(figsize=(9, height))
         draw_ranks(found.ranks, axis)
         title_figure(figure, f"Ranks by C-index · {found.table.title}")
         files.append(folder / f"{_name('ranks', found)}.png")
         figure.savefig(files[-1], dpi=150)
-        plt.close(figure)
     return files
 
 
@@ -88,7 +79,7 @@ def _draw_intervals(found: Comparison, axis: Axes) -> None:
 
 def _draw_matrix(found: Comparison, cohort: str, axis: Axes) -> None:
     """Row minus column; gray where undefined, bold with a star where the two are separated."""
-    from matplotlib import pyplot as plt
+    from matplotlib import colormaps
 
     names = [line.model for line in found.lines]
     pairs = {(one.first, one.second): one for one in found.differences if one.cohort == cohort}
@@ -97,7 +88,7 @@ def _draw_matrix(found: Comparison, cohort: str, axis: Axes) -> None:
         i, j = names.index(first), names.index(second)
         values[i, j], values[j, i] = one.found.mean, -one.found.mean
     reach = max(0.05, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 0.05
-    colors = plt.get_cmap("PuOr_r").with_extremes(bad="#e4e4e4")
+    colors = colormaps["PuOr_r"].with_extremes(bad="#e4e4e4")
     axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-1.8 * reach, vmax=1.8 * reach)  # light enough for ink
     for i, row in enumerate(names):
         for j, column in enumerate(names):

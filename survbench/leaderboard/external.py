@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,16 +22,13 @@ from survbench.experiments.results import Unreadable, ValidationResult, read_val
 from survbench.leaderboard.board import KINDS
 from survbench.leaderboard.published import published_cindex
 from survbench.leaderboard.rows import digest, grouped
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from survbench.leaderboard.sheet import Sheet
 
 __all__ = [
     "ExternalRow",
     "ExternalTable",
     "external_markdown",
     "external_plain",
-    "external_rich",
     "external_rows",
     "external_tables",
 ]
@@ -87,15 +84,11 @@ class ExternalRow:
         return found[0] if found is not None and self.test.removeprefix("cptac-") == self.train else None
 
 
-@dataclass(frozen=True)
-class ExternalTable:
-    """Rows of one pair of cohorts in words: what every way of showing them says."""
+@dataclass(frozen=True, kw_only=True)
+class ExternalTable(Sheet):
+    """Rows of one pair of cohorts."""
 
-    title: str
     simulated: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
 
 
 def external_rows(out: Path, models: Sequence[str] | None = None) -> list[ExternalRow]:
@@ -121,39 +114,17 @@ def external_plain(rows: Iterable[ExternalRow]) -> list[dict[str, Any]]:
 
 def external_tables(rows: Iterable[ExternalRow]) -> list[ExternalTable]:
     """One table per pair of cohorts, endpoint and kind of data; these are never mixed."""
-    return [
-        ExternalTable(_title(same[0]), same[0].simulated, _HEADERS, tuple(map(_cells, same)), tuple(_notes(same)))
-        for same in grouped(rows, _pair)
-    ]
+    return [_sheet(same) for same in grouped(rows, _pair)]
 
 
-def external_rich(rows: Sequence[ExternalRow]) -> Group:
-    """For the terminal."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    parts: list[Any] = []
-    for table in external_tables(rows):
-        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for i, header in enumerate(table.headers):
-            shown.add_column(header, justify="left" if i == 0 else "right")
-        for cells in table.rows:
-            shown.add_row(*map(Text, cells))
-        parts += [Text(table.title, style="bold"), shown, *(Text(n, style="dim") for n in table.notes), Text()]
-    return Group(*parts)
+def _sheet(rows: Sequence[ExternalRow]) -> ExternalTable:
+    title, cells, notes = _title(rows[0]), [*map(_cells, rows)], _notes(rows)
+    return ExternalTable(title=title, headers=_HEADERS, rows=cells, notes=notes, simulated=rows[0].simulated)
 
 
 def external_markdown(rows: Sequence[ExternalRow]) -> str:
     """As Markdown."""
-    lines = []
-    for table in external_tables(rows):
-        lines += [f"## {table.title}", "", f"| {' | '.join(table.headers)} |"]
-        lines += ["| --- |" + " ---: |" * (len(table.headers) - 1)]
-        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in table.rows]
-        lines += ["", *(f"- {note}" for note in table.notes), ""]
-    return "\n".join(lines)
+    return "\n".join(table.to_markdown() for table in external_tables(rows))
 
 
 _HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")

@@ -1,4 +1,4 @@
-"""A leaderboard for the terminal, as Markdown, as CSV and as JSON.
+"""A leaderboard for the terminal, as Markdown, as CSV, as JSON and as a data frame.
 
 What is said is decided in `layout`; here it gets its looks. Names are shown as text, whatever markup they contain.
 """
@@ -35,10 +35,11 @@ from survbench.leaderboard.layout import (
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Group
     from rich.table import Table as RichTable
 
-__all__ = ["to_csv", "to_json", "to_markdown", "to_plain", "to_rich"]
+__all__ = ["to_csv", "to_frame", "to_json", "to_markdown", "to_plain", "to_rich"]
 
 _REFUSED_SHOWN = 20
 _NAME_WIDTH = 20  # longer names wrap; four cohorts then fit into 100 columns
@@ -128,18 +129,28 @@ def to_csv(board: Leaderboard, metric: str = "cindex") -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for table in board.tables:
-        for line in table.lines:
-            for row in line.rows.values():
-                writer.writerow(_csv_row(row, table, line.variant, metric))
-    if metric == "cindex":
-        for found in _published_rows(board):
-            figure = found["metrics"]["cindex"]
-            keys = ("source", "model", "title", "cohort", "logrank_p", "parameters")
-            writer.writerow(
-                {k: found[k] for k in keys} | {"metric": metric, "mean": figure["mean"], "sd": figure["sd"]}
-            )
+    for row in (*_csv_rows(board, metric), *_csv_published(board, metric)):
+        writer.writerow(row | {"seeds": " ".join(map(str, row["seeds"]))})
     return text.getvalue().rstrip("\n")
+
+
+def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = False) -> pd.DataFrame:
+    """The same as a data frame; `seeds` are tuples, `simulated` is a truth value or None where it is not known.
+
+    Parameters
+    ----------
+    published : add the paper's figures, as rows whose `source` is `published`.
+    """
+    import pandas as pd
+
+    check_metric(metric)
+    rows = [*_csv_rows(board, metric), *(_csv_published(board, metric) if published else ())]
+    known = [row.invented for table in board.tables for line in table.lines for row in line.rows.values()]
+    frame = pd.DataFrame(rows, columns=_CSV_COLUMNS)
+    frame.insert(2, "simulated", known + [False] * (len(rows) - len(known)))
+    return frame.astype(
+        dict.fromkeys(("mean", "sd", "sd_sample", "sd_seeds", "logrank_p", "logrank_p_stratified"), float)
+    )
 
 
 def to_json(board: Leaderboard, metric: str = "cindex") -> str:
@@ -298,6 +309,26 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
 
 
+def _csv_rows(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
+    for table in board.tables:
+        for line in table.lines:
+            for row in line.rows.values():
+                yield _csv_row(row, table, line.variant, metric)
+
+
+def _csv_published(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
+    if metric == "cindex":
+        for found in _published_rows(board):
+            figure = found["metrics"]["cindex"]
+            keys = ("source", "model", "title", "cohort", "logrank_p", "parameters")
+            yield {k: found[k] for k in keys} | {
+                "metric": metric,
+                "seeds": (),
+                "mean": figure["mean"],
+                "sd": figure["sd"],
+            }
+
+
 def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any]:
     found = row.metrics[metric]
     numbers = {
@@ -317,7 +348,7 @@ def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any
         "group": str(row.group or ""),
         "cohort": row.cohort,
         "status": "failed" if row.failed else "complete",
-        "seeds": " ".join(map(str, row.seeds)),
+        "seeds": row.seeds,
         "metric": metric,
         "parameters": row.parameters,
         "fvcore_flops": row.fvcore_flops,

@@ -1,4 +1,4 @@
-"""Kaplan-Meier curves of the risk groups, one figure per model and cohort as in the paper's Figure 2.
+"""Kaplan-Meier curves of the risk groups, one figure per row of a leaderboard as in the paper's Figure 2.
 
 High risk is a risk above the median of the fold's training patients; the curves are of the test patients of all folds.
 """
@@ -6,7 +6,6 @@ High risk is a risk above the median of the fold's training patients; the curves
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,16 @@ import numpy as np
 import pandas as pd
 
 from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
-from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.board import KINDS, Row
+from survbench.figures import subplots
+from survbench.leaderboard.board import KINDS, Leaderboard, Row
 from survbench.leaderboard.published import published_logrank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["draw_curves", "draw_risk_groups", "group_handles", "logrank_text", "risk_groups"]
+__all__ = ["draw_curves", "draw_risk_groups", "group_handles", "logrank_text", "risk_figure", "risk_groups"]
 
 _GROUPS = ((False, "low risk", "#1f4e79"), (True, "high risk", "#b3261e"))
 
@@ -59,16 +59,14 @@ def group_handles() -> list[Line2D]:
     return [Line2D([], [], color=color, label=label) for _, label, color in _GROUPS]
 
 
-def draw_risk_groups(
-    out: Path, models: Sequence[str] | None, cohorts: Sequence[str] | None, endpoint: str | None, folds: str | None
-) -> list[dict[str, Any]]:
-    """Draw every chosen row of a results folder into OUT/figures.
+def draw_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
+    """Draw every row that has not failed into a folder.
 
     Returns
     -------
     One record per figure: model, cohort, seed, patients and events per group, p pooled, stratified, published, file.
     """
-    board = build(out, models=models, cohorts=cohorts, endpoint=endpoint, folds=folds)
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
     for table in board.tables:
         for line in table.lines:
@@ -78,29 +76,23 @@ def draw_risk_groups(
                     for part in ("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
                     if part
                 )
-                file = out / "figures" / f"{name}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                records.append(_draw(row, line.variant, file))
+                file = folder / f"{name}.png"
+                risk_figure(row, line.variant).savefig(file, dpi=150)
+                records.append({**_record(row, line.variant), "file": str(file)})
     return records
 
 
-def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+def risk_figure(row: Row, variant: str = "") -> Figure:
+    """Curves of a row's first seed, numbers at risk, both tests and the published p."""
     seed = row.seeds[0]
     patients, pooled, stratified = risk_groups(row, seed)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True, layout="constrained"
-    )
+    figure, (above, below) = subplots(2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True)
     draw_curves(patients, above, below)
     above.legend(loc="lower left", fontsize="small")
     above.set_ylabel("survival")
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
     above.set_title(title, fontsize="medium")
-    published = published_logrank(row.model, row.cohort) if row.as_registered else None
+    published = _published(row)
     beside = "" if published is None else f"; published {_p(published)}"
     above.text(
         0.98,
@@ -114,8 +106,15 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
     below.set_xlabel(
         f"months · number at risk above; {row.identity['endpoint']}, seed {seed}, test patients of all folds"
     )
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    return figure
+
+
+def _published(row: Row) -> float | None:
+    return published_logrank(row.model, row.cohort) if row.as_registered else None
+
+
+def _record(row: Row, variant: str) -> dict[str, Any]:
+    patients, pooled, stratified = risk_groups(row, row.seeds[0])
     counts = {
         label.split()[0]: {
             "patients": int((patients["high"] == high).sum()),
@@ -127,14 +126,13 @@ def _draw(row: Row, variant: str, file: Path) -> dict[str, Any]:
         "model": row.model,
         "variant": variant,
         "cohort": row.cohort,
-        "seed": seed,
+        "seed": row.seeds[0],
         "simulated": bool(row.simulated),
         **counts,
         "p_pooled": None if np.isnan(pooled.p) else pooled.p,
         "p_stratified": None if np.isnan(stratified.p) else stratified.p,
         "reason": pooled.reason or stratified.reason,
-        "p_published": published,
-        "file": str(file),
+        "p_published": _published(row),
     }
 
 

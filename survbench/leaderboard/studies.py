@@ -13,16 +13,16 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
 from survbench.experiments.results import failure_file, result_folder
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.contrasts import row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
 from survbench.leaderboard.published import published_change, published_cindex
+from survbench.leaderboard.sheet import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
     from survbench.experiments.job import Job
     from survbench.experiments.study import Study
@@ -33,10 +33,9 @@ __all__ = [
     "study_cells",
     "study_figure",
     "study_frame",
-    "study_markdown",
     "study_notes",
     "study_plot",
-    "study_rich",
+    "study_sheet",
     "write_study",
 ]
 
@@ -79,58 +78,29 @@ def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> p
     return frame.reindex(columns=list(dict.fromkeys([*frame.columns, "published", "published_sd"])))
 
 
-def study_rich(study: Study, frame: pd.DataFrame) -> Group:
-    """For the terminal."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, header in enumerate(STUDY_HEADERS):
-        shown.add_column(header, justify="left" if i < 2 else "right", overflow="fold")
-    previous = ""
-    for cells in study_cells(frame):
-        shown.add_row(*(Text(cell) for cell in (cells[0] if cells[0] != previous else "", *cells[1:])))
-        previous = cells[0]
-    notes = [Text(note, style="dim") for note in study_notes(frame)]
-    return Group(Text(_title(study, frame), style="bold"), shown, *notes)
-
-
-def study_markdown(study: Study, frame: pd.DataFrame) -> str:
-    """As a Markdown document."""
-    lines = [f"## {_title(study, frame)}", "", "| " + " | ".join(STUDY_HEADERS) + " |", "| " + " | ".join(["---"] * 2)]
-    lines[-1] += " | " + " | ".join(["---:"] * (len(STUDY_HEADERS) - 2)) + " |"
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in study_cells(frame)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in study_notes(frame))]) + "\n"
+def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
+    """In words, for the terminal and for Markdown."""
+    notes = study_notes(frame)
+    return Sheet(title=_title(study, frame), headers=STUDY_HEADERS, rows=study_cells(frame), notes=notes, left=2)
 
 
 def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
     """The figure of a study as a file."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure = study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds")
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
-    from matplotlib import pyplot as plt
-
     cohorts, arms = list(dict.fromkeys(frame["cohort"])), list(dict.fromkeys(frame["arm"]))
     places = {arm: -i for i, arm in enumerate(arms)}
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1,
         len(cohorts),
         figsize=(2.4 + 2.2 * len(cohorts), 1.9 + 0.36 * len(arms)),
         sharex=True,
         sharey=True,
         squeeze=False,
-        layout="constrained",
     )
     for axis, cohort in zip(axes[0], cohorts, strict=True):
         rows = frame[frame["cohort"] == cohort]
@@ -155,7 +125,7 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     """table.csv, table.md, plot.png and study.json, in a folder of the study's own."""
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "table.csv", index=False)
-    (folder / "table.md").write_text(study_markdown(study, frame), encoding="utf-8")
+    (folder / "table.md").write_text(study_sheet(study, frame).to_markdown(), encoding="utf-8")
     about = {
         "study": study.name,
         "title": _title(study, frame),

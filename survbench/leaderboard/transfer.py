@@ -18,15 +18,15 @@ import pandas as pd
 from survbench.evaluation.compare import Difference, mean_difference
 from survbench.evaluation.metrics import harrell
 from survbench.experiments.results import result_folder
-from survbench.figures import title_figure
+from survbench.figures import subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
+from survbench.leaderboard.sheet import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
     from survbench.cards import ModelCard
     from survbench.data.root import DataRoot
@@ -40,10 +40,9 @@ __all__ = [
     "read_transfer",
     "transfer_cells",
     "transfer_figure",
-    "transfer_markdown",
     "transfer_notes",
     "transfer_plot",
-    "transfer_rich",
+    "transfer_sheet",
     "write_transfer",
 ]
 
@@ -113,15 +112,15 @@ def gains_frame(jobs: Mapping[Cell, Sequence[Job]], model: str, against: Sequenc
 
 def write_transfer(
     jobs: Mapping[Cell, Sequence[Job]], card: ModelCard, root: DataRoot, out: Path, folder: Path
-) -> Group:
-    """curves.csv, gains.csv, table.md and plot.png; returns what the terminal shows."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """curves.csv, gains.csv, table.md and plot.png; returns curves and gains."""
     folder.mkdir(parents=True, exist_ok=True)
     curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
     curves.to_csv(folder / "curves.csv", index=False)
     gains.to_csv(folder / "gains.csv", index=False)
-    (folder / "table.md").write_text(transfer_markdown(curves, gains, card.title), encoding="utf-8")
+    (folder / "table.md").write_text(transfer_sheet(curves, gains, card.title).to_markdown(), encoding="utf-8")
     transfer_plot(curves, gains, card.title, card.beside[-1], folder / "plot.png")
-    return transfer_rich(curves, gains, card.title)
+    return curves, gains
 
 
 @dataclass(frozen=True)
@@ -149,29 +148,10 @@ def _title(model: str) -> str:
     return f"When does distillation pay? {model} on simulated cohorts"
 
 
-def transfer_rich(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Group:
-    """For the terminal."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
+def transfer_sheet(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Sheet:
+    """In words, for the terminal and for Markdown."""
     headers, lines = transfer_cells(curves, gains)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for header in headers:
-        shown.add_column(header, justify="right")
-    for line in lines:
-        shown.add_row(*map(Text, line))
-    title = Text(_title(model), style="bold black on yellow")
-    return Group(title, shown, *(Text(note, style="dim") for note in transfer_notes(gains)))
-
-
-def transfer_markdown(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> str:
-    """As Markdown."""
-    headers, lines = transfer_cells(curves, gains)
-    parts = [f"## {_title(model)}", "", f"| {' | '.join(headers)} |"]
-    parts += ["|" + " ---: |" * len(headers), *(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n".join([*parts, "", *(f"- {note}" for note in transfer_notes(gains))]) + "\n"
+    return Sheet(title=_title(model), headers=headers, rows=lines, notes=transfer_notes(gains), left=0)
 
 
 def transfer_cells(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -214,15 +194,9 @@ def transfer_notes(gains: pd.DataFrame) -> list[str]:
 
 def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student: str, file: Path) -> None:
     """The figure of a map as a file."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure = transfer_figure(curves, gains, student)
     title_figure(figure, _title(model))
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> Figure:
@@ -230,17 +204,9 @@ def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> 
 
     One column of panels per size and event rate. Above with standard errors, below with both 95 % intervals.
     """
-    from matplotlib import pyplot as plt
-
     panels = list(dict.fromkeys(zip(curves["patients"], curves["event_rate"], strict=True)))
-    figure, axes = plt.subplots(
-        2,
-        len(panels),
-        figsize=(1.2 + 2.7 * len(panels), 6.2),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
+    figure, axes = subplots(
+        2, len(panels), figsize=(1.2 + 2.7 * len(panels), 6.2), sharex=True, sharey="row", squeeze=False
     )
     for column, (patients, rate) in enumerate(panels):
         here = curves[(curves["patients"] == patients) & (curves["event_rate"] == rate)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 
 from survbench.errors import BadConfig, BadFile, MissingFile
 from survbench.evaluation.metrics import METRICS
+from survbench.files import atomic_write
 from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.external import ExternalRow, external_markdown, external_plain
 
-__all__ = ["Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
+__all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 
 STEM = "leaderboard"
 TOLERANCE = 1e-9
@@ -42,6 +42,15 @@ class Mismatch:
     recomputed: str
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What became of a check. rows : how many are written."""
+
+    file: Path
+    rows: int
+    mismatches: tuple[Mismatch, ...]
+
+
 def document(
     board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -61,13 +70,9 @@ def write_leaderboard(
         "csv": render.to_csv(board, metric),
         "json": json.dumps(document(board, external, metric, asked), indent=1, allow_nan=False),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = {folder / f"{STEM}.{ending}": folder / f".{STEM}.{ending}.{os.getpid()}" for ending in texts}
-    for text, temporary in zip(texts.values(), scratch.values(), strict=True):
-        temporary.write_text(text + "\n", encoding="utf-8")
-    for file, temporary in scratch.items():
-        os.replace(temporary, file)
-    return list(scratch)
+    for ending, text in texts.items():
+        atomic_write(folder / f"{STEM}.{ending}", text + "\n")
+    return [folder / f"{STEM}.{ending}" for ending in texts]
 
 
 def read_written(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -20,7 +20,7 @@ from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.results import JobResult, read_results
 from survbench.experiments.study import Study, all_jobs, find_study, plan_study
 from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.studies import study_frame, study_markdown, study_rich, write_study
+from survbench.leaderboard.studies import study_frame, study_sheet, write_study
 from survbench.registry import Registry, load_registry
 
 
@@ -96,10 +96,10 @@ def test_the_alpha_study_ends_in_the_papers_table(
     write_study(study, frame, {"seeds": [0]}, folder)
     assert {file.name for file in folder.iterdir()} == {"table.csv", "table.md", "plot.png", "study.json"}
     assert len(pd.read_csv(folder / "table.csv")) == 6
-    text = study_markdown(study, frame)
+    text = study_sheet(study, frame).to_markdown()
     for said in ("demo (simulated)", "published", "0.694 ± 0.083", "at least 3 seeds", "not the registered ones"):
         assert said in text
-    assert study_rich(study, frame)
+    assert study_sheet(study, frame).to_rich()
 
 
 def test_an_arm_that_the_data_do_not_allow_is_left_out(

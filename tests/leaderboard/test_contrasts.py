@@ -56,8 +56,9 @@ def test_seeds_are_paired_and_other_seeds_are_not(tmp_path: Path) -> None:
 
 def test_the_figure_says_what_the_tests_say(tmp_path: Path) -> None:
     write_row(tmp_path, "snn", risks=(3.0, -2.0, -1.0), simulated="slides", seeds=(0, 1))
-    (row,) = build(tmp_path).rows
-    (record,) = draw_risk_groups(tmp_path, None, None, None, None)
+    board = build(tmp_path)
+    (row,) = board.rows
+    (record,) = draw_risk_groups(board, tmp_path / "figures")
     patients, pooled, stratified = risk_groups(row, 0)
     assert len(patients) == len(row.labels)
     assert record["high"]["patients"] + record["low"]["patients"] == len(patients)
@@ -70,6 +71,6 @@ def test_the_figure_says_what_the_tests_say(tmp_path: Path) -> None:
 
 def test_one_group_alone_is_drawn_and_has_no_p(tmp_path: Path) -> None:
     write_row(tmp_path, "snn", risks=(3.0, 2.0, 1.0))
-    (record,) = draw_risk_groups(tmp_path, None, None, None, None)
+    (record,) = draw_risk_groups(build(tmp_path), tmp_path / "figures")
     assert record["p_pooled"] is None
     assert "high-risk group" in record["reason"]

@@ -1,4 +1,4 @@
-"""A wheel carries the registry, the published figures and the templates of the page."""
+"""A wheel carries the registry, the published figures, the templates of the page and the mark of typed code."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def test_the_wheel_runs_from_elsewhere(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert {
         "survbench/registry.yaml",
+        "survbench/py.typed",
+        "survbench/cli/main.py",
         "survbench/leaderboards/published.csv",
         *(
             f"survbench/leaderboard/page/templates/{name}"
@@ -34,7 +36,7 @@ def test_the_wheel_runs_from_elsewhere(tmp_path: Path) -> None:
         "baselines/abmil.py",
         "amkd/model.py",
     } <= names
-    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
+    assert not any(name.startswith(("tests/", "benchmarks/", "examples/")) for name in names)
     code = (
         "import survbench; from survbench.registry import load_registry;"
         " from survbench.leaderboard.published import published_cindex;"

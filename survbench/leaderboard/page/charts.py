@@ -18,6 +18,7 @@ from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import BINS
 from survbench.evaluation.groups import LogRank
 from survbench.evaluation.ranks import CriticalDifference
+from survbench.figures import subplots
 from survbench.leaderboard.board import Column, Line, Row
 from survbench.leaderboard.layout import GROUPS
 from survbench.leaderboard.page.svg import inline_svg, tooltip
@@ -78,15 +79,12 @@ class Cost:
 
 def costs_drawing(points: Sequence[Cost], name: str, about: str, kind: str) -> Drawing | None:
     """C-index against what a model costs; None where no cost is known."""
-    from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
     known = [key for key in COSTS if any((p.values[key] or 0) > 0 for p in points)]
     if not known:
         return None
-    figure, axes = plt.subplots(
-        1, len(known), figsize=(0.6 + 2.95 * len(known), 3.7), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(known), figsize=(0.6 + 2.95 * len(known), 3.7), sharey=True, squeeze=False)
     for axis, key in zip(axes[0], known, strict=True):
         _scatter(axis, [p for p in points if (p.values[key] or 0) > 0], key)
     axes[0][0].set_ylabel(f"C-index, {about}")
@@ -219,10 +217,8 @@ def _risk_words(column: Column, patients: pd.DataFrame, pooled: LogRank, stratif
 
 def ranks_drawing(found: CriticalDifference, name: str, kind: str) -> Drawing:
     """The critical-difference diagram."""
-    from matplotlib import pyplot as plt
-
     height = 1.2 + 0.13 * len(found.ranks) + 0.12 * len(found.groups)
-    figure, axes = plt.subplots(figsize=(9.5, height), layout="constrained")
+    figure, axes = subplots(figsize=(9.5, height))
     draw_ranks(found, axes)
     for text in axes.texts:
         text.set_parse_math(False)

@@ -44,7 +44,6 @@ def page_style() -> Iterator[None]:
     """Text stays text and markup in it stays text too; nothing depends on fonts, the time or who set a style before."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "survbench",
@@ -69,17 +68,14 @@ def tooltip(artist: Artist, text: str) -> None:
 
 
 def inline_svg(figure: Figure, name: str, title: str, description: str) -> Markup:
-    """The figure as an `svg` element with a title and a description; the figure is closed.
+    """The figure as an `svg` element with a title and a description.
 
     Parameters
     ----------
     name : unique on the page, letters, digits and hyphens.
     """
-    from matplotlib import pyplot as plt
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
     root = ElementTree.fromstring(buffer.getvalue())
     wanted = _references(root)
     for element in root.iter():

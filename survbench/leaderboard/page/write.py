@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 from survbench import __version__
 from survbench.console import note, progress_bars
 from survbench.errors import BadConfig
+from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
 from survbench.leaderboard.external import ExternalRow, ExternalTable, external_tables
@@ -53,10 +53,7 @@ def write_page(
     if file.is_dir():
         raise BadConfig(f"--html {file} is a folder", f"name a file, for example {file / 'leaderboard.html'}")
     text = page_html(board, external, out, metric)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, file)
+    atomic_write(file, text)
     note(f"{file} holds the page, {len(text.encode()) / 2**20:.1f} MB; it needs no network")
 
 

@@ -1,0 +1,152 @@
+"""`survbench explain ...`: what trained models looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from survbench import api
+from survbench.cli import options
+
+__all__ = ["explain"]
+
+patient_option = click.option(
+    "--patient",
+    "patients",
+    callback=options.names,
+    default="",
+    help="These patients; by default those of highest risk.",
+)
+highest_option = click.option(
+    "--highest",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Without --patient: so many test patients of highest risk, against the training patients of their fold.",
+)
+slide_option = click.option(
+    "--slide",
+    "slides",
+    multiple=True,
+    type=options.PATH,
+    help="Slide file to draw on, named as the slide is; needs the extra `wsi`. Once for each slide.",
+)
+
+
+@click.group(
+    epilog=options.examples(
+        "survbench explain pathways --model amkd", "survbench explain heatmap --model amkd --cohort stad"
+    )
+)
+def explain() -> None:
+    """What trained models looked at, each asked about patients it never saw."""
+
+
+@explain.command(
+    epilog=options.examples(
+        "survbench explain pathways --model amkd",
+        "survbench explain pathways --model survpath --cohort stad --data DATA --json",
+    )
+)
+@options.models(required=True)
+@options.as_json
+@options.about_jobs
+def pathways(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+    """The five most and the five least attended pathways per cohort, and how far the folds agree.
+
+    Takes the options of the `run` whose models are asked, each about its own test patients. AMKD's teacher is asked:
+    its student knows no pathways. Tables and figures go to OUT/figures.
+    """
+    _rankings(models, as_json, **chosen)
+
+
+@explain.command(
+    epilog=options.examples(
+        "survbench explain attribution --model snn",
+        "survbench explain attribution --model 'amkd_teacher,survpath' --cohort stad --steps 128 --json",
+    )
+)
+@options.models(required=True)
+@click.option("--steps", type=click.IntRange(2), default=64, show_default=True, help="Points on the path of gradients.")
+@options.as_json
+@options.about_jobs
+def attribution(models: tuple[str, ...], steps: int, as_json: bool, **chosen: Any) -> None:
+    """How much each pathway moves the risk: integrated gradients of expression, for any model that predicts from it.
+
+    Attributions of genes are summed inside pathways; the path starts at the training mean. Ranked by the mean absolute
+    value over each fold's test patients. It is checked that attributions add up to the change of risk. Tables and
+    figures go to OUT/figures.
+    """
+    _rankings(models, as_json, by="attribution", steps=steps, **chosen)
+
+
+@explain.command(
+    epilog=options.examples(
+        "survbench explain heatmap --model amkd --cohort stad",
+        "survbench explain heatmap --model abmil,amkd --cohort stad --data DATA --patient TCGA-B7-5816",
+        "survbench explain heatmap --model amkd --cohort stad --data DATA --patient P --slide P-01Z-00-DX1.svs --json",
+    )
+)
+@options.models(required=True)
+@patient_option
+@highest_option
+@slide_option
+@options.as_json
+@options.about_jobs
+def heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+    """Which patches a model attends to; where it learned from a teacher, the teacher's maps against its own.
+
+    A patient is shown under the model of the fold in which it was a test patient. The five highest patches of each map
+    are numbered, and it is counted how many two maps share. Figure, CSV, and GeoJSON for QuPath where the patches' size
+    in pixels is known, go to OUT/figures.
+    """
+    _heatmaps(models, as_json, **chosen)
+
+
+@explain.command(
+    epilog=options.examples(
+        "survbench explain pathway-heatmap --model amkd --cohort stad --pathway DEMO_STROMA_1",
+        "survbench explain pathway-heatmap --model survpath --cohort stad --data DATA --pathway HALLMARK_HYPOXIA",
+    )
+)
+@options.models(required=True)
+@click.option(
+    "--pathway", "pathways", multiple=True, required=True, help="Pathway, or gene family of a model that has those."
+)
+@patient_option
+@highest_option
+@slide_option
+@options.as_json
+@options.about_jobs
+def pathway_heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+    """Attention between each patch and one pathway, as `heatmap` shows it; --pathway may be given several times.
+
+    In some models each patch divides its attention among the pathways, in others each pathway or gene family divides
+    its own among the patches; the color bar says which.
+    """
+    _heatmaps(models, as_json, **chosen)
+
+
+def _rankings(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+    found = api.explain_pathways(models, **chosen)
+
+    from survbench.explain.report import plain_ranking, show_ranking
+
+    if as_json:
+        options.print_json([plain_ranking(ranking, file, complete) for ranking, complete, file in found])
+    else:
+        for ranking, complete, file in found:
+            show_ranking(ranking, file, complete)
+
+
+def _heatmaps(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+    found = api.explain_heatmaps(models, **chosen)
+
+    from survbench.explain.report import plain_heatmap, show_heatmap
+
+    if as_json:
+        options.print_json([plain_heatmap(attention, files) for attention, files in found])
+    else:
+        for attention, files in found:
+            show_heatmap(attention, files)

@@ -1,0 +1,121 @@
+"""The command itself: what is registered, and how a command ends. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from survbench import __version__, api
+from survbench.cli import options
+from survbench.cli.data import cohorts, data, folds
+from survbench.cli.explain import explain
+from survbench.cli.results import compare, km, leaderboard
+from survbench.cli.run import ablate, run, study, tune
+from survbench.errors import SurvbenchError
+
+__all__ = ["cli", "main"]
+
+
+class _Commands(click.Group):
+    """Ctrl-C ends them with exit code 130; what it means for the work has been said."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(
+    cls=_Commands,
+    epilog=options.examples(
+        "survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts",
+        "survbench leaderboard                           what has been measured so far",
+        "survbench data import SURVPATH_FOLDER --out DATA",
+        "survbench run --model snn --cohort stad,crad --data DATA --folds official --endpoint dss",
+    ),
+)
+@click.version_option(__version__, prog_name="survbench")
+@click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A registry file of your own, laid out like registry.yaml; also SURVBENCH_REGISTRY.",
+)
+@click.pass_context
+def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
+    """Cancer survival from slides and transcriptomes: the same folds, features and trainer for every model.
+
+    A row of the leaderboard differs from the next one by its model and by nothing else.
+    """
+    context.obj = registries
+
+
+@cli.command(epilog=options.examples("survbench models", "survbench models --json"))
+@options.as_json
+@click.pass_obj
+def models(registry: tuple[Path, ...], as_json: bool) -> None:
+    """Every registered model: what it learns from, what it predicts from, where it comes from."""
+    from survbench.registry import open_registry
+
+    known = open_registry(registry)
+    if as_json:
+        options.print_json([card.public() for card in known.models.values()])
+        return
+    from survbench.listings import show_models
+
+    show_models(known)
+
+
+@cli.command(
+    epilog=options.examples(
+        "survbench complexity",
+        "survbench complexity --model survpath,amkd --patches 10000 --device cuda",
+        "survbench complexity --json > costs.json",
+    )
+)
+@options.models(default="all", show_default=True)
+@click.option("--patches", type=click.IntRange(1), default=4096, show_default=True, help="Patches of the one patient.")
+@click.option(
+    "--pathways", type=click.IntRange(1), default=331, show_default=True, help="Pathways, 29 genes on average."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
+@options.as_json
+@click.pass_obj
+def complexity(registry: tuple[Path, ...], /, patches: int, pathways: int, as_json: bool, **chosen: Any) -> None:
+    """Parameters, operations, memory and time of each model for one patient; the paper's Table 7 stands beside."""
+    costs = api.measure_costs(patches=patches, pathways=pathways, registry=registry, **chosen)
+
+    from survbench.leaderboard.published import published_cost
+    from survbench.listings import show_costs
+
+    if as_json:
+        options.print_json([cost.to_json(published_cost(cost.model)) for cost in costs])
+    else:
+        show_costs(costs, patches, pathways)
+
+
+for command in (run, cohorts, folds, data, leaderboard, compare, ablate, tune, study, km, explain):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: a user's mistake is one line and exit code 2; a traceback means a bug."""
+    try:
+        cli.main(arguments, prog_name="survbench", standalone_mode=True)
+    except SurvbenchError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+            raise
+        _fail(f"{error.filename or 'writing'}: {error.strerror}. Check permissions, disk space and the path")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(2)

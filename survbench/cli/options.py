@@ -1,0 +1,154 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any
+
+import click
+
+from survbench.api import FOLDS, OUT
+from survbench.errors import BadConfig
+
+PATH: Any = click.Path(path_type=Path)
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+
+
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Whole numbers separated by commas."""
+    try:
+        return tuple(int(part) for part in names(context, parameter, value))
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not a list of whole numbers such as 0,1,2") from None
+
+
+def fractions(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    """Numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        what = f"{parameter.opts[0]} {value}: expected numbers separated by commas"
+        raise BadConfig(what, f"for example {parameter.opts[0]} 0,0.5") from None
+
+
+def _settings(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
+    import yaml
+
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
+        try:
+            found[key.strip()] = _number(yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise BadConfig(f"--set {text}: the value cannot be read") from None
+    return found
+
+
+def _number(value: Any) -> Any:
+    """YAML reads `1e-4` as text; people mean the number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _workers(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """A number of processes; None for `auto`."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"'{value}' is neither `auto` nor a number from 1")
+    return int(value)
+
+
+def examples(*lines: str) -> str:
+    """An epilog that click leaves as it is."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def models(text: str = "Names or wildcards.", **more: Any) -> Decorator:
+    """Names of models."""
+    return click.option("--model", "-m", "models", callback=names, help=text, **more)
+
+
+def cohorts(text: str = "Only these cohorts.", default: str = "") -> Decorator:
+    """Names of cohorts."""
+    shown = bool(default)
+    return click.option("--cohort", "-c", "cohorts", callback=names, default=default, show_default=shown, help=text)
+
+
+def settings(text: str) -> Decorator:
+    """Settings by name."""
+    return click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE", help=text)
+
+
+all_cohorts = cohorts("Names, wildcards or `all`, separated by commas.", default="all")
+data = click.option(
+    "--data",
+    type=PATH,
+    envvar="SURVBENCH_DATA",
+    show_envvar=True,
+    help="Data root. Without one the built-in demo (simulated) is used and built on first use.",
+)
+out = click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder of the results.")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
+endpoint = click.option(
+    "--endpoint", help="Outcome: os, dss, pfi, ... as the cohort has them. Default: os, said aloud."
+)
+only_endpoint = click.option("--endpoint", help="Only this outcome.")
+_folds = "event-stratified, site-preserving, or imported ones such as `official`."
+folds = click.option("--folds", default=FOLDS, show_default=True, help=_folds)
+only_folds = click.option("--folds", help="Only these folds.")
+_objective = "cox (Efron ties), cox-breslow or nll (discrete time)."
+objective = click.option("--objective", default="cox", show_default=True, help=_objective)
+_seeds = "One run per seed; claims need three."
+seeds = click.option("--seeds", callback=numbers, default="0", show_default=True, help=_seeds)
+fold = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
+_preset = "Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
+preset = click.option("--preset", help=_preset)
+set_ = settings("A setting of the model or of the trainer.")
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+_mlflow = "Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
+mlflow = click.option("--mlflow/--no-mlflow", "mlflow", default=True, help=_mlflow)
+workers = click.option(
+    "--workers",
+    callback=_workers,
+    default="auto",
+    show_default=True,
+    envvar="SURVBENCH_WORKERS",
+    show_envvar=True,
+    help="Processes that run jobs side by side. auto: one per core and 3 GB of memory; on CUDA, as many "
+    "of them as its memory holds, at most 8; on MPS one.",
+)
+_threads = "CPU threads of each job; last digits depend on it, not on --workers. Default: 1."
+threads = click.option("--threads", type=click.IntRange(1), help=_threads)
+
+
+def about_jobs(command: Command) -> Command:
+    """Give a command the options that say which jobs are meant, named as functions of api.py name them."""
+
+    @click.pass_obj
+    def with_registry(registry: tuple[Path, ...], /, **chosen: Any) -> None:
+        command(**chosen, registry=registry)
+
+    decorated: Command = update_wrapper(with_registry, command)
+    for option in (device, set_, preset, fold, seeds, objective, endpoint, folds, out, data, all_cohorts):
+        decorated = option(decorated)
+    return decorated
+
+
+def print_json(document: Any) -> None:
+    """One document on standard output."""
+    click.echo(json.dumps(document, indent=1))

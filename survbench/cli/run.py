@@ -1,0 +1,201 @@
+"""Commands that run jobs: `run`, `ablate`, `tune`, and the study of known truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from survbench import api
+from survbench.cli import options
+from survbench.console import note, stdout
+from survbench.errors import BadConfig
+
+__all__ = ["ablate", "run", "study", "tune"]
+
+
+@click.command(
+    epilog=options.examples(
+        "survbench run --model amkd --cohort all",
+        "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
+        "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
+        "survbench run --model amkd,abmil --cohort all --seeds 0,1,2 --dry-run    how long would that take?",
+        "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
+    )
+)
+@options.models("Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).", required=True)
+@click.option("--train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
+@click.option("--test", help="Cohort for external validation; no one is trained or tuned on it.")
+@options.mlflow
+@options.workers
+@options.threads
+@click.option("--dry-run", is_flag=True, help="Start nothing: time a few steps and estimate what the jobs would take.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: the estimate as one JSON document.")
+@options.about_jobs
+def run(
+    models: tuple[str, ...],
+    cohorts: tuple[str, ...],
+    train: str | None,
+    test: str | None,
+    mlflow: bool,
+    dry_run: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Train models on every fold of every cohort and score them on patients they never saw.
+
+    With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
+
+    What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
+
+    With --dry-run no job starts and nothing is written: a few warm steps of each model on each cohort are timed, which
+    takes seconds to minutes, and a table says what the jobs that remain would take, from early stopping at once to all
+    epochs.
+    """
+    if (train is None) != (test is None):
+        raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
+    if train is not None and cohorts != ("all",):
+        raise BadConfig(f"--cohort {','.join(cohorts)} and --train {train}", "--train names the cohort")
+    if as_json and not dry_run:
+        raise BadConfig("--json without --dry-run", "for results: survbench leaderboard --format json")
+    cohorts = cohorts if train is None else (train,)
+    if dry_run:
+        forecast = api.estimate(models, cohorts, test=test, **chosen)
+        if as_json:
+            options.print_json(forecast.to_json())
+            return
+        from survbench.listings import show_forecast
+        from survbench.training.device import resolve_device
+
+        show_forecast(forecast, str(resolve_device(chosen["device"])))
+        return
+    results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
+
+    from survbench.leaderboard.terminal import show_board
+
+    show_board(results.board, results.external_validation if test else [], "rich", "cindex")
+    if results.failed:
+        sys.exit(1)
+
+
+@click.command(
+    epilog=options.examples(
+        "survbench ablate --study losses --cohort all --seeds 0,1,2     AMKD's Table 5",
+        "survbench ablate --study alpha                                  AMKD's Table 6",
+        "survbench ablate --study teacher --cohort stad,crad --data DATA",
+        "survbench ablate --study targets --preset rehearsal",
+    )
+)
+@click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
+@click.option("--model", "-m", help="Whose study, where several models have one of that name.")
+@options.mlflow
+@options.workers
+@options.threads
+@options.about_jobs
+def ablate(**chosen: Any) -> None:
+    """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
+
+    Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
+    that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
+    """
+    found = api.ablate(**chosen)
+
+    from survbench.leaderboard.studies import study_sheet
+
+    if found.folder is None:
+        note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
+    else:
+        stdout().print(study_sheet(found.study, found.frame).to_rich())
+        note(f"table, plot and settings are in {found.folder}")
+    if found.results.failed:
+        sys.exit(1)
+
+
+@click.command(
+    epilog=options.examples(
+        "survbench tune --model amkd --cohort stad --trials 50",
+        "survbench tune --model amkd --cohort stad --trials 50 &     a second process shares the study",
+        "survbench tune --model abmil --cohort stad --search learning_rate=1e-5:1e-3:log --search width=128,256",
+        "survbench tune --model all --cohort stad --trials 20       the same budget for every model",
+        "survbench run --model amkd --cohort stad --preset tuned",
+    )
+)
+@options.models("Names, wildcards or `all`.", required=True)
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
+@click.option(
+    "--search",
+    "searches",
+    multiple=True,
+    metavar="KEY=SPACE",
+    help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
+)
+@click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
+@options.about_jobs
+def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
+    """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
+
+    Test patients are not read. Processes given the same command share the study, and one that was killed loses
+    nothing: its trial goes on in another. The winner becomes a preset; `run --preset tuned` uses it, and its row on the
+    leaderboard says `tuned (n trials)`.
+    """
+    from survbench.experiments.tune import parse_space
+    from survbench.listings import show_tuned
+
+    show_tuned(api.tune(trials=trials, search=parse_space(searches), **chosen), trials)
+
+
+@click.group(epilog=options.examples("survbench study transfer --preset brisk"))
+def study() -> None:
+    """Questions whose answer is known beforehand, because the cohorts are simulated."""
+
+
+@study.command(
+    epilog=options.examples(
+        "survbench study transfer --preset brisk",
+        "survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal",
+    )
+)
+@click.option("--model", "-m", help="One whose card puts other models beside it. Default: the one registered.")
+@click.option(
+    "--traces",
+    callback=options.fractions,
+    default="0,0.5,1,2",
+    show_default=True,
+    help="Strengths of the traces; 1 is the demo's.",
+)
+@click.option(
+    "--patients", callback=options.numbers, default="120,300", show_default=True, help="Sizes of the cohorts."
+)
+@click.option(
+    "--event-rates",
+    callback=options.fractions,
+    default="0.2,0.5",
+    show_default=True,
+    help="Shares of patients who die.",
+)
+@click.option("--replicates", type=click.IntRange(1), default=3, show_default=True, help="Cohorts of each kind.")
+@options.out
+@options.seeds
+@options.preset
+@options.set_
+@options.device
+@options.workers
+@options.threads
+@click.pass_obj
+def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
+    """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
+
+    The model stands against its teacher, its undistilled student and the oracle, with intervals. Tables and plot go to
+    OUT/studies. What is done is skipped.
+    """
+    found = api.study_transfer(registry=registry, **chosen)
+
+    from survbench.leaderboard.transfer import transfer_sheet
+
+    sheet = transfer_sheet(found.curves, found.gains, found.title)
+    stdout().print(sheet.to_rich("bold black on yellow"))
+    note(f"tables and plot are in {found.folder}")
+    if found.failed:
+        sys.exit(1)
