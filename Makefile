@@ -4,12 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench wheel clean
+QUICK := not (slow or slurm or ray or slides or browser)
+
+.PHONY: run test test-all lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
 
 test: $(VENV)/.installed lint
+	$(BIN)/pytest -n 2 --dist loadgroup -m '$(QUICK)'
+
+test-all: $(VENV)/.installed lint
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed

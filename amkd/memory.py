@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from baselines.ragged import together
-from survbench.data.batches import take_patients
+from survbench.batch import take_patients
 from survbench.model import Prediction
 
 __all__ = ["Memory"]

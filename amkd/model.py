@@ -23,7 +23,7 @@ from amkd.losses import Mixture, RegulationForm, SimilarityForm, Term
 from amkd.memory import Memory
 from amkd.student import Student
 from amkd.teacher import Teacher
-from survbench.data.batches import patches_of, take_patients
+from survbench.batch import patches_of, take_patients
 from survbench.errors import BadConfig
 from survbench.model import (
     Estimation,
@@ -38,7 +38,7 @@ from survbench.model import (
 )
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["AMKD"]
 

@@ -19,7 +19,7 @@ from survbench.errors import BadConfig
 from survbench.model import Inputs, Losses, Prediction, SurvivalModel, rename_state
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["Cat"]
 

@@ -19,7 +19,7 @@ from baselines.layers import Dropout, GatedAttention
 from survbench.model import Inputs, Losses
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["CLAM"]
 

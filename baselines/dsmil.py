@@ -21,7 +21,7 @@ from baselines.ragged import owners, spreads, together
 from survbench.model import Inputs, Losses, Prediction, rename_state
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["DSMIL"]
 

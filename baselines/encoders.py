@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from survbench.model import Losses, Prediction, SurvivalModel
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["Encoded", "EncoderModel"]
 

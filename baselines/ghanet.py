@@ -23,7 +23,7 @@ from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["GHANet"]
 

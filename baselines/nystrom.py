@@ -22,7 +22,7 @@ from baselines.bags import HALF, full_precision
 from baselines.convolutions import as_matrices, convolve_rows
 from baselines.layers import Dropout
 from baselines.ragged import in_lines, laid, taken
-from survbench.data.ranges import on_device, ranges, starts
+from survbench.batch import on_device, ranges, starts
 
 __all__ = ["NystromAttention"]
 
@@ -161,13 +161,13 @@ class NystromAttention(nn.Module):
 
     def _together(self, qkv: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
         """The same as `_bag_by_bag`, in a number of computations that does not grow with the bags."""
-        runs = list(self._runs(sizes))
+        runs = list(self.runs(sizes))
         with torch.autocast(qkv.device.type, enabled=False):
             parts = zip(qkv.split([sum(run) for run in runs]), runs, strict=True)
             mixed = torch.cat([self._grouped(part, run, wanted) for part, run in parts])
         return mixed if self.value_conv is None else mixed + self._near(qkv[:, 2], sizes, wanted)
 
-    def _runs(self, sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    def runs(self, sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Sizes of neighbouring bags whose matrices, padded to the longest bag, have at most `MOST` numbers."""
         run: list[int] = []
         for size in sizes:

@@ -21,11 +21,11 @@ from baselines.bags import attend_bags, attend_within_bags
 from baselines.layers import Dropout
 from baselines.pathways import Members, needs_families
 from baselines.ragged import headed, of_only_head, taken
-from survbench.data.ranges import ranges, starts
+from survbench.batch import ranges, starts
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
-    from survbench.training.objectives import Objective
+    from survbench.model import Objective
 
 __all__ = ["POMP"]
 

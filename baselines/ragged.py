@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from survbench.data.ranges import on_device, ranges, starts
+from survbench.batch import on_device, ranges, starts
 
 __all__ = [
     "EachBag",

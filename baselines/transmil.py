@@ -21,7 +21,7 @@ from baselines.convolutions import convolve_square
 from baselines.encoders import Encoded, EncoderModel
 from baselines.nystrom import NystromAttention
 from baselines.ragged import in_lines, laid, taken
-from survbench.data.ranges import ranges, starts
+from survbench.batch import ranges, starts
 from survbench.model import Inputs
 
 __all__ = ["TransMIL"]

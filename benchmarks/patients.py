@@ -19,10 +19,10 @@ from survbench.cards import Modality, ModelCard
 from survbench.clock import Clock
 from survbench.complexity import one_patient, paper_inputs
 from survbench.data.batches import Split
-from survbench.model import Stage, SurvivalModel
+from survbench.model import Objective, Stage, SurvivalModel
 from survbench.registry import import_target
 from survbench.training.device import multiplied
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
+from survbench.training.objectives import Cox, DiscreteNLL
 from survbench.training.settings import Settings
 from survbench.training.steps import predict_logits, stage_optimizer, train_epoch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,8 +117,8 @@ def run(
     takes seconds to minutes, and a table says what the jobs that remain would take, from early stopping at once to all
     epochs.
     """
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import plan
-    from survbench.experiments.tracking import Mirror
     from survbench.leaderboard.render import to_markdown
 
     if (train is None) != (test is None):
@@ -133,7 +134,9 @@ def run(
         _estimate(jobs, asked, workers, threads, as_json=as_json)
         return
     about = (",".join(models), ",".join(request.cohorts), request.endpoint, request.scheme, asked.root.name)
-    mirror = Mirror(asked.out, f"survbench {' | '.join(about)}", enabled=mlflow)
+    mirror = Mirror(
+        asked.out, f"survbench {' | '.join(about)}", enabled=mlflow, address=os.environ.get("MLFLOW_TRACKING_URI")
+    )
     summary = run_all(jobs, asked.out, asked.device, mirror, workers, threads)
     if external is not None:
         from survbench.experiments.external import apply_frozen

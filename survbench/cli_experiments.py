@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -58,15 +59,15 @@ def ablate(asked: Asked, study: str, model: str | None, mlflow: bool, workers: i
     that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
     """
     from survbench.console import note, stdout
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.study import all_jobs, find_study, plan_study
-    from survbench.experiments.tracking import Mirror
     from survbench.leaderboard.studies import study_frame, study_rich, write_study
 
     found = find_study(study, model, asked.registry)
     request = asked.of([found.model.name])
     jobs = plan_study(found, request, asked.registry, asked.root)
     about = f"{found.model.name} study {found.name} | {','.join(asked.cohorts)} | {request.endpoint} | {request.scheme}"
-    mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow)
+    mirror = Mirror(asked.out, f"survbench {about}", enabled=mlflow, address=os.environ.get("MLFLOW_TRACKING_URI"))
     summary = run_all(all_jobs(jobs), asked.out, asked.device, mirror, workers, threads)
     frame = study_frame(found, jobs, asked.out)
     if frame.empty:
@@ -201,8 +202,8 @@ def transfer(
     OUT/studies. What is done is skipped.
     """
     from survbench.console import note, stdout
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request, parse_overrides
-    from survbench.experiments.tracking import Mirror
     from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
     from survbench.training.device import resolve_device

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from survbench.data.root import DataRoot
     from survbench.experiments.collect import Summary
     from survbench.experiments.job import Job
+    from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
-    from survbench.experiments.tracking import Mirror
     from survbench.registry import Registry
 
 __all__ = [

@@ -20,8 +20,8 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor, nn
 
+from survbench.batch import patient_batch
 from survbench.cards import Modality
-from survbench.data.batches import PatientData
 from survbench.model import Inputs, SurvivalModel
 
 __all__ = ["PATCHES", "PATHWAYS", "Complexity", "complexity", "count_macs", "one_patient", "paper_inputs"]
@@ -144,8 +144,6 @@ def paper_inputs(pathways: int = PATHWAYS) -> Inputs:
 
 def one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) -> Any:
     """A batch of one patient with a square slide; all features are 0."""
-    from torch_geometric.data import Batch
-
     content: dict[str, Any] = {}
     if Modality.SLIDES in granted:
         side = math.ceil(math.sqrt(patches))
@@ -162,6 +160,4 @@ def one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) -> 
         content["expression"] = torch.zeros(1, len(inputs.genes))
     if Modality.CLINICAL in granted:
         content["clinical"] = torch.zeros(1, len(inputs.clinical))
-    batch = Batch(_base_cls=PatientData, **content)
-    batch._num_graphs = 1
-    return batch
+    return patient_batch(content, 1)

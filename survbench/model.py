@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from survbench.errors import BadConfig
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
 
-    from survbench.training.objectives import Objective
 
 __all__ = [
     "Asking",
@@ -31,6 +30,7 @@ __all__ = [
     "Modality",
     "ModelCard",
     "ModelGroup",
+    "Objective",
     "Prediction",
     "Reference",
     "Sample",
@@ -41,6 +41,45 @@ __all__ = [
 
 Losses = dict[str, Tensor]
 """Named scalar terms of a loss. `total` is minimized; the others are recorded."""
+
+
+class Objective(Protocol):
+    """A training objective.
+
+    Attributes
+    ----------
+    outputs : logits that a model must give per patient.
+    risk_name : what the risk is, in words, for the record.
+    """
+
+    name: str
+    outputs: int
+    risk_name: str
+
+    def fit(self, time: np.ndarray, event: np.ndarray) -> Self:
+        """A copy fitted on the training split alone: time (patients,) months, event (patients,) True = died."""
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` found, as JSON values."""
+
+    def from_state(self, state: Mapping[str, Any]) -> Self:
+        """The fitted objective again."""
+
+    def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
+        """Scalar loss of logits (B, outputs), time (B,), event (B,)."""
+
+    def risk(self, logits: Tensor) -> Tensor:
+        """(B, outputs) -> (B,)."""
+
+    def survival(
+        self,
+        train_logits: Tensor,
+        train_time: np.ndarray,
+        train_event: np.ndarray,
+        logits: Tensor,
+        grid: np.ndarray,
+    ) -> np.ndarray:
+        """Survival probabilities (B, times of the grid), from training data and logits alone."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.shipped import shipped
 
-__all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "pick", "source_files"]
+__all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "pick"]
 
 SHIPPED = ("baselines", "amkd")  # packages of models in this distribution
 
@@ -220,6 +220,8 @@ def _module_from_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # for what it imports from beside it
     sys.modules[key] = module  # dataclasses and type hints look their module up while it loads
     try:
         spec.loader.exec_module(module)
@@ -227,22 +229,3 @@ def _module_from_file(path: Path) -> ModuleType:
         del sys.modules[key]
         raise
     return module
-
-
-def source_files(target: str) -> list[Path]:
-    """Python files whose content decides what a model does: its own file, or its whole top-level package.
-
-    The packages that come with the suite share layers, so they count as one.
-    """
-    name = target.partition(":")[0]
-    if name.endswith(".py"):
-        return [Path(name)]
-    own = name.partition(".")[0]
-    tops = [importlib.import_module(top) for top in (SHIPPED if own in SHIPPED else (own,))]
-    files: list[Path] = []
-    for top in tops:
-        if getattr(top, "__path__", None) is None:
-            files.append(Path(str(top.__file__)))
-        else:
-            files += sorted(file for folder in top.__path__ for file in Path(folder).rglob("*.py"))
-    return files

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch_geometric.data import Batch
 
 from support.builders import batch, inputs, split
+from survbench.batch import patient_batch
 from survbench.cards import Modality, ModelCard
-from survbench.data.batches import PatientData
 from survbench.evaluation.metrics import harrell
-from survbench.model import Asking, Stage, SurvivalModel
+from survbench.model import Asking, Objective, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
+from survbench.training.objectives import Cox, DiscreteNLL
 from survbench.training.settings import Settings
 from survbench.training.steps import predict_logits, seed_everything
 
@@ -43,26 +43,24 @@ def granted(full: Batch, card: ModelCard) -> Batch:
     """The batch as inference sees it."""
     keys = set(SLIDES) if Modality.SLIDES in card.inference_inputs else set()
     keys |= {str(i) for i in card.inference_inputs} & {"expression", "clinical"}
-    seen = Batch(_base_cls=PatientData, **{key: full[key] for key in keys})
-    seen._num_graphs = len(full.time)
-    return seen
+    return patient_batch({key: full[key] for key in keys}, len(full.time))
 
 
 def alone(full: Batch, patient: int) -> Batch:
     start, stop = full.ptr[patient], full.ptr[patient + 1]
-    return Batch(
-        _base_cls=PatientData,
-        x=full.x[start:stop],
-        pos=full.pos[start:stop],
-        ptr=torch.tensor([0, int(stop - start)]),
-        batch=torch.zeros(int(stop - start), dtype=torch.long),
-        sizes=(int(stop - start),),
-        slide=torch.zeros(int(stop - start), dtype=torch.long),
-        clinical=full.clinical[patient : patient + 1],
-        expression=full.expression[patient : patient + 1],
-        time=full.time[patient : patient + 1],
-        event=full.event[patient : patient + 1],
-    )
+    content = {
+        "x": full.x[start:stop],
+        "pos": full.pos[start:stop],
+        "ptr": torch.tensor([0, int(stop - start)]),
+        "batch": torch.zeros(int(stop - start), dtype=torch.long),
+        "sizes": (int(stop - start),),
+        "slide": torch.zeros(int(stop - start), dtype=torch.long),
+        "clinical": full.clinical[patient : patient + 1],
+        "expression": full.expression[patient : patient + 1],
+        "time": full.time[patient : patient + 1],
+        "event": full.event[patient : patient + 1],
+    }
+    return patient_batch(content, 1)
 
 
 def fit_model(card: ModelCard, model: SurvivalModel, objective: Objective, scratch: Path, **data: object) -> None:

@@ -91,7 +91,7 @@ def _read(folder: Path) -> Found:
 
 def _sorted(found: Iterable[Found]) -> list[Found]:
     def key(job: Found) -> tuple[Any, ...]:
-        return tuple(job.identity[k] for k in ("model", "cohort", "seed", "fold")) + (job.digest,)
+        return (*(job.identity[k] for k in ("model", "cohort", "seed", "fold")), job.digest)
 
     return sorted(found, key=key)
 
@@ -116,13 +116,8 @@ def _facts(documents: Mapping[str, Any]) -> Row:
     return facts
 
 
-def read_mlflow(out: Path, settings: Mapping[str, str]) -> list[Row]:
-    """Every metric of every run, with its steps; seconds are left out.
-
-    Parameters
-    ----------
-    settings : identifier of a job -> digest of its settings.
-    """
+def read_mlflow(out: Path, jobs: Sequence[Found]) -> list[Row]:
+    """Every metric of every run, with its steps; seconds are left out. jobs : all of `out`, for their settings."""
     import logging
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -135,7 +130,7 @@ def read_mlflow(out: Path, settings: Mapping[str, str]) -> list[Row]:
         client = MlflowClient(f"sqlite:///{database}")
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         runs = list(client.search_runs(experiments, max_results=10_000))
-        digests = {run.info.run_id: _settings_of(run, settings) for run in runs}
+        digests = {run.info.run_id: _settings_of(run, jobs) for run in runs}
         for run in runs:
             parent = run.data.tags.get("mlflow.parentRunId")
             if parent is not None and digests[run.info.run_id]:
@@ -146,12 +141,17 @@ def read_mlflow(out: Path, settings: Mapping[str, str]) -> list[Row]:
                 points = client.get_metric_history(run.info.run_id, metric)
                 told = sorted((point.step, point.value) for point in points)
                 rows += [{**about, "metric": metric, "step": step, "value": _text(value)} for step, value in told]
-    return sorted(rows, key=lambda row: [str(row[key]) for key in row if key != "step"][:7] + [f"{row['step']:09d}"])
+    keys = ("kind", "model", "cohort", "seed", "fold", "settings", "metric", "step")
+    return sorted(rows, key=lambda row: tuple(row[key] for key in keys))
 
 
-def _settings_of(run: Any, settings: Mapping[str, str]) -> str:
-    told = (*run.data.params.values(), *run.data.tags.values())
-    return next((settings[value] for value in told if value in settings), "")
+def _settings_of(run: Any, jobs: Sequence[Found]) -> str:
+    """Of the job whose identifier the run has, or else of the only one of its name."""
+    told, name = {*run.data.params.values(), *run.data.tags.values()}, _run_name(run)
+    keys = ("model", "cohort", "fold", "seed")
+    of_name = [job for job in jobs if all(str(job.identity[key]) == name[key] for key in keys)]
+    found = [job for job in of_name if job.id in told] or of_name
+    return found[0].digest if len(found) == 1 else ""
 
 
 def _run_name(run: Any) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from benchmarks.same_results.collected import read_csv
 
 __all__ = ["IGNORED", "Compared", "compare_parts"]
 
-# Keys of JSON documents and columns of tables that are not compared, and why.
+# Keys of JSON documents and columns of tables that are not compared, and why. Nor are texts of hexadecimal digits, and
+# a `config` that is a text: both are hashes.
 IGNORED: Mapping[str, Sequence[str]] = {
     "a place on the disk": ("file", "files", "figure", "figures", "table", "geojson", "path", "folder"),
     "a duration or a size that the machine decides": (
@@ -29,6 +30,7 @@ IGNORED: Mapping[str, Sequence[str]] = {
     "a version of code or of a format; another version is what is being compared": (
         *("code", "task_version", "protocol_version", "model_version", "version", "versions", "format", "target"),
     ),
+    "what is known of the files, not of the figures": ("unsealed",),
     "words for people, which name commands and options": ("notes", "note", "reconstruction", "paper"),
 }
 # What tells the items of a list from each other, where they have it.
@@ -37,8 +39,9 @@ _LABELS = (
     *("fold", "seed", "settings", "split", "patient", "slide", "patch", "pathway", "name", "maps", "metric", "fact"),
     *("step", "trial", "quantity"),
 )
+_KINDS = ("risks in SD", "survival", "others")
 _FLOOR = 1e-3  # numbers below it differ by what they differ from each other, relative to it
-_HEX = re.compile(r"(?=.*\d)[0-9a-f]{6,}")
+_HEX = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{6,}")
 _TARGET = re.compile(r"[\w./]+:(\w+)|(\w+)@[\w.+]+")
 _SKIPPED = {key for keys in IGNORED.values() for key in keys}
 
@@ -49,6 +52,16 @@ class Numbers:
 
     values: np.ndarray
     scale: float | None = None
+    kind: str = "others"
+
+    def gaps(self, other: Numbers) -> np.ndarray:
+        """Differences in units of the scale; infinite where only one side is a finite number."""
+        a, b = self.values, other.values
+        with np.errstate(invalid="ignore"):
+            scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), _FLOOR) if self.scale is None else self.scale
+            gaps = np.abs(a - b) / scale
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        return np.where(same, 0.0, np.where(np.isfinite(gaps), gaps, math.inf))
 
 
 Value = Numbers | str
@@ -61,14 +74,14 @@ class Compared:
 
     part: str
     values: int = 0
-    largest: dict[str, float] = field(default_factory=lambda: {"risks (SD)": 0.0, "survival": 0.0, "others": 0.0})
+    largest: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0.0))
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """In one line."""
         largest = ", ".join(f"{kind} {value:.3g}" for kind, value in self.largest.items())
-        verdict = f"{len(self.differences):,} DIFFERENCES" if self.differences else "the same"
+        verdict = f"{len(self.differences):,} DIFFER" if self.differences else "the same"
         return f"{self.part:<14}{self.values:>12,} values; largest difference: {largest}; {verdict}"
 
 
@@ -106,38 +119,20 @@ def _compare_values(found: Compared, file: str, before: Named, after: Named, tol
         one, other = before[name], after[name]
         if isinstance(one, Numbers) and isinstance(other, Numbers) and one.values.shape == other.values.shape:
             found.values += one.values.size
-            if (_gap(one, other) > 0.0) or tolerance == 0.0:
-                _judge(found, label, name, one, other, tolerance)
+            if not np.array_equal(one.values, other.values, equal_nan=True):
+                _judge(found, label, one, other, tolerance)
             continue
         found.values += 1
         if isinstance(one, Numbers) or isinstance(other, Numbers) or one != other:
             found.differences.append(f"{label}: {_shown(one)} -> {_shown(other)}")
 
 
-def _judge(found: Compared, label: str, name: str, one: Numbers, other: Numbers, tolerance: float) -> None:
-    gap = _gap(one, other)
-    kind = next((kind for kind in found.largest if name.startswith(kind.split()[0].rstrip("s"))), "others")
-    found.largest[kind] = max(found.largest[kind], gap)
+def _judge(found: Compared, label: str, one: Numbers, other: Numbers, tolerance: float) -> None:
+    gaps = one.gaps(other)
+    place, gap = int(gaps.argmax()), float(gaps.max())
+    found.largest[one.kind] = max(found.largest[one.kind], gap)
     if gap > tolerance:
-        place = int(np.argmax(_gaps(one, other)))
-        figures = f"{one.values[place]!r} -> {other.values[place]!r}"
-        found.differences.append(f"{label}: {figures.replace('np.float64', '')} ({gap:.3g})")
-
-
-def _gap(one: Numbers, other: Numbers) -> float:
-    if np.array_equal(one.values, other.values, equal_nan=True):
-        return 0.0
-    return float(_gaps(one, other).max())
-
-
-def _gaps(one: Numbers, other: Numbers) -> np.ndarray:
-    """Differences in units of the scale; infinite where only one side is a finite number."""
-    a, b = one.values, other.values
-    with np.errstate(invalid="ignore"):
-        scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), _FLOOR) if one.scale is None else one.scale
-        gaps = np.abs(a - b) / scale
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return np.where(same, 0.0, np.where(np.isfinite(gaps), gaps, math.inf))
+        found.differences.append(f"{label}: {float(one.values[place])!r} -> {float(other.values[place])!r} ({gap:.3g})")
 
 
 def _shown(value: Value) -> str:
@@ -159,39 +154,35 @@ def _values(file: Path, same: Mapping[str, str]) -> Named:
 
 def _predicted(rows: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, Value]]:
     """Risks in units of their standard deviation in each job, probabilities of survival as they are."""
-    jobs: dict[str, list[tuple[str, Mapping[str, str]]]] = defaultdict(list)
-    own = ("patient",)
+    jobs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
-        keys = [key for key in _LABELS if row.get(key) and key not in (*own, "split")]
-        jobs[" ".join(f"{key} {row[key]}" if key in ("fold", "seed") else row[key] for key in keys)].append(
-            (row["patient"], row)
-        )
+        jobs[_label({key: value for key, value in row.items() if key not in ("patient", "split")})].append(row)
     for job, patients in jobs.items():
-        spread = float(np.std([float(row["risk"]) for _, row in patients])) or 1.0
-        for patient, row in patients:
-            name = f"{job} {patient}"
+        spread = float(np.std([float(row["risk"]) for row in patients])) or 1.0
+        for row in patients:
+            name = f"{job} {row['patient']}"
             for key, text in row.items():
                 if key in ("time", "event", "split", "high"):
                     yield f"{key} of {name}", _read(text)
                 elif key == "risk":
-                    yield f"risk of {name}", Numbers(np.array([float(text)]), spread)
+                    yield f"risk of {name}", Numbers(np.array([float(text)]), spread, "risks in SD")
                 elif key not in _LABELS and key not in _SKIPPED:
-                    yield f"{key} of {name}", Numbers(np.array([float(v) for v in text.split()]), 1.0)
+                    kind = "survival" if key.startswith("survival") else "others"
+                    yield f"{key} of {name}", Numbers(np.array([float(v) for v in text.split()]), 1.0, kind)
 
 
 def _flat(value: Any, name: str = "", ordered: bool = True) -> Iterator[tuple[str, Value]]:
     """Leaves by name. Items of lists are named by what tells them apart; then their order is a value of its own."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            if key not in _SKIPPED:
+            if key not in _SKIPPED and not (key == "config" and isinstance(part, str)):
                 yield from _flat(part, f"{name}.{key}" if name else key, ordered)
     elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        labels = [_label(part) for part in value]
-        unique = len(set(labels)) == len(labels) and all(labels)
-        if ordered and unique:
+        labels = _numbered([_label(part) for part in value])
+        if ordered:
             yield f"order of {name}", " | ".join(labels)
-        for place, part in enumerate(value):
-            yield from _flat(part, f"{name}[{labels[place] if unique else place}]", ordered)
+        for label, part in zip(labels, value, strict=True):
+            yield from _flat(part, f"{name}[{label}]", ordered)
     elif isinstance(value, list) and value and all(_is_number(part) for part in value):
         yield name, Numbers(np.array([math.nan if part is None else part for part in value], dtype=float))
     elif isinstance(value, list):
@@ -208,6 +199,16 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """Those that come again get a number."""
+    seen = Counter[str]()
+    numbered = []
+    for label in labels:
+        seen[label] += 1
+        numbered.append(label if label and seen[label] == 1 else f"{label} #{seen[label]}".strip())
+    return numbered
+
+
 def _label(item: Mapping[str, Any]) -> str:
     known = {key: item[key] for key in _LABELS if isinstance(item.get(key), str | int | list)}
     texts = {key: "/".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in known.items()}
@@ -215,7 +216,7 @@ def _label(item: Mapping[str, Any]) -> str:
 
 
 def _read(text: str) -> Value:
-    """A number, or a text in which models are called by name alone, wherever their code stands."""
+    """A number, or else a text."""
     try:
         return Numbers(np.array([float(text or "nan")]))
     except ValueError:
@@ -223,8 +224,10 @@ def _read(text: str) -> Value:
 
 
 def _plain(text: str) -> str:
+    """Models by name alone, `mcat` for `baselines.mcat:MCAT` and for `mcat@1`; other single words lose their case."""
     found = _TARGET.fullmatch(text)
-    return text if found is None else (found[1] or found[2]).replace("_", "").lower()
+    word = text if found is None else found[1] or found[2]
+    return word.replace("_", "").lower() if word.isidentifier() else word
 
 
 def _same_settings(before: Path, after: Path, notes: list[str]) -> dict[str, str]:
@@ -238,9 +241,10 @@ def _same_settings(before: Path, after: Path, notes: list[str]) -> dict[str, str
     for new, settings in sides[1].items():
         agreeing = [old for old, those in sides[0].items() if not _clashes(settings, those)]
         alike = [old for old, those in sides[0].items() if those["model"] == settings["model"]]
-        only = len(alike) == 1 and sum(s["model"] == settings["model"] for s in sides[1].values()) == 1
-        if len(agreeing) == 1 or only:
-            old = (agreeing if len(agreeing) == 1 else alike)[0]
+        if len(alike) == 1 and sum(s["model"] == settings["model"] for s in sides[1].values()) == 1:
+            agreeing = alike
+        if len(agreeing) == 1 and agreeing[0] not in same.values():
+            (old,) = agreeing
             same[new] = old
             differing = sorted(sides[0][old].keys() ^ settings.keys()) + _clashes(settings, sides[0][old])
             told |= {f"settings differ: {', '.join(differing)}"} if differing else set()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import yaml
 
 from benchmarks.same_results import collected
-from benchmarks.same_results.suite import Recorder
+from benchmarks.same_results.suite import Options, Recorder
 
 __all__ = ["PARTS"]
 
@@ -44,14 +44,14 @@ def _external(at: Recorder) -> None:
 
 def _answers(at: Recorder) -> None:
     """What is said of complete rows: tables, differences, risk groups, explanations."""
-    asked = {"preset": "rehearsal", "seeds": "0,1"}
+    asked: dict[str, Options] = {"preset": "rehearsal", "seeds": "0,1"}
     at.train("run", model="abmil,snn,amkd,mcat,cox_clinical,null", cohort="hnsc,stad", **asked)
     at.keep_jobs()
     out = {"out": str(at.out)}
     at.document("leaderboard", "leaderboard", **out)
     at.document("compare", "compare", "all", **out)
     at.document("km", "km", **out)
-    explained = {**out, **asked, "cohort": "hnsc", "device": "cpu"}
+    explained: dict[str, Options] = {**out, **asked, "cohort": "hnsc", "device": "cpu"}
     at.document("pathways", "explain pathways", model="amkd", **explained)
     at.document("attribution", "explain attribution", model="snn,mcat", **explained)
     at.document("heatmap", "explain heatmap", model="amkd,abmil,mcat", **explained)
@@ -60,7 +60,7 @@ def _answers(at: Recorder) -> None:
 
 def _choices(at: Recorder) -> None:
     """Other objectives, folds, samples of patches, teachers and targets."""
-    asked = {"cohort": "hnsc", "fold": "0", "preset": "rehearsal", "no_mlflow": True}
+    asked: dict[str, Options] = {"cohort": "hnsc", "fold": "0", "preset": "rehearsal", "no_mlflow": True}
     at.train("run", model="abmil,snn,mcat,survpath", objective="nll", set=("patches=8",), **asked)
     at.train("run", model="amkd,snn", objective="cox-breslow", **asked)
     at.train("run", model="abmil,snn", scheme="site-preserving", **asked)
@@ -79,7 +79,7 @@ def _data(at: Recorder) -> None:
 
 def _tune(at: Recorder) -> None:
     """What validation chooses."""
-    asked = {"fold": "0,1", "seeds": "0", "preset": "rehearsal", "device": "cpu"}
+    asked: dict[str, Options] = {"fold": "0,1", "seeds": "0", "preset": "rehearsal", "device": "cpu"}
     at.run("tune", model="amkd", cohort="hnsc", trials=8, out=str(at.out), **asked)
     for file in sorted(at.out.glob("tune/*/*")):
         if file.name == "preset.yaml":

@@ -18,13 +18,13 @@ import click
 
 from benchmarks.same_results import collected
 
-__all__ = ["OPTIONS", "Recorder", "Suite", "option_name"]
+__all__ = ["OPTIONS", "Options", "Recorder", "Suite", "option_name"]
 
 # What is meant -> what it is or was called; the first that the command's help knows is taken. Others are called as
 # they are meant. `--format=json` stands for an option with its value.
 OPTIONS: Mapping[str, Sequence[str]] = {
     "scheme": ("--scheme", "--folds"),
-    "fold": ("--only-folds", "--only-fold", "--outer-folds", "--fold"),
+    "fold": ("--fold", "--only-folds", "--outer-folds", "--folds"),
     "set": ("--set", "--setting"),
     "seeds": ("--seeds", "--seed"),
     "json": ("--json", "--format=json"),
@@ -150,7 +150,7 @@ class Recorder:
         self.keep_table("facts", [row for job in jobs for row in job.facts()])
         self.keep("settings.json", json.dumps({job.digest: job.settings for job in jobs}, indent=1))
         if mirrored:
-            self.keep_table("mlflow", collected.read_mlflow(self.out, {job.id: job.digest for job in jobs}))
+            self.keep_table("mlflow", collected.read_mlflow(self.out, jobs))
 
     def finish(self) -> None:
         """Write what was kept; a part's folder is whole once it is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.rounds import Contestant, Race, Work
+from survbench.experiments.results import JobResult, read_results
 
 __all__ = ["runs", "startup"]
 
@@ -85,8 +85,8 @@ class _Run:
     def _beyond(self, seeds: str) -> tuple[int, float]:
         """How many jobs, and seconds of wall time that were not spent in fitting."""
         with self._done(seeds) as (out, wall):
-            jobs = [json.loads(file.read_text(encoding="utf-8")) for file in out.rglob("job.json")]
-            return len(jobs), wall - sum(job["seconds"]["fit"] for job in jobs)
+            jobs = [job for job in read_results(out / "runs") if isinstance(job, JobResult) and not job.error]
+            return len(jobs), wall - sum(job.record["seconds"]["fit"] for job in jobs)
 
     @contextmanager
     def _done(self, seeds: str) -> Iterator[tuple[Path, float]]:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from survbench.batch import on_device, ranges, starts
 from survbench.console import note
-from survbench.data.ranges import on_device, ranges, starts
 from survbench.data.store import BagStore
 
 __all__ = ["Bags", "PinnedBags", "ResidentBags", "at_hand", "copied", "gathered"]

@@ -15,51 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
+from survbench.batch import patient_batch
 from survbench.cards import Modality
 from survbench.data.bags import Bags, PinnedBags, ResidentBags, at_hand, gathered
-from survbench.data.ranges import on_device, ranges, starts
-from survbench.errors import BadFolds, ModalityDenied
+from survbench.errors import BadFolds
 
-__all__ = ["PatientData", "Split", "device_batch", "patches_of", "take_patients"]
+__all__ = ["Split", "device_batch"]
 
 PATCHES, MANY_PATCHES = 65_536, 262_144  # that are predicted at once; many where few launches count
-
-_GRANTED_BY = {
-    "x": Modality.SLIDES,
-    "pos": Modality.SLIDES,
-    "ptr": Modality.SLIDES,
-    "batch": Modality.SLIDES,
-    "sizes": Modality.SLIDES,
-    "slide": Modality.SLIDES,
-    "expression": Modality.EXPRESSION,
-    "clinical": Modality.CLINICAL,
-}
-
-
-def _granted(key: str) -> property:
-    """Torch-geometric answers None for some missing fields, which a model could mistake for an empty modality."""
-    return property(lambda self: self._store[key] if key in self._store else self.__getattr__(key))
-
-
-class PatientData(Data):
-    """Storage of a batch that says in words what was not granted."""
-
-    x, pos, batch, time = (_granted(key) for key in ("x", "pos", "batch", "time"))
-
-    def __getattr__(self, key: str) -> Any:
-        try:
-            return super().__getattr__(key)
-        except AttributeError:
-            if key in _GRANTED_BY:
-                raise ModalityDenied(
-                    f"the model asked for `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
-                    "declare it in the card's train_inputs or inference_inputs",
-                ) from None
-            if key in ("time", "event"):
-                raise ModalityDenied(f"the model asked for `{key}`, but predictions are made without labels") from None
-            raise
 
 
 @dataclass(frozen=True)
@@ -148,7 +113,7 @@ class Split:
         ----------
         max_patches : larger bags are sampled down without replacement, in stored order; needs `generator`.
         """
-        content: dict[str, Any] = {"num_graphs": len(rows)}
+        content: dict[str, Any] = {}
         if labels:
             content["time"] = torch.from_numpy(self.time[rows].astype(np.float32))
             content["event"] = torch.from_numpy(self.event[rows])
@@ -161,7 +126,7 @@ class Split:
             content["clinical"] = torch.from_numpy(self.clinical[rows])
         if Modality.SLIDES in granted and self.bags is not None:
             content |= gathered(self.bags, [self.patients[row] for row in rows], max_patches, generator)
-        return _wrap(content)
+        return patient_batch(content, len(rows))
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Split:
         """The same patients; where the device has memory of its own, their patches are there, or on their way in time.
@@ -228,48 +193,10 @@ def device_batch(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device where the model is; overlaps the copy with work where the device can."""
     if device.type == "cpu":
         return batch
-    content = {key: _moved(value, device) for key, value in batch._store.items()}
-    return _wrap({**content, "num_graphs": batch.num_graphs})
+    return patient_batch({key: _moved(value, device) for key, value in batch._store.items()}, batch.num_graphs)
 
 
 def _moved(value: Any, device: torch.device) -> Any:
     if not isinstance(value, Tensor) or value.device.type == device.type:
         return value
     return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
-
-
-def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
-    """The patients at `rows` of a batch, in that order, with everything that the batch carries.
-
-    Returns
-    -------
-    A batch of len(rows) patients. `batch.x[patches_of(batch, rows)]` are its patches.
-    """
-    chosen: dict[str, Any] = {"num_graphs": len(rows)}
-    for key, value in batch._store.items():
-        if key in ("time", "event", "expression", "clinical"):
-            chosen[key] = value[list(rows)]
-        elif key in ("part", "whole"):
-            chosen[key] = tuple(value[row] for row in rows)
-    if "x" in batch._store:
-        patches = patches_of(batch, rows)
-        sizes = tuple(batch.sizes[row] for row in rows)
-        counts = on_device(sizes, batch.x.device)
-        chosen |= {key: batch._store[key][patches] for key in ("x", "pos", "slide") if key in batch._store}
-        chosen["sizes"] = sizes
-        chosen["ptr"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        bags = torch.arange(len(rows), device=batch.x.device)
-        chosen["batch"] = torch.repeat_interleave(bags, counts, output_size=len(patches))
-    return _wrap(chosen)
-
-
-def patches_of(batch: Batch, rows: Sequence[int]) -> Tensor:
-    """Positions in the batch of the patches of the patients at `rows`, patient after patient."""
-    begin = starts(batch.sizes)
-    return ranges(tuple(begin[row] for row in rows), tuple(batch.sizes[row] for row in rows), batch.x.device)
-
-
-def _wrap(content: dict[str, Any]) -> Batch:
-    batch = Batch(_base_cls=PatientData, **{k: v for k, v in content.items() if k != "num_graphs"})
-    batch._num_graphs = content["num_graphs"]
-    return batch

@@ -230,7 +230,7 @@ def draw_slide(
     for direction in tissue.texture:
         features += rng.standard_normal((count, 1), dtype=np.float32) * direction
     for k, value in enumerate(() if programmes is None else programmes):
-        rows = _region(rng, coords)
+        rows = traced_region(rng, coords)
         strength = np.float32(value) * (1 + TRACE_JITTER * rng.standard_normal((len(rows), 1), dtype=np.float32))
         features[rows] += tissue.markers[k] + strength * tissue.traces[k]
     return (np.float32(gain) * features).astype(np.float16), coords
@@ -245,7 +245,7 @@ def _tissue_outline(rng: np.random.Generator, count: int) -> np.ndarray:
     return (PATCH_PX * (grid[kept] + rng.integers(2, 40, 2))).astype(np.int64)
 
 
-def _region(rng: np.random.Generator, coords: np.ndarray) -> np.ndarray:
+def traced_region(rng: np.random.Generator, coords: np.ndarray) -> np.ndarray:
     """Rows of the patches around a random one: 10-30 % of the slide, at least one."""
     count = max(1, round(len(coords) * rng.uniform(*TRACE_SHARE)))
     distance = np.square(coords - coords[rng.integers(len(coords))]).sum(axis=1)

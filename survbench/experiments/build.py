@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from survbench.errors import BadModel
 from survbench.experiments.versions import targets, versions_of
-from survbench.model import Inputs, SurvivalModel
+from survbench.model import Inputs, Objective, SurvivalModel
 from survbench.registry import Registry, import_target, load_registry
-from survbench.training.objectives import Objective
 
 if TYPE_CHECKING:
     from survbench.experiments.job import Job

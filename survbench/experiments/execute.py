@@ -41,15 +41,14 @@ from survbench.experiments.results import (
     write_failure,
 )
 from survbench.files import lock
-from survbench.model import SurvivalModel
+from survbench.model import Objective, SurvivalModel
 from survbench.training.device import cpu_threads, hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
-from survbench.training.objectives import Objective
 from survbench.training.settings import SELECTION_RULE
 from survbench.training.shared import SharedStages
 from survbench.training.steps import predict_logits, seed_everything
 
-__all__ = ["Outcome", "Trained", "record_failure", "run_job", "run_spec", "train_model"]
+__all__ = ["Outcome", "Trained", "out_of_memory", "record_failure", "run_job", "run_spec", "train_model"]
 
 
 @dataclass(frozen=True)
@@ -110,14 +109,14 @@ def _try(job: Job, out: Path, device: torch.device, report: Callable[[EpochRepor
     try:
         _execute(job, out, device, report)
     except Exception as error:  # one model's failure must not take the others' results with it
-        if _out_of_memory(error):
+        if out_of_memory(error):
             return Outcome("crowded", ". ".join(str(error).split(". ")[:2]))  # what, and how much was asked for
         return record_failure(job, out, Outcome.of(error))
     failure_file(job, out).unlink(missing_ok=True)
     return Outcome("done")
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether a CUDA device is full; a context and the handle of a library that find no place say it their own way."""
     signs = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
     told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

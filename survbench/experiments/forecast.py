@@ -25,11 +25,10 @@ from survbench.experiments.executors.local import TaskFailed, call
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
 from survbench.experiments.results import stages_folder
-from survbench.model import Stage, SurvivalModel
+from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
 from survbench.training.fit import learners, stage_identity
-from survbench.training.objectives import Objective
 from survbench.training.shared import SharedStages
 from survbench.training.steps import (
     predict_logits,

@@ -33,6 +33,7 @@ __all__ = [
     "job_split",
     "parse_overrides",
     "plan",
+    "resolve",
     "tuned_name",
 ]
 
@@ -84,7 +85,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                     raise BadConfig(what, "`survbench data check` shows what is there")
                 warn(f"{what}; left out")
                 continue
-            config, settings, origin = _resolve(model, cohort, request, registry)
+            config, settings, origin = resolve(model, cohort, request, registry)
             objective = objectives[model.name]
             if (refused := _try(model, config, objective, cohort)) is not None:
                 if exactly_named:
@@ -95,7 +96,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                 Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
             )
             plain = replace(request, preset=None, overrides={})
-            asis = (config, settings, origin) == _resolve(model, cohort, plain, registry)
+            asis = (config, settings, origin) == resolve(model, cohort, plain, registry)
             asis = asis and objective == _objective_entry(model.objective or OBJECTIVE, registry)
             versions = versions_of(model, config, objective, registry)
             jobs += [
@@ -147,7 +148,7 @@ def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
     return {"name": found, **registry.objectives[found]}
 
 
-def _resolve(
+def resolve(
     card: ModelCard, cohort: Cohort, request: Request, registry: Registry
 ) -> tuple[dict[str, Any], Settings, str]:
     """Full configuration: class defaults, card, preset, command line; later ones win. And where it is from."""

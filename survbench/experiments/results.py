@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
     from survbench.data.cohort import Cohort, ExpressionScaler
     from survbench.experiments.job import Job
-    from survbench.model import Inputs, SurvivalModel
+    from survbench.model import Inputs, Objective, SurvivalModel
     from survbench.registry import Registry
-    from survbench.training.objectives import Objective
 
 __all__ = [
     "FittedState",
@@ -42,6 +42,7 @@ __all__ = [
     "ValidationResult",
     "failure_file",
     "find_results",
+    "labels_digest",
     "read_results",
     "read_validations",
     "result_folder",
@@ -62,6 +63,7 @@ _PREDICTIONS, _METRICS, _HISTORY = "predictions.parquet", "metrics.json", "histo
 _FITTED, _WEIGHTS = "fitted.json", "model.safetensors"
 _VALIDATION, _VALIDATED = "external_validation.json", "external_validation.parquet"
 _FIRST_VALIDATION = ("external.json", "predictions.parquet")
+_FIRST_CODE = re.compile(r"[\w.]+\+[0-9a-f]{12}")
 _COLUMNS = ("patient", "split", "time", "event", "risk", "survival")
 _IDENTITY: Mapping[str, type] = {
     "protocol_version": int,
@@ -245,13 +247,14 @@ def write_cohort(cohort: Cohort, out: Path) -> None:
         "endpoint": cohort.endpoint,
         "simulated": cohort.simulated,
         "patients": list(cohort.patients.index),
-        "labels": _labels_digest(labels),
+        "labels": labels_digest(labels),
         "excluded": {reason: list(who) for reason, who in cohort.excluded.items()},
     }
     write_json(file, content)
 
 
-def _labels_digest(table: pd.DataFrame) -> str:
+def labels_digest(table: pd.DataFrame) -> str:
+    """Digest of who (patient) was followed for how long (time, months) and died (event)."""
     ordered = table.sort_values("patient")
     return digest(
         [[str(p), float(t), bool(e)] for p, t, e in ordered[["patient", "time", "event"]].to_numpy().tolist()]
@@ -389,9 +392,16 @@ class JobResult(Identified):
         model, objective = load_trained(self, job, registry)
         return model.to(device), objective
 
-    def files(self) -> dict[str, Path]:
-        """What is in the folder, by name, without the manifest."""
-        return {file.name: file for file in sorted(self.path.iterdir()) if file.name != _MANIFEST}
+    def files(self, *, weights: bool = True) -> dict[str, Path]:
+        """What is in the folder, by name, without the manifest; `weights`: with them."""
+        left_out = {_MANIFEST} if weights else {_MANIFEST, _WEIGHTS}
+        return {file.name: file for file in sorted(self.path.iterdir()) if file.name not in left_out}
+
+    def copy_model(self, folder: Path) -> None:
+        """Put what `load_model` needs into a new folder, and no patient's outcome."""
+        folder.mkdir(parents=True)
+        for name in (_MANIFEST, _RECORD, _FITTED, _WEIGHTS):
+            shutil.copyfile(self.path / name, folder / name)
 
     @cached_property
     def _digests(self) -> Mapping[str, str]:
@@ -414,7 +424,7 @@ class JobResult(Identified):
         if patients != known["patients"]:
             one = sorted(patients ^ known["patients"])[0]
             return f"its patients are not those of the cohort, first {one}"
-        return "" if _labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
+        return "" if labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
 
 
 def find_results(jobs: Sequence[Job], out: Path) -> list[JobResult]:
@@ -500,8 +510,9 @@ def _is_first_edition(content: Any) -> bool:
         raise ValueError(f"its format is {found!r}, expected {SCHEMA}")
     identity = content.get("identity")
     if found == 1 and isinstance(identity, dict):
-        for key, kind in (("task_version", int), ("code", str)):
-            _typed(identity, key, kind)
+        task, code = _typed(identity, "task_version", int), _typed(identity, "code", str)
+        if task != 1 or not _FIRST_CODE.fullmatch(code):
+            raise ValueError(f"task_version {task} and code '{code[:40]}' are not of the first edition")
     return found == 1
 
 

@@ -1,61 +1,35 @@
-"""A study that several processes share and that survives being killed: optuna's journal, with claims on its trials.
+"""A study that processes share: optuna's journal of its finished trials, and a lock for each trial that runs.
 
-Which trial is whose is settled under one lock, and a trial belongs to a process as long as that process lives. What a
-killed process had begun is given, with the same parameters, to whoever asks next.
+A trial's settings follow from the study's seed, its number and the values of earlier generations, so that neither the
+number of processes nor their deaths change them. What a trial does is elsewhere.
 """
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import count, takewhile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from survbench.errors import BadConfig
+from survbench.errors import BadConfig, BadFile
+from survbench.files import lock
 
-__all__ = ["SharedStudy"]
+__all__ = ["GENERATION", "SharedStudy", "replayed"]
 
-_OVER = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-class _Lock:
-    """A lock that the system frees when its holder dies; whoever gets it cuts off a line that was left half written."""
-
-    def __init__(self, journal: Path) -> None:
-        self.journal = journal
-        self._handle: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        handle = self.journal.with_suffix(".lock").open("ab")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._handle = handle
-        self._trim()
-        return True
-
-    def release(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-    def _trim(self) -> None:
-        if not self.journal.exists():
-            return
-        with self.journal.open("r+b") as content:
-            size = content.seek(0, os.SEEK_END)
-            tail = min(size, 1 << 16)
-            content.seek(size - tail)
-            block = content.read()
-            if block and not block.endswith(b"\n"):
-                content.truncate(size - tail + block.rfind(b"\n") + 1)
+GENERATION = 8  # trials that know the values of all generations before their own, and of none beside them
+COMPARED = 5  # pruning compares with at least this many complete trials
+VERSION = 2  # of what the journal holds
+_MEND = "give this one its own --name, or delete that folder"
 
 
 class SharedStudy:
@@ -63,104 +37,120 @@ class SharedStudy:
 
     Parameters
     ----------
-    task : what the trials are about; another question in the same folder is refused.
-    space : parameter -> optuna distribution. seed : of the sampler; the n-th trial draws from (seed, n).
+    question : plain values that say what is tried; a study of another question in the same folder is refused.
+    space : parameter -> optuna distribution.
+    default : settings of trial 0; None draws them like the others'.
+    seed : of all that is drawn.
+
+    Raises
+    ------
+    BadConfig : the folder holds trials of another question or of another version.
+    BadFile : its journal cannot be read.
     """
 
     def __init__(
         self,
         folder: Path,
-        task: Mapping[str, Any],
+        question: Mapping[str, Any],
         space: Mapping[str, BaseDistribution],
         *,
+        default: Mapping[str, Any] | None,
         seed: int,
-        pruner: optuna.pruners.BasePruner,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.space, self.seed = folder, dict(space), seed
-        self.worker = uuid.uuid4().hex
-        self._alive = (folder / f".worker-{self.worker}").open("w")
-        fcntl.flock(self._alive, fcntl.LOCK_EX)
-        try:
-            self.study = self._open(folder / "journal.log", task, pruner)
-        except BaseException:
-            self.close()
-            raise
+        self.folder, self.default, self.seed = folder, default, seed
+        self.space = dict(sorted(space.items()))  # they are drawn one after another
+        drawn = {"space": {k: distribution_to_json(d) for k, d in self.space.items()}, "sampler_seed": seed}
+        self._journal = _open(folder, {"journal_version": VERSION, **drawn, **question})
 
-    def _open(self, journal: Path, task: Mapping[str, Any], pruner: optuna.pruners.BasePruner) -> optuna.Study:
-        with self._settled():
-            storage = JournalStorage(JournalFileBackend(str(journal), _Lock(journal)))  # type: ignore[arg-type]
-            study = optuna.create_study(
-                storage=storage, study_name="study", direction="minimize", pruner=pruner, load_if_exists=True
-            )
-            known = study.user_attrs.get("task")
-            if known is None:
-                study.set_user_attr("task", dict(task))
-            elif known != dict(task):
-                differing = sorted(k for k in {*known, *task} if known.get(k) != task.get(k))
-                raise BadConfig(
-                    f"{journal.parent} holds trials of another question: {differing[0]} differs",
-                    "give this one its own --name",
-                )
-            return study
+    def finished(self) -> dict[int, FrozenTrial]:
+        """Trials that are complete, pruned or failed of themselves, by number, in the order in which they ended."""
+        return {t.user_attrs["number"]: t for t in self._journal.get_trials(deepcopy=False)}
 
-    def enqueue_first(self, settings: Mapping[str, Any]) -> None:
-        """Ask for these settings before any other, once."""
-        with self._settled():
-            if not self.study.get_trials(deepcopy=False):
-                self.study.enqueue_trial(dict(settings), user_attrs={"default": True})
-
-    def claim(self, wanted: int) -> optuna.Trial | None:
-        """The next trial; None where `wanted` are over or under way. Trials of the dead come first."""
-        with self._settled():
-            self._bury()
-            trials = self.study.get_trials(deepcopy=False)
-            if sum(_counts(t) or t.state is TrialState.RUNNING for t in trials) >= wanted:
-                return None
-            self.study.sampler = optuna.samplers.TPESampler(seed=hash((self.seed, len(trials))) % 2**32)
-            trial = self.study.ask(fixed_distributions=self.space)
-            trial.set_user_attr("worker", self.worker)
-            return trial
-
-    def finished(self) -> list[FrozenTrial]:
-        """Trials that count, in their order: complete, pruned, or failed of themselves."""
-        return [t for t in self.study.get_trials(deepcopy=False) if _counts(t)]
-
-    def close(self) -> None:
-        """Say goodbye; what this process had begun and not told is free for others."""
-        self._alive.close()
-        (self.folder / f".worker-{self.worker}").unlink(missing_ok=True)
-
-    def _bury(self) -> None:
-        """Trials of processes that are gone: failed, and asked again with the same parameters."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._lives(trial.user_attrs.get("worker", "")):
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                if trial.params:
-                    default = {"default": True} if trial.user_attrs.get("default") else {}
-                    self.study.enqueue_trial(trial.params, user_attrs={**default, "again": trial.number})
-
-    def _lives(self, worker: str) -> bool:
-        if worker == self.worker:
-            return True
-        file = self.folder / f".worker-{worker}"
-        if not worker or not file.exists():
-            return False
-        with file.open("r+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        file.unlink(missing_ok=True)
-        return False
+    def history(self) -> list[FrozenTrial]:
+        """The finished trials in the order of their numbers, up to the first that is not."""
+        finished = self.finished()
+        return [finished[number] for number in takewhile(finished.__contains__, count())]
 
     @contextmanager
-    def _settled(self) -> Iterator[None]:
-        """One process at a time."""
-        with (self.folder / ".claims.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def claim(self, wanted: int) -> Iterator[int | None]:
+        """Number of a trial that no other process runs while the context lasts; a dead process's trial is free.
+
+        None where other processes run all that could be run now: a generation begins when the one before is finished.
+
+        Parameters
+        ----------
+        wanted : trials of the study, some of which are finished.
+        """
+        finished = self.finished()
+        left = [number for number in range(wanted) if number not in finished]
+        with ExitStack() as held:
+            for number in left:
+                if number // GENERATION > left[0] // GENERATION:
+                    break
+                mine = held.enter_context(lock(self.folder / "claims" / str(number), wait=False))
+                if mine and number not in self.finished():
+                    yield number
+                    return
+            yield None
+
+    def ask(self, number: int) -> optuna.Trial:
+        """Trial of this number with its settings; what it reports is compared with trials of earlier generations.
+
+        Those of its generation that have lower numbers are drawn before it, so that the sampler keeps away from them.
+        """
+        finished, first = self.finished(), number - number % GENERATION
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARED)
+        study = replayed((finished[earlier] for earlier in range(first)), pruner=pruner)
+        if first == 0 and self.default is not None:
+            study.enqueue_trial(dict(self.default), user_attrs={"default": True})
+        for drawn in range(first, number + 1):
+            (seed,) = np.random.SeedSequence(self.seed, spawn_key=(drawn,)).generate_state(1)
+            study.sampler = optuna.samplers.TPESampler(n_startup_trials=GENERATION, seed=int(seed))
+            trial = study.ask(self.space)
+        trial.set_user_attr("number", number)
+        return trial
+
+    def record(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        """Write down how a trial ended: a value, or that it was pruned or failed. One line of the journal."""
+        self._journal.add_trial(trial.study.tell(trial, value, state))
 
 
-def _counts(trial: FrozenTrial) -> bool:
-    return trial.state in _OVER or (trial.state is TrialState.FAIL and "error" in trial.user_attrs)
+def replayed(trials: Iterable[FrozenTrial], **parts: Any) -> optuna.Study:
+    """An optuna study in memory that has seen these trials. parts : of the study, such as its pruner."""
+    study = optuna.create_study(**parts)
+    study.add_trials(trials)
+    return study
+
+
+def _open(folder: Path, question: Mapping[str, Any]) -> optuna.Study:
+    journal, asked = folder / "journal.log", json.loads(json.dumps(question, default=list))
+    with lock(folder / "opening"):
+        try:
+            storage = JournalStorage(JournalFileBackend(str(journal), _Lock(journal)))
+            study = optuna.create_study(storage=storage, study_name="study", load_if_exists=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadFile(f"{journal} cannot be read as trials ({error})", _MEND) from None
+        if not study.user_attrs:
+            study.set_user_attr("question", asked)
+        known = study.user_attrs.get("question", {})
+    differing = [key for key in {**asked, **known} if known.get(key) != asked.get(key)]
+    if differing:
+        raise BadConfig(f"{folder} holds trials of another question: {differing[0]} differs", _MEND)
+    return study
+
+
+class _Lock(JournalFileOpenLock):
+    """The journal's: free when its holder dies. Whoever gets it cuts off a line that was left half written."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path, self._held = journal, ExitStack()
+
+    def acquire(self) -> bool:
+        self._held.enter_context(lock(self._path))
+        content = self._path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(self._path, content.rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self._held.close()

@@ -6,11 +6,11 @@ The test split is never built here, so no trial can be better for having seen it
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,23 @@ import pandas as pd
 import torch
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from survbench.console import note, progress_bars, warn
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, SurvbenchError
-from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.execute import train_model
 from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, altered, plan
-from survbench.experiments.trials import SharedStudy
+from survbench.experiments.trials import SharedStudy, replayed
+from survbench.files import atomic_write, write_json
 from survbench.registry import Registry
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
 __all__ = ["Outcome", "Tuning", "parse_space", "tune", "tune_jobs"]
 
-WARM_TRIALS = 5  # pruning compares with at least this many
+POLL_SECONDS = 0.5  # between two looks at what other processes have finished
 _TRAINER_SPACE = {
     "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
     "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
@@ -47,8 +48,11 @@ class Tuning:
 
     Attributes
     ----------
-    request : one model on one cohort; its overrides hold for every trial. space : empty takes the card's, else that of
-    the trainer. name : of the study's folder.
+    request : one model on one cohort; its overrides hold for every trial.
+    trials : that are to be finished when `tune` returns.
+    space : empty takes the card's, else that of the trainer.
+    name : of the study's folder.
+    seed : of the settings that are drawn.
     """
 
     request: Request
@@ -58,14 +62,16 @@ class Tuning:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A finished study.
 
     Attributes
     ----------
-    preset : file that `survbench run --preset` takes. value : mean over folds of the lowest validation losses.
+    value : mean over folds of the lowest validation losses.
     default : the same for the model as it is registered, where that was tried.
+    settings : of the best trial.
+    preset : file that `survbench run --preset` takes.
     """
 
     model: str
@@ -82,6 +88,8 @@ class Outcome:
 def tune(tuning: Tuning, registry: Registry, root: DataRoot, out: Path, device: torch.device) -> Outcome:
     """Run trials until `tuning.trials` are over, together with any other process that tunes the same.
 
+    At most `GENERATION` processes find something to do at once; the trials are the same with any number of them.
+
     Raises
     ------
     BadConfig : impossible space, or a study of another question in the same place.
@@ -92,135 +100,100 @@ def tune(tuning: Tuning, registry: Registry, root: DataRoot, out: Path, device: 
 
 def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path, device: torch.device) -> Outcome:
     """The same for jobs that are planned already: one model and cohort, one per fold."""
-    folder, first = out / "tune" / tuning.name, jobs[0]
-    given = tuning.space or first.card.search or _TRAINER_SPACE
-    space = _space(given, first)
+    first = jobs[0]
+    space = _space(tuning.space or first.card.search or _TRAINER_SPACE, first)
     about = {key: value for key, value in first.identity.items() if key not in ("fold", "code")}
-    task = {"job": about, "space": {k: optuna.distributions.distribution_to_json(d) for k, d in space.items()}}
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=WARM_TRIALS, n_warmup_steps=first.settings.epochs)
+    question = {**about, "seeds_and_folds": [(job.seed, job.fold.index) for job in jobs]}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = SharedStudy(folder, json.loads(json.dumps(task, default=list)), space, seed=tuning.seed, pruner=pruner)
-    try:
-        _enqueue_default(study, first, space)
-        with cpu_threads(1):  # as `run` does; more processes share the study
-            _work(study, tuning, jobs, registry, out, device)
-    finally:
-        study.close()
-    return _conclude(study, tuning, first, folder)
-
-
-def _work(
-    study: SharedStudy, tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path, device: torch.device
-) -> None:
-    with progress_bars() as bars:
+    default = _default(first, space)
+    study = SharedStudy(out / "tune" / tuning.name, question, space, default=default, seed=tuning.seed)
+    search = _Search(study=study, jobs=jobs, registry=registry, out=out, device=device)
+    with cpu_threads(1), progress_bars() as bars:  # as `run` does; more processes share the study
         overall = bars.add_task(f"tuning {tuning.name}", total=tuning.trials)
         current = bars.add_task("", total=None, visible=False)
-        while True:
-            bars.update(overall, completed=len(study.finished()))
-            trial = study.claim(tuning.trials)
-            if trial is None:
-                if len(study.finished()) >= tuning.trials:
-                    return
-                time.sleep(0.5)  # others are at the last ones; should one of them die, its trial is ours
-                continue
 
-            def show(text: str, epoch: EpochReport) -> None:
-                bars.update(current, description=text, completed=epoch.epoch, total=epoch.epochs, visible=True)
+        def show(text: str, epoch: EpochReport) -> None:
+            bars.update(current, description=text, completed=epoch.epoch, total=epoch.epochs, visible=True)
 
-            _try(trial, study, [altered(job, trial.params, registry) for job in jobs], out, device, show)
-
-
-def _try(
-    trial: optuna.Trial,
-    study: SharedStudy,
-    jobs: Sequence[Job],
-    out: Path,
-    device: torch.device,
-    show: Callable[[str, EpochReport], None],
-) -> None:
-    """One trial over all folds, told to the study whatever happens to it."""
-    values: list[float] = []
-    try:
-        for number, job in enumerate(jobs):
-            values.append(_fold_value(job, trial, number, values, study.folder, out, device, show))
-    except optuna.TrialPruned:
-        study.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except SurvbenchError as error:  # such as a learning rate that makes the loss infinite
-        trial.set_user_attr("error", str(error))
-        warn(f"trial {trial.number} failed: {error}")
-        study.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    else:
-        trial.set_user_attr("folds", values)
-        study.study.tell(trial, sum(values) / len(values))
-    for job in jobs:
-        shutil.rmtree(_scratch(study.folder, job), ignore_errors=True)
+        while len(done := study.finished().keys() & range(tuning.trials)) < tuning.trials:
+            bars.update(overall, completed=len(done))
+            with study.claim(tuning.trials) as number:
+                if number is None:
+                    time.sleep(POLL_SECONDS)  # should another process die, its trial is ours
+                else:
+                    search.run(number, show)
+    return _conclude(study, tuning, first)
 
 
-def _fold_value(
-    job: Job,
-    trial: optuna.Trial,
-    number: int,
-    before: Sequence[float],
-    folder: Path,
-    out: Path,
-    device: torch.device,
-    show: Callable[[str, EpochReport], None],
-) -> float:
-    """Lowest validation loss of the last stage; remembered, so that a trial begun by a dead process goes on.
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """What all trials of a study have in common."""
 
-    Reported to the pruner after each of that stage's epochs as the mean over the folds so far.
-    """
-    kept = folder / "folds" / f"{job.id[:24]}.json"
-    last, best = _last_stage(job), float("inf")
+    study: SharedStudy
+    jobs: Sequence[Job]
+    registry: Registry
+    out: Path
+    device: torch.device
 
-    def report(epoch: EpochReport) -> None:
-        nonlocal best
-        show(epoch.told(f"trial {trial.number} {job.title}"), epoch)
-        if epoch.stage != last:
-            return
-        best = min(best, epoch.val_loss)
-        trial.report((sum(before) + best) / (number + 1), number * job.settings.epochs + epoch.epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
+    def run(self, number: int, show: Callable[[str, EpochReport], None]) -> None:
+        """One trial over all folds, recorded whatever becomes of it."""
+        trial, scratch = self.study.ask(number), self.study.folder / "scratch" / str(number)
+        value, state = None, None
+        try:
+            value = self._mean(trial, scratch, show)
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+        except SurvbenchError as error:  # such as a learning rate that makes the loss infinite
+            trial.set_user_attr("error", str(error))
+            warn(f"trial {number} failed: {error}")
+            state = TrialState.FAIL
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.study.record(trial, value, state)
 
-    if kept.exists():
+    def _mean(self, trial: optuna.Trial, scratch: Path, show: Callable[[str, EpochReport], None]) -> float:
+        """Of the folds' values; after each fold but the last the trial may be pruned by the mean so far."""
+        total = 0.0
+        for folds, job in enumerate(self.jobs, start=1):
+            total += self._fold_value(altered(job, trial.params, self.registry), scratch, show)
+            trial.report(total / folds, folds)
+            if folds < len(self.jobs) and trial.should_prune():
+                raise optuna.TrialPruned
+        return total / len(self.jobs)
+
+    def _fold_value(self, job: Job, scratch: Path, show: Callable[[str, EpochReport], None]) -> float:
+        """Lowest validation loss of the last stage; remembered, so that a trial begun by a dead process goes on."""
+        kept = self.study.folder / "folds" / f"{job.id[:24]}.json"
+        if not kept.exists():
+            title = f"trial {scratch.name} {job.title}"
+            fitted = train_model(
+                job, self.device, scratch / job.id[:24], self.out, lambda epoch: show(epoch.told(title), epoch)
+            ).fitted
+            last = fitted.history[-1]["stage"]
+            value = min(row["val_loss"] for row in fitted.history if row["stage"] == last)
+            write_json(kept, {"val_loss": value, "epochs": fitted.selected})
         return float(json.loads(kept.read_text(encoding="utf-8"))["val_loss"])
-    fitted = train_model(job, device, _scratch(folder, job), out, report).fitted
-    value = min(row["val_loss"] for row in fitted.history if row["stage"] == last)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"val_loss": value, "epochs": fitted.selected}), encoding="utf-8")
-    os.replace(temporary, kept)
-    return value
 
 
-def _last_stage(job: Job) -> str:
-    model = build_model(job, build_objective(job.objective))
-    return model.stages(job.card.train_inputs, job.card.inference_inputs)[-1].name
-
-
-def _scratch(folder: Path, job: Job) -> Path:
-    return folder / "scratch" / job.id[:24]
-
-
-def _enqueue_default(study: SharedStudy, job: Job, space: Mapping[str, BaseDistribution]) -> None:
-    """The registered settings are a trial like the others, the first, so that the winner can be compared with them."""
+def _default(job: Job, space: Mapping[str, BaseDistribution]) -> dict[str, Any] | None:
+    """The registered settings, which are tried first so that the winner can be compared with them, if they can be."""
     known = {**vars(job.settings), **job.config}
     default = {key: known[key] for key in space}
-    if all(d._contains(d.to_internal_repr(default[key])) for key, d in space.items()):
-        study.enqueue_first(default)
+    try:
+        optuna.trial.create_trial(params=default, distributions=dict(space), value=0.0)
+    except (TypeError, ValueError):  # out of a range, or none of the choices
+        return None
+    return default
 
 
-def _conclude(study: SharedStudy, tuning: Tuning, job: Job, folder: Path) -> Outcome:
-    finished = study.finished()
-    complete = [t for t in finished if t.state is optuna.trial.TrialState.COMPLETE]
+def _conclude(study: SharedStudy, tuning: Tuning, job: Job) -> Outcome:
+    finished, trainer = study.history(), set(vars(job.settings))
+    complete = [t for t in finished if t.state is TrialState.COMPLETE]
     if not complete:
         reasons = [t.user_attrs["error"] for t in finished if "error" in t.user_attrs]
         raise SurvbenchError(f"none of {len(finished)} trials of {tuning.name} succeeded: {reasons[:1]}")
-    best = min(complete, key=lambda t: float(t.value or 0.0))
-    default = [t for t in complete if t.user_attrs.get("default")]
-    preset = folder / "preset.yaml"
-    trainer = set(vars(job.settings))
+    best = min(complete, key=_value)
+    default = [_value(t) for t in complete if t.user_attrs.get("default")]
+    preset = study.folder / "preset.yaml"
     content = {
         "model": job.card.name,
         "cohort": job.cohort.name,
@@ -234,37 +207,36 @@ def _conclude(study: SharedStudy, tuning: Tuning, job: Job, folder: Path) -> Out
         | {k: v for k, v in tuning.request.overrides.items() if k not in trainer},
         "training": vars(job.settings) | {k: v for k, v in best.params.items() if k in trainer},
     }
-    temporary = preset.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    os.replace(temporary, preset)
-    rows = [
-        {"trial": t.number, "state": t.state.name.lower(), "val_loss": _value(t), **t.params, **_about(t)}
-        for t in finished
-    ]
-    pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
-    _plots(study.study, folder)
+    atomic_write(preset, yaml.safe_dump(content, sort_keys=False))
+    rows = [_row(number, trial) for number, trial in enumerate(finished)]
+    atomic_write(study.folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
+    _plots(replayed(finished), study.folder)
     return Outcome(
-        job.card.name,
-        job.cohort.name,
-        len(finished),
-        sum(t.state is optuna.trial.TrialState.PRUNED for t in finished),
-        sum("error" in t.user_attrs for t in finished),
-        float(best.value or 0.0),
-        float(default[0].value) if default and default[0].value is not None else None,
-        best.params,
-        preset,
+        model=job.card.name,
+        cohort=job.cohort.name,
+        trials=len(finished),
+        pruned=sum(t.state is TrialState.PRUNED for t in finished),
+        failed=sum(t.state is TrialState.FAIL for t in finished),
+        value=_value(best),
+        default=default[0] if default else None,
+        settings=best.params,
+        preset=preset,
     )
 
 
-def _value(trial: optuna.trial.FrozenTrial) -> float | None:
-    """What a pruned trial last reported is of fewer folds, and no value."""
-    return trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
 
 
-def _about(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    seconds = trial.duration.total_seconds() if trial.duration else None
+def _row(number: int, trial: FrozenTrial) -> dict[str, Any]:
+    """Of trials.csv. What a pruned trial last reported is of fewer folds, and no value."""
+    complete = trial.state is TrialState.COMPLETE
     return {
-        "seconds": seconds,
+        "trial": number,
+        "state": trial.state.name.lower(),
+        "val_loss": trial.value if complete else None,
+        **trial.params,
         "default": bool(trial.user_attrs.get("default")),
         "error": trial.user_attrs.get("error"),
     }
@@ -293,7 +265,9 @@ def _plots(study: optuna.Study, folder: Path) -> None:
                 note(f"no plot of {name}: {str(reason).splitlines()[0]}")
                 continue
             axes.set_title(f"{axes.get_title()} (validation loss)", fontsize="medium")
-            axes.figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+            image = BytesIO()
+            axes.figure.savefig(image, dpi=150, bbox_inches="tight")
+            atomic_write(folder / f"{name}.png", image.getvalue())
             plt.close(axes.figure)
 
 

@@ -55,8 +55,9 @@ def versioned(value: Any, versions: Mapping[str, str]) -> Any:
     """A setting as it identifies a job: other models by name and version, wherever their code stands."""
     if isinstance(value, Mapping):
         target = str(value.get("target"))
-        own = {"version": versions[target]} if target in versions else {}
-        return {key: versioned(v, versions) for key, v in value.items() if not (own and key == "target")} | own
+        named = {key: versioned(v, versions) for key, v in value.items() if key != "target" or target not in versions}
+        own = versions.get(target, "")
+        return named | ({"version": own} if "@" in own else {})  # the suite's own code goes with the protocol's version
     if isinstance(value, list | tuple):
         return [versioned(v, versions) for v in value]
     return versions.get(value, value) if isinstance(value, str) else value

@@ -19,8 +19,7 @@ from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
 from survbench.explain.pathways import PathwayRanking, rank_pathways
-from survbench.model import SurvivalModel
-from survbench.training.objectives import Objective
+from survbench.model import Objective, SurvivalModel
 
 __all__ = ["STEPS", "TOLERANCE", "Completeness", "gene_attribution", "pathway_attribution"]
 

@@ -18,10 +18,9 @@ import torch
 from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.errors import BadFolds
-from survbench.model import Estimation, Sample, Stage, SurvivalModel
+from survbench.model import Estimation, Objective, Sample, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, load_checkpoint, load_stage, save_checkpoint, save_stage
 from survbench.training.device import keep_freed_memory
-from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 from survbench.training.shared import Learned, SharedStages, Shelf
 from survbench.training.steps import (

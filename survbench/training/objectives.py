@@ -6,7 +6,7 @@ Risk always means: higher is worse (protocol rule 9).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,49 +15,10 @@ from torch.nn import functional as F
 
 from survbench.errors import BadConfig, BadLabels
 
-__all__ = ["Cox", "DiscreteNLL", "Objective"]
+__all__ = ["Cox", "DiscreteNLL"]
 
 FLOOR = 1e-7
 FARTHEST = 12.0  # log hazard ratios beyond this change no curve visibly, and sums with them would lose the others
-
-
-class Objective(Protocol):
-    """A training objective.
-
-    Attributes
-    ----------
-    outputs : logits that a model must give per patient.
-    risk_name : what the risk is, in words, for the record.
-    """
-
-    name: str
-    outputs: int
-    risk_name: str
-
-    def fit(self, time: np.ndarray, event: np.ndarray) -> Self:
-        """A copy fitted on the training split alone: time (patients,) months, event (patients,) True = died."""
-
-    def state(self) -> dict[str, Any]:
-        """What `fit` found, as JSON values."""
-
-    def from_state(self, state: Mapping[str, Any]) -> Self:
-        """The fitted objective again."""
-
-    def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
-        """Scalar loss of logits (B, outputs), time (B,), event (B,)."""
-
-    def risk(self, logits: Tensor) -> Tensor:
-        """(B, outputs) -> (B,)."""
-
-    def survival(
-        self,
-        train_logits: Tensor,
-        train_time: np.ndarray,
-        train_event: np.ndarray,
-        logits: Tensor,
-        grid: np.ndarray,
-    ) -> np.ndarray:
-        """Survival probabilities (B, times of the grid), from training data and logits alone."""
 
 
 class Cox:

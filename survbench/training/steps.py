@@ -19,9 +19,8 @@ from survbench.cards import Modality
 from survbench.clock import Clock
 from survbench.data.batches import Split, device_batch
 from survbench.errors import TrainingFailed
-from survbench.model import Estimation, Prediction, Stage, SurvivalModel
+from survbench.model import Estimation, Objective, Prediction, Stage, SurvivalModel
 from survbench.training.device import autocast, products
-from survbench.training.objectives import Objective
 from survbench.training.settings import Settings
 
 __all__ = [

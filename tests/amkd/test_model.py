@@ -18,8 +18,8 @@ from amkd.model import AMKD
 from amkd.teacher import Teacher
 from baselines.survpath import SurvPath
 from support.builders import GENES, PATHWAYS, batch, inputs, split
+from survbench.batch import patches_of, take_patients
 from survbench.cards import Modality
-from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadConfig, BadFolds, ModalityDenied
 from survbench.experiments.plan import model_settings
 from survbench.model import Inputs, Reference, Stage, SurvivalModel

@@ -20,7 +20,7 @@ from baselines.ragged import in_lines, taken
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
 from support.builders import batch, inputs
-from survbench.data.ranges import ranges
+from survbench.batch import ranges
 
 SHORT = (3, 1, 2, 15, 16, 17, 33, 100, 40)
 LONG = (257, 1, 5, 700, 255, 256, 1024)
@@ -121,7 +121,7 @@ def test_a_layer_gives_the_same_whether_bags_come_together_or_not(
 def test_bags_share_a_matrix_of_limited_size(sizes: list[int], most: int) -> None:
     layer = NystromAttention(4, 2, 2, landmarks=8)
     with all_at_once(most):
-        runs = list(layer._runs(sizes))
+        runs = list(layer.runs(sizes))
     assert [size for run in runs for size in run] == sizes
     needed = [len(run) * 2 * 8 * 8 * -(-max(run) // 8) for run in runs]
     assert all(len(run) == 1 or own <= most for run, own in zip(runs, needed, strict=True))

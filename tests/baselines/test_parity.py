@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from baselines import abmil, cat, dsmil, ghanet, layers, mcat, mlp, smlp, snn, survpath, transmil, transmil_survpath
-from survbench.data.batches import PatientData
+from survbench.batch import patient_batch
 from survbench.model import Inputs, Prediction, SurvivalModel, rename_state
 
 FAMILY_SIZES = (11, 17, 9, 23, 14, 8)
@@ -56,7 +56,7 @@ def patient(x: Tensor | None = None, expression: Tensor | None = None) -> Batch:
         content = {"x": x, "ptr": torch.tensor([0, len(x)]), "sizes": (len(x),), "batch": torch.zeros(len(x)).long()}
     if expression is not None:
         content["expression"] = expression.reshape(-1, expression.shape[-1])
-    return Batch(_base_cls=PatientData, **content)
+    return patient_batch(content, 1 if x is not None else len(content["expression"]))
 
 
 def consecutive(sizes: list[int] | tuple[int, ...], width: int, kind: str) -> Inputs:

@@ -17,8 +17,8 @@ from baselines import ragged
 from baselines.bags import attend_bags, attend_within_bags, mean_bags, pool_bags, softmax_bags
 from baselines.ragged import EachBag, headed, layout, taken
 from support.builders import batch, inputs
+from survbench.batch import starts
 from survbench.cards import ModelCard
-from survbench.data.ranges import starts
 from survbench.model import Prediction, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.objectives import Cox

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import split
+from survbench.batch import patches_of, take_patients
 from survbench.cards import Modality
-from survbench.data.batches import patches_of, take_patients
 from survbench.errors import BadFolds, ModalityDenied
 
 BOTH = (Modality.SLIDES, Modality.EXPRESSION)

@@ -18,7 +18,7 @@ from survbench.cards import Modality, ModelCard, ModelGroup
 from survbench.data import batches
 from survbench.data.cohort import Cohort
 from survbench.experiments import execute
-from survbench.experiments.execute import _out_of_memory
+from survbench.experiments.execute import out_of_memory
 from survbench.experiments.plan import job_split
 
 
@@ -223,4 +223,4 @@ def test_an_estimated_model_has_phases_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_how_a_full_device_is_recognized(error: Exception, full: bool) -> None:
-    assert _out_of_memory(error) is full
+    assert out_of_memory(error) is full

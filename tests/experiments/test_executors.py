@@ -24,9 +24,9 @@ from survbench.experiments.executors import gpu_admission, local
 from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
 from survbench.experiments.executors.local import LocalExecutor, TaskFailed, call, sensible_workers, start_ahead
 from survbench.experiments.job import Job, JobSpec
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.experiments.study import all_jobs, find_study, plan_study
-from survbench.experiments.tracking import Mirror
 from survbench.registry import load_registry
 
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ import torch
 from survbench.data.root import DataRoot
 from survbench.experiments.collect import run_jobs
 from survbench.experiments.plan import Request, plan
-from survbench.experiments.tracking import Mirror
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.registry import load_registry
 torch.set_num_threads(2)
 torch.nn.Linear(500, 500)(torch.ones(500, 500)).sum().backward()

@@ -18,9 +18,10 @@ from sksurv.metrics import concordance_index_censored
 from support.toy import cohort, job, run
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
+from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.external import apply_frozen, check_external
 from survbench.experiments.job import Job
-from survbench.experiments.build import build_model, build_objective
+from survbench.experiments.results import result_folder
 from survbench.leaderboard.external import external_markdown, external_plain, external_rows
 
 CPU = torch.device("cpu")
@@ -46,24 +47,24 @@ def trained(out: Path, model: str, folds: int = 5) -> list[Job]:
 def test_models_are_applied_as_they_were_left(model: str, tmp_path: Path) -> None:
     """Weights, genes, scaler and cut of the training cohort; nothing in the job's folder changes."""
     jobs = trained(tmp_path, model, folds=1)
-    before = {f: f.read_bytes() for f in jobs[0].folder(tmp_path).iterdir()}
+    before = {f: f.read_bytes() for f in result_folder(jobs[0], tmp_path).iterdir()}
     test = elsewhere()
     apply_frozen(jobs, test, tmp_path, CPU)
-    assert {f: f.read_bytes() for f in jobs[0].folder(tmp_path).iterdir()} == before
-    (file,) = tmp_path.glob("external/*/*/*/predictions.parquet")
+    assert {f: f.read_bytes() for f in result_folder(jobs[0], tmp_path).iterdir()} == before
+    (file,) = tmp_path.glob("external/*/*/*/external_validation.parquet")
     said = pd.read_parquet(file).set_index("patient")
     assert list(said.index) == list(test.patients.index)
     assert said["time"].to_list() == test.patients["time"].to_list()
-    fitted = json.loads((jobs[0].folder(tmp_path) / "fitted.json").read_text())
+    fitted = json.loads((result_folder(jobs[0], tmp_path) / "fitted.json").read_text())
     objective = build_objective(jobs[0].objective).from_state(fitted["objective"])
     net = build_model(jobs[0], objective).eval()
-    net.load_state_dict(load_file(jobs[0].folder(tmp_path) / "model.safetensors"))
+    net.load_state_dict(load_file(result_folder(jobs[0], tmp_path) / "model.safetensors"))
     values = (test.folder.expression()[fitted["genes"]] - fitted["expression_mean"]) / fitted["expression_scale"]
     split = replace(test.split(tuple(test.patients.index), None), expression=values.to_numpy(np.float32))
     with torch.no_grad():
         logits = torch.cat([net(b).logits for b in split.in_order(jobs[0].card.inference_inputs)]).double()
     np.testing.assert_allclose(said["risk"], objective.risk(logits).numpy(), rtol=1e-6)
-    cut = json.loads((jobs[0].folder(tmp_path) / "job.json").read_text())["risk_cut"]
+    cut = json.loads((result_folder(jobs[0], tmp_path) / "job.json").read_text())["risk_cut"]
     assert (said["high"] == (said["risk"] > cut)).all()
 
 
@@ -75,7 +76,9 @@ def test_the_training_cohorts_scale_is_kept_whatever_the_test_cohort_measures(tm
     shifted = replace(plain, name="shifted", expression=shifted_table, folder=folder)
     for test in (plain, shifted):
         apply_frozen(jobs, test, tmp_path, CPU)
-    one, other = (pd.read_parquet(f)["risk"] for f in sorted(tmp_path.glob("external/*/*/*/predictions.parquet")))
+    one, other = (
+        pd.read_parquet(f)["risk"] for f in sorted(tmp_path.glob("external/*/*/*/external_validation.parquet"))
+    )
     assert not np.allclose(one, other)
 
 
@@ -83,7 +86,7 @@ def test_the_table_equals_scikit_survival(tmp_path: Path) -> None:
     jobs, test = trained(tmp_path, "snn"), elsewhere()
     apply_frozen(jobs, test, tmp_path, CPU)
     (row,) = external_rows(tmp_path)
-    tables = [pd.read_parquet(f) for f in tmp_path.glob("external/*/*/*/predictions.parquet")]
+    tables = [pd.read_parquet(f) for f in tmp_path.glob("external/*/*/*/external_validation.parquet")]
     event, time = tables[0]["event"].to_numpy(bool), tables[0]["time"].to_numpy()
     values = [concordance_index_censored(event, time, t["risk"])[0] for t in tables]
     together = concordance_index_censored(event, time, np.mean([t["standardized"] for t in tables], axis=0))[0]
@@ -119,7 +122,7 @@ def test_genes_that_were_not_measured_stand_at_their_training_mean(tmp_path: Pat
     apply_frozen(jobs, test, tmp_path, CPU)
     (row,) = external_rows(tmp_path)
     assert row.genes_absent == 1
-    assert pd.read_parquet(next(tmp_path.glob("external/*/*/*/predictions.parquet")))["risk"].notna().all()
+    assert pd.read_parquet(next(tmp_path.glob("external/*/*/*/external_validation.parquet")))["risk"].notna().all()
 
 
 def test_what_does_not_fit_is_refused_before_training() -> None:

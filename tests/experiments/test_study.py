@@ -17,9 +17,9 @@ from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, UnknownName
 from survbench.experiments.execute import record_failure
 from survbench.experiments.plan import Request, altered, plan
+from survbench.experiments.results import JobResult, read_results
 from survbench.experiments.study import Study, all_jobs, find_study, plan_study
 from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.records import JobRecord, read_jobs
 from survbench.leaderboard.studies import study_frame, study_markdown, study_rich, write_study
 from survbench.registry import Registry, load_registry
 
@@ -49,7 +49,7 @@ def test_that_it_is_as_registered_is_recorded(small_root: DataRoot, request_on_s
     done, failed = (replace(jobs[0], as_registered=True, seed=seed) for seed in (0, 1))
     assert run(out, done).failed == []
     record_failure(failed, out, BadConfig("no", "such"))
-    assert {record.as_registered for record in read_jobs(out) if isinstance(record, JobRecord)} == {True}
+    assert {record.as_registered for record in read_results(out) if isinstance(record, JobResult)} == {True}
 
 
 @pytest.mark.parametrize("name", ["losses", "alpha", "temperature", "teacher", "targets"])

@@ -20,7 +20,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """160 patients, most of whom die, at the risk of one programme alone."""
     drawn: list[np.ndarray] = []
     regions: dict[str, list[np.ndarray]] = {}
-    draw: Callable[..., np.ndarray] = simulation._region
+    draw: Callable[..., np.ndarray] = simulation.traced_region
     write: Callable[..., Path] = demo.write_features
 
     def noted(rng: np.random.Generator, coords: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     recipe = Recipe("stad", "stad", 160, 0.7, 4, "T", {PROGNOSTIC: 2.0}, 0.5, 24.0, trace=2.0)
     folder = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "_region", noted)
+        patch.setattr(simulation, "traced_region", noted)
         patch.setattr(demo, "write_features", written)
         root = DataRoot.open(build_cohorts(folder / "root", "planted", [recipe]))
     return Planted(root, regions, folder / "out", {})

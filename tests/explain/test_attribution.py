@@ -12,14 +12,14 @@ from torch import nn
 
 from support.builders import batch, inputs
 from support.toy import cohort, job, run
-from survbench.data.batches import take_patients
+from survbench.batch import take_patients
 from survbench.errors import BadConfig
-from survbench.explain import attribution
+from survbench.experiments.results import JobResult
 from survbench.explain.attribution import gene_attribution, pathway_attribution
 from survbench.explain.pathways import draw_pathways, write_pathways
-from survbench.model import Prediction, SurvivalModel
+from survbench.model import Objective, Prediction, SurvivalModel
 from survbench.registry import import_target, load_registry
-from survbench.training.objectives import Cox, DiscreteNLL, Objective
+from survbench.training.objectives import Cox, DiscreteNLL
 
 CPU = torch.device("cpu")
 
@@ -88,7 +88,7 @@ def test_pathways_are_ranked_by_their_genes_over_each_folds_test_patients(
     def linear(self: Any, batch: Any) -> Prediction:
         return Prediction(batch.expression @ torch.tensor(weights, dtype=torch.float32).unsqueeze(1))
 
-    monkeypatch.setattr(type(attribution.load_trained(jobs[0], tmp_path, CPU)[0]), "forward", linear)
+    monkeypatch.setattr(type(JobResult.of(jobs[0], tmp_path).load_model(CPU)[0]), "forward", linear)
     ranking, complete = pathway_attribution(jobs, tmp_path, CPU, steps=4)
     assert complete.holds
     rows = []

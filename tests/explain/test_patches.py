@@ -22,6 +22,7 @@ from support.toy import cohort, job, run
 from survbench.data.features import read_features
 from survbench.data.writers import write_features
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
+from survbench.experiments.results import JobResult
 from survbench.explain.heatmap import Canvas, draw_heatmap, lay_out, write_geojson, write_table
 from survbench.explain.patches import (
     TOP,
@@ -108,7 +109,7 @@ def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> No
         assert patient == one.fold.test[1]
     risks = []
     for one in jobs:
-        told = pd.read_parquet(one.folder(tmp_path) / "predictions.parquet")
+        told = JobResult.of(one, tmp_path).predictions()
         own = told[told["split"] == "train"]["risk"]
         test = told[told["split"] == "test"].set_index("patient")["risk"]
         risks.append((test - own.mean()) / own.std(ddof=0))

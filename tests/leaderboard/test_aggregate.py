@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sksurv.compare import compare_survival
 from sksurv.util import Surv
 
-from support.job_folders import patients, write_job, write_row
+from support.job_folders import patients, seal, write_job, write_row
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard, Row
 
@@ -193,7 +193,7 @@ def test_different_content_is_never_in_one_column(tmp_path: Path) -> None:
     [
         {"endpoint": "dss"},
         {"folds": "site-preserving"},
-        {"task_version": 2},
+        {"protocol_version": 2},
         {"simulated": "all"},
         {"simulated": "slides"},
     ],
@@ -235,6 +235,7 @@ def test_a_patient_tested_twice_is_refused(tmp_path: Path) -> None:
     table = pd.read_parquet(file)
     table.loc[table["patient"] == "P100", "split"] = "test"
     table.to_parquet(file)
+    seal(folders[0])
     board = build(tmp_path)
     assert not board.rows
     assert "every patient must be tested once" in reasons(board)
@@ -252,24 +253,114 @@ def test_other_labels_under_the_same_hash_are_refused(tmp_path: Path) -> None:
     assert "1 patients, folds or labels differ" in reasons(board)
 
 
-def test_of_several_code_versions_the_newest_complete_one_counts(tmp_path: Path) -> None:
-    write_row(tmp_path, code="old", risks=(1, 2, 3), modified=1_000)
-    write_row(tmp_path, code="new", risks=(3, 2, 1), modified=2_000)
-    write_job(tmp_path, code="newest", fold=0, modified=3_000)
+def test_of_several_versions_the_newest_complete_one_counts(tmp_path: Path) -> None:
+    write_row(tmp_path, model_version="snn@1", risks=(1, 2, 3), modified=1_000)
+    write_row(tmp_path, model_version="snn@2", risks=(3, 2, 1), modified=2_000)
+    write_job(tmp_path, model_version="snn@3", fold=0, modified=3_000)
     board = build(tmp_path)
     assert row(board, "snn").metrics["cindex"].mean == 1.0
-    assert row(board, "snn").identity["code"] == "new"
-    by_code = {refusal.row["code"]: refusal.reason for refusal in board.refused}
-    assert by_code["old"].startswith("superseded")
-    assert "fold 1, 2 of seed 0 missing" in by_code["newest"]
+    assert row(board, "snn").identity["model_version"] == "snn@2"
+    by_version = {refusal.row["model_version"]: refusal.reason for refusal in board.refused}
+    assert by_version["snn@1"].startswith("superseded")
+    assert "fold 1, 2 of seed 0 missing" in by_version["snn@3"]
 
 
-def test_code_that_now_fails_does_not_hide_behind_an_older_result(tmp_path: Path) -> None:
-    write_row(tmp_path, code="old", modified=1_000)
-    write_job(tmp_path, code="new", fold=0, error="it broke")
+def first_edition(folder: Path) -> None:
+    """What the first edition wrote: another form of the record, and no manifest."""
+    record = json.loads((folder / "job.json").read_text())
+    identity = record["identity"] | {"task_version": 1, "code": record.pop("code")}
+    del identity["protocol_version"], identity["model_version"]
+    (folder / "job.json").write_text(json.dumps(record | {"format": 1, "identity": identity}))
+    (folder / "manifest.json").unlink(missing_ok=True)
+
+
+def test_rows_of_the_first_edition_are_shown_and_called_unsealed(tmp_path: Path) -> None:
+    write_row(tmp_path, "snn")
+    for model, selected in (("abmil", "default"), ("mcat", "tuned (8 trials)")):
+        for folder in write_row(tmp_path, model, selected=selected):
+            first_edition(folder)
     board = build(tmp_path)
-    assert row(board, "snn").identity["code"] == "old"
-    assert "newer code new failed (it broke)" in reasons(board)
+    assert {line.title: line.variant for table in board.tables for line in table.lines} == {
+        "ABMIL": "unsealed",
+        "SNN": "",
+        "MCAT": "tuned (8 trials), unsealed",
+    }
+    assert [(r.model, r.unsealed) for r in board.rows] == [("abmil", True), ("snn", False), ("mcat", True)]
+
+
+def test_an_unsealed_row_stands_beside_the_same_one_sealed(tmp_path: Path) -> None:
+    for folder in write_row(tmp_path, "snn", risks=(1, 2, 3), cohort_hash="h", train_inputs=[]):
+        first_edition(folder)
+    write_row(tmp_path, "snn", risks=(3, 2, 1), cohort_hash="h")
+    (table,) = build(tmp_path).tables
+    assert [line.variant for line in table.lines if not line.variant.startswith("unsealed")] != []
+    assert any(line.variant.startswith("unsealed") for line in table.lines)
+
+
+@pytest.mark.parametrize("key", ["task_version", "code"])
+def test_without_a_manifest_only_the_first_editions_form_is_a_result(tmp_path: Path, key: str) -> None:
+    """Rule 19, planted: a manifest that was taken away so that an edited prediction goes unnoticed."""
+    folders = write_row(tmp_path, "snn")
+    (folders[0] / "manifest.json").unlink()
+    board = build(tmp_path)
+    assert not board.rows
+    assert "no manifest.json" in reasons(board)
+    first_edition(folders[0])
+    record = json.loads((folders[0] / "job.json").read_text())
+    kept = record["identity"].pop(key)
+    (folders[0] / "job.json").write_text(json.dumps(record))
+    board = build(tmp_path)
+    assert not board.rows
+    assert f"'{key}' is missing" in reasons(board)
+    record["identity"][key] = 2 if key == "task_version" else f"{kept}x"
+    (folders[0] / "job.json").write_text(json.dumps(record))
+    assert "not of the first edition" in reasons(build(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["job.json", "predictions.parquet"])
+def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
+    """Rule 19, planted."""
+    folders = write_row(tmp_path, "snn")
+    if name == "job.json":
+        record = json.loads((folders[1] / name).read_text())
+        (folders[1] / name).write_text(json.dumps(record | {"selected": "tuned (9 trials)"}))
+    else:
+        table = pd.read_parquet(folders[1] / name)
+        table.loc[0, "risk"] += 1e-9
+        table.to_parquet(folders[1] / name)
+    board = build(tmp_path)
+    assert not board.rows
+    assert f"{name} was altered after it was written" in reasons(board)
+    assert "fold 1 of seed 0 missing" in reasons(board)
+
+
+@pytest.mark.parametrize(("change", "said"), [("event", "times or events"), ("patient", "patients are not those")])
+def test_labels_are_those_of_the_cohort(tmp_path: Path, change: str, said: str) -> None:
+    """Rule 5 and 7, planted: predictions and manifest changed alike, in every fold."""
+    from survbench.experiments.results import labels_digest
+
+    folders = write_row(tmp_path, "snn", cohort_hash="abc")
+    everyone = patients()
+    content = {"patients": list(everyone["patient"]), "labels": labels_digest(everyone)}
+    (tmp_path / "cohorts").mkdir()
+    (tmp_path / "cohorts" / "abc.json").write_text(json.dumps(content))
+    assert len(build(tmp_path).rows) == 1
+    for folder in folders:
+        table = pd.read_parquet(folder / "predictions.parquet")
+        table.loc[0, change] = False if change == "event" else "X"
+        table.to_parquet(folder / "predictions.parquet")
+        seal(folder)
+    board = build(tmp_path)
+    assert not board.rows
+    assert said in reasons(board)
+
+
+def test_a_version_that_now_fails_does_not_hide_behind_an_older_result(tmp_path: Path) -> None:
+    write_row(tmp_path, model_version="snn@1", modified=1_000)
+    write_job(tmp_path, model_version="snn@2", fold=0, error="it broke")
+    board = build(tmp_path)
+    assert row(board, "snn").identity["model_version"] == "snn@1"
+    assert "newer version snn@2 failed (it broke)" in reasons(board)
 
 
 def test_configurations_of_one_model_are_told_apart(tmp_path: Path) -> None:
@@ -334,10 +425,11 @@ def list_json(folder: Path) -> None:
 def edit(folder: Path, **changes: object) -> None:
     record = json.loads((folder / "job.json").read_text())
     (folder / "job.json").write_text(json.dumps(record | changes))
+    seal(folder)
 
 
 def future(folder: Path) -> None:
-    edit(folder, format=2)
+    edit(folder, format=3)
 
 
 def no_identity(folder: Path) -> None:
@@ -354,6 +446,7 @@ def odd_kind(folder: Path) -> None:
 
 def damage_predictions(folder: Path) -> None:
     (folder / "predictions.parquet").write_bytes(b"PAR1 not really")
+    seal(folder)
 
 
 def no_predictions(folder: Path) -> None:
@@ -367,12 +460,14 @@ def short_curves(folder: Path) -> None:
 def duplicated_patient(folder: Path) -> None:
     table = pd.read_parquet(folder / "predictions.parquet")
     pd.concat([table, table.tail(1)]).to_parquet(folder / "predictions.parquet")
+    seal(folder)
 
 
 def nan_time(folder: Path) -> None:
     table = pd.read_parquet(folder / "predictions.parquet")
     table.loc[0, "time"] = math.nan
     table.to_parquet(folder / "predictions.parquet")
+    seal(folder)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +478,11 @@ def nan_time(folder: Path) -> None:
         (no_json, "it has no job.json"),
         (list_json, "no JSON object"),
         (future, "newer survbench"),
-        (no_identity, "'task_version' is missing"),
+        (no_identity, "'protocol_version' is missing"),
         (odd_grid, "job.json cannot be used"),
         (odd_kind, "expected '', 'slides' or 'all'"),
         (damage_predictions, "cannot be read"),
-        (no_predictions, "cannot be read"),
+        (no_predictions, "is missing"),
         (short_curves, "a survival curve has 3 values"),
         (duplicated_patient, "stands in it twice"),
         (nan_time, "is not a number"),
@@ -444,9 +539,7 @@ def test_an_empty_folder_is_an_empty_leaderboard(tmp_path: Path, folder: str) ->
 
 def test_a_tuned_row_says_so_and_stands_in_one_line_whatever_was_chosen_per_cohort(tmp_path: Path) -> None:
     for cohort, alpha in (("stad", 0.2), ("crad", 0.9)):
-        for folder in write_row(tmp_path, "amkd", cohort=cohort, config={"alpha": alpha}):
-            record = json.loads((folder / "job.json").read_text())
-            (folder / "job.json").write_text(json.dumps({**record, "selected": "tuned (50 trials)"}))
+        write_row(tmp_path, "amkd", cohort=cohort, config={"alpha": alpha}, selected="tuned (50 trials)")
     write_row(tmp_path, "amkd", cohort="stad", config={"alpha": 0.75})
     (table,) = build(tmp_path).tables
     lines = {line.variant: [column.cohort for column in line.rows] for line in table.lines}
@@ -456,7 +549,5 @@ def test_a_tuned_row_says_so_and_stands_in_one_line_whatever_was_chosen_per_coho
 
 
 def test_a_tuned_row_alone_says_so_too(tmp_path: Path) -> None:
-    for folder in write_row(tmp_path, "snn"):
-        record = json.loads((folder / "job.json").read_text())
-        (folder / "job.json").write_text(json.dumps({**record, "selected": "tuned (8 trials)"}))
+    write_row(tmp_path, "snn", selected="tuned (8 trials)")
     assert build(tmp_path).tables[0].lines[0].variant == "tuned (8 trials)"

@@ -126,7 +126,7 @@ def test_the_readable_copies_are_checked_too(out: Path, written: Path, name: str
 
 
 def test_newer_predictions_no_longer_give_what_was_written(out: Path, written: Path) -> None:
-    write_row(out, "amkd", cohort="stad", risks=(1.0, 2.0, 3.0), code="0.2.0+b", modified=4e9)
+    write_row(out, "amkd", cohort="stad", risks=(1.0, 2.0, 3.0), model_version="amkd@2", modified=4e9)
     done = command("--out", out, "--check", written)
     assert done.exit_code == 1
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch
 
-from survbench.data.batches import PatientData, Split
+from survbench.batch import patient_batch
+from survbench.data.batches import Split
 from survbench.model import Inputs
 
 PATHWAYS = {"A": (0, 1, 2), "B": (2, 3), "C": (4, 5, 6, 7), "D": (1,)}
@@ -82,16 +83,16 @@ def batch(
     """A batch with everything granted."""
     generator = torch.Generator().manual_seed(seed)
     patients, patches = len(sizes), sum(sizes)
-    return Batch(
-        _base_cls=PatientData,
-        x=torch.randn(patches, width, generator=generator, dtype=dtype),
-        pos=torch.randint(0, 6, (patches, 2), generator=torch.Generator().manual_seed(seed)).to(dtype),
-        ptr=torch.tensor([0, *np.cumsum(sizes)]),
-        batch=torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
-        slide=torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
-        sizes=tuple(sizes),
-        expression=torch.randn(patients, len(GENES), generator=generator, dtype=dtype),
-        clinical=torch.randn(patients, len(CLINICAL), generator=generator, dtype=dtype),
-        time=torch.rand(patients, generator=generator, dtype=dtype) * 30 + 1,
-        event=torch.rand(patients, generator=generator) < 0.6,
-    )
+    content = {
+        "x": torch.randn(patches, width, generator=generator, dtype=dtype),
+        "pos": torch.randint(0, 6, (patches, 2), generator=torch.Generator().manual_seed(seed)).to(dtype),
+        "ptr": torch.tensor([0, *np.cumsum(sizes)]),
+        "batch": torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
+        "slide": torch.repeat_interleave(torch.arange(patients), torch.tensor(sizes)),
+        "sizes": tuple(sizes),
+        "expression": torch.randn(patients, len(GENES), generator=generator, dtype=dtype),
+        "clinical": torch.randn(patients, len(CLINICAL), generator=generator, dtype=dtype),
+        "time": torch.rand(patients, generator=generator, dtype=dtype) * 30 + 1,
+        "event": torch.rand(patients, generator=generator) < 0.6,
+    }
+    return patient_batch(content, patients)

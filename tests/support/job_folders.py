@@ -49,7 +49,7 @@ def write_job(
     card: Mapping[str, Any] | None = None,
     modified: float | None = None,
     format_number: int = 2,
-    code: str = "0.1.0+a",
+    code: str = "0.1.0+0123456789ab",
     selected: str = "default",
     error: str = "",
     as_registered: bool = True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from support.job_folders import patients, write_job
+from support.job_folders import patients, seal, write_job
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.external import ExternalRow
 from survbench.leaderboard.page import page_html
@@ -49,6 +49,7 @@ def full_folder(out: Path, simulated: str = "all") -> Path:
                 )
                 record = json.loads((job / "job.json").read_text())
                 (job / "job.json").write_text(json.dumps(record | ABOUT))
+                seal(job)
     for model in ("snn", "abmil"):
         for fold in range(3):
             write_job(out, model, fold=fold, cohort="hnsc", endpoint="dss")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra e2e: pip install -e '.[dev,e2e]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra e2e")
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",

@@ -1,0 +1,1 @@
+"""Finished jobs in MLflow, where results can be looked at and models loaded; `mlflow` alone is the library."""

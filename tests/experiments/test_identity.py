@@ -1,0 +1,209 @@
+"""Identity: versions decide, not where code stands or how it is laid out; a user's file by what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import survbench
+from support.toy import cohort, job
+from survbench.cards import ModelCard, ModelGroup
+from survbench.data.root import DataRoot
+from survbench.errors import BadModel, SurvbenchError
+from survbench.experiments.job import JobSpec
+from survbench.experiments.plan import Request, plan
+from survbench.experiments.versions import code_version, source_digest, versions_of
+from survbench.registry import load_registry
+
+MINE = '''
+"""A model."""
+import helper
+from torch import nn
+from survbench.model import ModelCard, Modality, ModelGroup, Prediction, SurvivalModel
+
+
+class Mine(SurvivalModel):
+    """One layer."""
+
+    card = ModelCard(name="mine", title="Mine", modality=ModelGroup.OMICS,
+                     train_inputs=(Modality.EXPRESSION,), inference_inputs=(Modality.EXPRESSION,))
+
+    def __init__(self, inputs, outputs, *, width: int = 4):
+        super().__init__()
+        self.head = nn.Linear(len(inputs.genes), outputs)
+
+    def forward(self, batch):
+        return Prediction(helper.SCALE * self.head(batch.expression))
+'''
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "helper.py").write_text("from deeper import more\nSCALE = 2.0\n")
+    (tmp_path / "deeper.py").write_text("more = 1\n")
+    return tmp_path / "mine.py"
+
+
+def fresh_digest(file: Path) -> str:
+    source_digest.cache_clear()
+    return source_digest(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "same"),
+    [
+        ("mine.py", "        super().__init__()", "        super().__init__()  # a comment", True),
+        ("mine.py", '"""One layer."""', '"""A single layer, as in the paper."""', True),
+        ("mine.py", "width: int = 4", "width: int  =  4", True),
+        ("helper.py", "SCALE = 2.0", "SCALE = 2.0\n\n# nothing", True),
+        ("mine.py", "width: int = 4", "width: int = 5", False),
+        ("helper.py", "SCALE = 2.0", "SCALE = 3.0", False),
+        ("deeper.py", "more = 1", "more = 2", False),
+    ],
+)
+def test_a_users_file_counts_by_what_it_says(mine: Path, name: str, old: str, new: str, same: bool) -> None:
+    before = fresh_digest(mine)
+    file = mine.with_name(name)
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    assert (fresh_digest(mine) == before) == same
+
+
+def test_what_is_no_python_is_refused(mine: Path) -> None:
+    mine.write_text("class Mine(:\n")
+    with pytest.raises(BadModel, match="no Python"):
+        fresh_digest(mine)
+
+
+def test_versions_are_of_the_model_and_of_all_that_its_settings_name() -> None:
+    registry = load_registry()
+    teacher = {"model": "mcat", "target": "baselines.mcat:MCAT", "config": {"expression": "baselines.mlp:MLP"}}
+    cox = registry.objectives["cox"]
+    found = versions_of(
+        registry.models["amkd"], {"teacher": teacher, "parts": ["baselines.smlp:SparseOmics"]}, cox, registry
+    )
+    assert found == {
+        "amkd.model:AMKD": "amkd@1",
+        "baselines.mcat:MCAT": "mcat@1",
+        "baselines.mlp:MLP": "mlp@1",
+        "baselines.smlp:SparseOmics": "SparseOmics",
+        cox["target"]: "Cox",
+    }
+    raised = replace(registry.models["mcat"], version=2)
+    registry.models["mcat"] = raised
+    assert versions_of(registry.models["amkd"], {"teacher": teacher}, cox, registry)["baselines.mcat:MCAT"] == "mcat@2"
+    variant = ModelCard("wide", "Wide", ModelGroup.WSI, (), (), target="baselines.mcat:MCAT", version=3)
+    assert versions_of(variant, {}, cox, registry)[variant.target] == "wide@3 of mcat@2"
+    foreign = replace(variant, target="sklearn.linear_model:Ridge")
+    assert re.fullmatch(r"wide@3 of Ridge@scikit-learn [\d.]+", versions_of(foreign, {}, cox, registry)[foreign.target])
+
+
+def test_another_version_is_another_job_and_another_place_is_not() -> None:
+    plain = job(cohort(), "abmil_cat")
+    versions = versions_of(plain.card, plain.config, plain.objective, load_registry())
+    known = replace(plain, versions=versions)
+    raised = replace(known, versions={**versions, "baselines.mlp:MLP": "mlp@2"})
+    assert raised.id != known.id
+    assert json.dumps(known.identity).count("baselines") == 0
+    moved = replace(
+        known,
+        card=replace(plain.card, target="baselines.moved:Cat"),
+        config={**plain.config, "slides": "elsewhere:ABMIL"},
+        versions={"baselines.moved:Cat": versions[plain.card.target], **versions, "elsewhere:ABMIL": "abmil@1"},
+    )
+    assert moved.id == known.id
+
+
+def test_a_spec_is_plain_and_leads_back_to_its_job(small_root: DataRoot, tmp_path: Path, mine: Path) -> None:
+    request = Request(["amkd", str(mine)], ["stad"], "os", "event-stratified", overrides={"width": 64})
+    for planned in plan(request, load_registry(), small_root):
+        spec = JobSpec.of(planned, tmp_path, "cpu", 2)
+        text = json.dumps(vars(spec))
+        assert len(text) < 5000
+        again = JobSpec(**json.loads(text))
+        assert again.load().id == planned.id == again.id
+        assert again.load().fold == planned.fold
+
+
+def test_a_file_that_changes_under_a_command_is_noticed(small_root: DataRoot, tmp_path: Path, mine: Path) -> None:
+    (planned, *_) = plan(Request([str(mine)], ["stad"], "os", "event-stratified"), load_registry(), small_root)
+    spec = JobSpec.of(planned, tmp_path, "cpu", 1)
+    spec.load()
+    mine.with_name("helper.py").write_text("SCALE = 3.0\n")
+    source_digest.cache_clear()
+    with pytest.raises(SurvbenchError, match="changed since the command began"):
+        spec.load()
+
+
+def test_the_code_is_on_record_and_decides_nothing() -> None:
+    assert re.fullmatch(rf"{re.escape(survbench.__version__)}\+[0-9a-f]{{12}}", code_version())
+    assert code_version() not in json.dumps(job(cohort()).identity)
+
+
+IDENTITIES = """
+import json, sys
+from pathlib import Path
+import survbench
+from survbench.data.root import DataRoot
+from survbench.experiments.plan import Request, plan
+from survbench.registry import load_registry
+assert Path(survbench.__file__).is_relative_to(sys.argv[2]), survbench.__file__
+request = Request(["all"], ["stad"], "os", "event-stratified", folds=[0])
+jobs = plan(request, load_registry(), DataRoot.open(Path(sys.argv[1])))
+print(json.dumps({job.card.name: job.id for job in jobs}))
+"""
+
+
+def identities(tree: Path, root: DataRoot) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", IDENTITIES, str(root.path), str(tree)],
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+def test_comments_moves_and_renames_change_nobodys_identity(small_root: DataRoot, tmp_path: Path) -> None:
+    """And a raised version changes its own model's, and that of whoever names it."""
+    home = Path(survbench.__file__).parents[1]
+    tree = tmp_path / "tree"
+    for package in ("survbench", "baselines", "amkd"):
+        shutil.copytree(home / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(home / "registry.yaml", tree)
+    before = identities(tree, small_root)
+    edit(tree / "baselines" / "pomp.py", "class POMP(", "# as in the paper\nclass POMP(")
+    edit(tree / "survbench" / "data" / "cohort.py", "def load_cohort(", "# as files have it\ndef load_cohort(")
+    (tree / "baselines" / "slides").mkdir()
+    (tree / "baselines" / "slides" / "__init__.py").write_text("")
+    (tree / "baselines" / "abmil.py").rename(tree / "baselines" / "slides" / "abmil.py")
+    for file in [*tree.rglob("*.py"), tree / "registry.yaml"]:
+        text = file.read_text()
+        moved = text.replace("baselines.abmil", "baselines.slides.abmil").replace("train_epoch", "run_one_epoch")
+        file.write_text(moved)
+    assert identities(tree, small_root) == before
+    edit(tree / "registry.yaml", "    target: baselines.mlp:MLP\n", "    target: baselines.mlp:MLP\n    version: 2\n")
+    after = identities(tree, small_root)
+    changed = {name for name in before if after[name] != before[name]}
+    assert {"mlp", "abmil_cat", "transmil_cat", "dsmil_cat"} <= changed
+    assert not changed & {"abmil", "snn", "amkd", "pomp", "abmil_cat_survpath"}
