@@ -376,7 +376,7 @@ def test_closing_the_iterator_ends_what_runs(small_root: DataRoot, tmp_path: Pat
             time.sleep(0.05)
         began = time.time()
     assert time.time() - began < 2
-    assert not any(lives(process) for process, _, _ in traces(folder))
+    assert gone({process for process, _, _ in traces(folder)})
 
 
 def script(tmp_path: Path, *arguments: object) -> list[str]:

@@ -68,7 +68,8 @@ def test_a_result_can_be_traced(survbench: Command, tmp_path: Path) -> None:
     record = json.loads((folder / "job.json").read_text())
     assert record["selection"]["split"] == "val"
     assert record["selection"]["epochs"]["fit"] in (1, 2, 3)
-    for key in ("cohort_hash", "code", "config", "seed", "endpoint", "task_version", "folds_hash"):
+    assert record["code"]
+    for key in ("cohort_hash", "config", "seed", "endpoint", "protocol_version", "model_version", "folds_hash"):
         assert record["identity"][key] is not None
     assert record["versions"]["torch"]
     assert record["hardware"]["device"] == "cpu"
@@ -231,6 +232,7 @@ def test_a_model_in_a_single_file_stands_on_the_leaderboard(survbench: Command, 
     assert {row["model"] for row in board if row["source"] == "measured"} == {"mine", "snn"}
 
 
+@pytest.mark.slow
 def test_a_model_in_a_registry_file_runs_by_name(survbench: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODEL_FILE.replace("NAME", "mine"))
     (tmp_path / "mine.yaml").write_text(
@@ -242,6 +244,7 @@ def test_a_model_in_a_registry_file_runs_by_name(survbench: Command, tmp_path: P
     assert "theirs" in {row["model"] for row in board}
 
 
+@pytest.mark.slow
 def test_a_model_in_an_installed_package_runs_by_name(survbench: Command, tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "their_models-1.0.dist-info").mkdir(parents=True)
@@ -259,6 +262,7 @@ def test_a_model_in_an_installed_package_runs_by_name(survbench: Command, tmp_pa
     assert "packaged" in {row["model"] for row in board}
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_a_row_that_says_failed(survbench: Command, tmp_path: Path) -> None:
     broken = MODEL_FILE.replace("NAME", "broken").replace("* self.scale", "* float('nan')")
     (tmp_path / "broken.py").write_text(broken)
@@ -364,6 +368,7 @@ def test_folds_of_site_preserving_show_no_shared_site(survbench: Command) -> Non
     assert all(row["sites_shared"] == 0 for row in folds if row["split"] != "train")
 
 
+@pytest.mark.slow
 def test_a_damaged_data_root_is_said_in_one_line(survbench: Command, tmp_path: Path) -> None:
     survbench("data", "demo", "--out", "demo")
     table = tmp_path / "demo" / "stad" / "patients.csv"
@@ -383,6 +388,7 @@ def test_a_damaged_data_root_is_said_in_one_line(survbench: Command, tmp_path: P
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbench: Command, tmp_path: Path) -> None:
     asked = ("run", "--model", "snn,abmil", "--train", "hnsc", "--test", "cptac-hnsc", "--out", "out", *FAST)
     done = survbench(*asked)
@@ -402,6 +408,7 @@ def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbe
     assert (tmp_path / drawn[0]["file"]).exists()
 
 
+@pytest.mark.slow
 def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_path: Path) -> None:
     fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1", "--set", "crossfit=2")
     early = survbench("ablate", "--study", "targets", *fast, "--fold", "0", "--no-mlflow")
@@ -441,6 +448,7 @@ def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple
     assert said in refused(*arguments, "--out", "out")
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
     survbench: Command, refused: Refused, tmp_path: Path
 ) -> None:
