@@ -44,7 +44,7 @@ def load_trained(
     ------
     BadModel : the model is not registered, has another version now, or its settings name code that is not registered.
     """
-    fitted = result.fitted()
+    fitted = result.fitted_state
     if job is not None:
         objective = build_objective(job.objective).from_state(fitted.objective)
         model = build_model(job, objective, fitted.inputs)

@@ -75,7 +75,7 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
     trained = JobResult.of(job, out)
     record = trained.record
     model, objective = trained.load_model(device, job=job)
-    split, absent = _prepared(cohort, job, trained.fitted())
+    split, absent = _prepared(cohort, job, trained.fitted_state)
     logits = predict_logits(model, split, job.card.inference_inputs, device)
     if len(logits) != len(split) or not torch.isfinite(logits).all():
         raise BadModel(f"model {job.card.name} has no finite prediction for some patient of {cohort.name}")

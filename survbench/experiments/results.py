@@ -373,10 +373,17 @@ class JobResult(Identified):
         content = json.loads(self._intact(_METRICS).read_text(encoding="utf-8"))
         return {name: score["value"] for name, score in content.items()}
 
-    def fitted(self) -> FittedState:
+    @property
+    def fitted_state(self) -> FittedState:
         """What was fitted beside the weights."""
         self._intact(_FITTED)
         return _fitted(self.path)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the number comes from: code, versions, hardware, seconds, memory, selection, and who was left out."""
+        keys = ("versions", "hardware", "seconds", "phases", "memory", "selection", "encoder", "policy", "excluded")
+        return {"code": self.code, **{key: self.record[key] for key in keys if key in self.record}}
 
     def weights(self) -> dict[str, Any]:
         """Name -> tensor."""

@@ -39,10 +39,12 @@ def test_a_result_says_and_predicts_what_the_job_did(model: str, tmp_path: Path)
     assert set(result.history()["stage"]) == set(result.record["selection"]["epochs"])
     predictions = result.predictions().set_index("patient")
     assert sorted(predictions.index) == list(made.cohort.patients.index)
-    assert result.metrics()["cindex"] == pytest.approx(result.metrics()["cindex"])
+    assert result.provenance["code"] == result.code
+    assert {"torch", "scikit-survival"} <= set(result.provenance["versions"])
+    assert result.provenance["hardware"]["threads"] == 1
     by_name, objective = result.load_model(CPU)
     by_job, _ = result.load_model(CPU, job=made)
-    split = made.cohort.split(made.fold.test, result.fitted().scaler)
+    split = made.cohort.split(made.fold.test, result.fitted_state.scaler)
     for net in (by_name, by_job):
         with torch.no_grad():
             logits = torch.cat([net(b).logits for b in split.in_order(made.card.inference_inputs)]).double()
@@ -55,7 +57,7 @@ def test_a_result_says_and_predicts_what_the_job_did(model: str, tmp_path: Path)
         ("predictions.parquet", lambda r: r.predictions()),
         ("history.parquet", lambda r: r.history()),
         ("metrics.json", lambda r: r.metrics()),
-        ("fitted.json", lambda r: r.fitted()),
+        ("fitted.json", lambda r: r.fitted_state),
         ("model.safetensors", lambda r: r.load_model(CPU)),
     ],
 )
@@ -147,6 +149,6 @@ def test_curves_stand_at_the_grid(tmp_path: Path) -> None:
     result = JobResult.of(made, tmp_path)
     curves = np.stack(result.predictions()["survival"].tolist())
     assert curves.shape == (len(made.cohort.patients), len(result.grid))
-    assert result.grid == result.fitted().grid
+    assert result.grid == result.fitted_state.grid
     assert result.horizon == pytest.approx(result.grid[-1])
     assert isinstance(result.predictions(), pd.DataFrame)

@@ -66,7 +66,7 @@ def _signature(result: JobResult) -> ModelSignature:
     """
     from mlflow.models import infer_signature
 
-    given, one = result.fitted().inputs, np.zeros(1, np.int64)
+    given, one = result.fitted_state.inputs, np.zeros(1, np.int64)
     arrays = {
         Modality.SLIDES: {"features": _row(given.feature_width), "coordinates": _row(2), "slide": one, "patches": one},
         Modality.EXPRESSION: {"expression": _row(len(given.genes))},
@@ -87,7 +87,7 @@ def _granted(result: JobResult) -> tuple[Modality, ...]:
 def _load_pyfunc(path: str) -> RiskModel:
     """What `mlflow.pyfunc.load_model` calls, by this name."""
     result = JobResult.open(Path(path))
-    return RiskModel(*result.load_model(torch.device("cpu")), result.fitted().scaler, _granted(result))
+    return RiskModel(*result.load_model(torch.device("cpu")), result.fitted_state.scaler, _granted(result))
 
 
 @dataclass(frozen=True)
