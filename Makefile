@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 QUICK := not (slow or slurm or ray or slides or browser)
 
-.PHONY: run test test-all lint bench wheel clean
+.PHONY: run test test-all examples lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
@@ -16,6 +16,10 @@ test: $(VENV)/.installed lint
 
 test-all: $(VENV)/.installed lint
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+examples: $(VENV)/.installed
+	@set -e; here=$$PWD; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \
+	for script in "$$here"/examples/*.py; do echo "$$script"; "$$here/$(BIN)/python" "$$script"; done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
