@@ -82,7 +82,7 @@ def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
     if _server is not None:
         _server[1].close()
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps(sys.path)]
+    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps([*map(str, sys.path)])]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the server ignores it
     try:
         with theirs:
@@ -128,7 +128,7 @@ class Process:
                 control.close()
                 _server = None
         self._pid = None if self._forked else self._server.pid
-        about = {"folder": os.getcwd(), "path": sys.path, "environment": dict(os.environ)}
+        about = {"folder": os.getcwd(), "path": [*map(str, sys.path)], "environment": dict(os.environ)}
         with suppress(OSError):
             self.channel.send_bytes(json.dumps({"task": task, "arguments": arguments, **about}).encode())
 
