@@ -15,7 +15,7 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,8 +129,7 @@ def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
     """Write the figure; False where no patch has coordinates."""
     figure = heatmap_figure(found, canvas)
     if figure is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=150)
+        save_figure(figure, file)
     return figure is not None
 
 

@@ -19,7 +19,7 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
-from survbench.figures import subplots
+from survbench.figures import save_figure, subplots
 from survbench.training.device import autocast
 
 __all__ = [
@@ -143,5 +143,4 @@ def draw_pathways(found: PathwayRanking, file: Path) -> None:
     axis.set_xlabel(f"{found.quantity} (1 = all pathways equal), mean ± SD over {found.jobs} folds and seeds")
     agree = "one model alone" if np.isnan(found.agreement) else f"folds agree with rho = {found.agreement:.2f}"
     axis.set_title(f"{found.title} on {found.cohort} · {KINDS[found.simulated]}\n{agree}", fontsize="medium")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)

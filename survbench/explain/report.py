@@ -27,6 +27,7 @@ from survbench.explain.pathways import (
     pathway_attention,
     write_pathways,
 )
+from survbench.files import plain
 from survbench.leaderboard.board import KINDS
 
 __all__ = [
@@ -97,17 +98,10 @@ def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any
     keys = ("model", "title", "cohort", "patient", "fold", "seed", "risk")
     maps = []
     for name in found.maps:
-        top = found.top(name)
-        patches = [
-            {"slide": row["slide"], "patch": int(row["patch"]), "x": _number(row["x"]), "y": _number(row["y"]),
-             "weight": row[f"weight {name}"]}
-            for row in top.to_dict("records")
-        ]  # fmt: skip
-        maps.append({"name": name, "uniform": found.uniform(name), "top": patches})
-    overlaps = [
-        {"maps": list(o.maps), "shared": o.shared, "by_chance": o.by_chance, "rho": _number(o.rho)}
-        for o in found.overlaps()
-    ]
+        top = found.top(name)[["slide", "patch", "x", "y", f"weight {name}"]]
+        patches = top.rename(columns={f"weight {name}": "weight"}).to_dict("records")
+        maps.append({"name": name, "uniform": found.uniform(name), "top": plain(patches)})
+    overlaps = [plain(vars(overlap)) for overlap in found.overlaps()]
     about = {key: getattr(found, key) for key in keys}
     shares = {"shares_of": found.asked, "equal_weight": found.equal, "patches": len(found.table)}
     return {**about, "simulated": bool(found.simulated), **shares, "maps": maps, "overlaps": overlaps, "files": files}
@@ -142,13 +136,10 @@ def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
 def plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> dict[str, Any]:
     """For JSON, all pathways."""
     about = {k: v for k, v in vars(found).items() if k != "table"}
-    rows = [
-        {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
-        for row in found.table.rename_axis("pathway").reset_index().to_dict("records")
-    ]
+    rows = plain(found.table.rename_axis("pathway").reset_index().to_dict("records"))
     more = {} if complete is None else {"completeness": {**vars(complete), "holds": complete.holds}}
-    plain = {**about, "agreement": _number(found.agreement), "simulated": bool(found.simulated)}
-    return {**plain, **more, "pathways": rows, "file": str(file)}
+    named = {**about, "agreement": plain(found.agreement), "simulated": bool(found.simulated)}
+    return {**named, **more, "pathways": rows, "file": str(file)}
 
 
 def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> None:
@@ -170,8 +161,3 @@ def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | Non
         shown.add_section()
     stdout().print(shown)
     note(f"wrote {file} and {file.with_suffix('.csv').name}")
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None

@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from survbench.evaluation.calibration import Calibration
 from survbench.evaluation.compare import Difference
-from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Summary, Table
+from survbench.files import plain
+from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Table
 from survbench.leaderboard.layout import (
     APART,
     DIFFERENCES,
@@ -69,6 +68,7 @@ _CSV_COLUMNS = (
     "fvcore_flops",
     "reason",
 )
+_PUBLISHED_COLUMNS = ("source", "model", "title", "cohort", "logrank_p", "parameters", "metric", "seeds", "mean", "sd")
 
 
 def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
@@ -313,103 +313,40 @@ def _csv_rows(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
     for table in board.tables:
         for line in table.lines:
             for row in line.rows.values():
-                yield _csv_row(row, table, line.variant, metric)
+                found = _json_row(row)
+                reason = "; ".join(row.errors) or row.metrics[metric].reason
+                about = {"data": table.kind, "variant": line.variant, "group": str(row.group or ""), "metric": metric}
+                cells = found | found["metrics"][metric] | about | {"seeds": row.seeds, "reason": reason}
+                yield {column: cells[column] for column in _CSV_COLUMNS}
 
 
 def _csv_published(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
     if metric == "cindex":
         for found in _published_rows(board):
-            figure = found["metrics"]["cindex"]
-            keys = ("source", "model", "title", "cohort", "logrank_p", "parameters")
-            yield {k: found[k] for k in keys} | {
-                "metric": metric,
-                "seeds": (),
-                "mean": figure["mean"],
-                "sd": figure["sd"],
-            }
-
-
-def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any]:
-    found = row.metrics[metric]
-    numbers = {
-        "mean": found.mean,
-        "sd": found.sd,
-        "sd_sample": found.sd_sample,
-        "sd_seeds": found.sd_seeds,
-        "logrank_p": row.logrank_p,
-        "logrank_p_stratified": row.logrank_p_stratified,
-    }
-    return {
-        "source": row.source,
-        "data": table.kind,
-        "model": row.model,
-        "title": row.title,
-        "variant": variant,
-        "group": str(row.group or ""),
-        "cohort": row.cohort,
-        "status": "failed" if row.failed else "complete",
-        "seeds": row.seeds,
-        "metric": metric,
-        "parameters": row.parameters,
-        "fvcore_flops": row.fvcore_flops,
-        "reason": "; ".join(row.errors) or found.reason,
-        **{key: row.identity[key] for key in ("cohort_hash", "endpoint", "folds", "protocol_version")},
-        **{key: _number(value) for key, value in numbers.items()},
-    }
+            cells = found | found["metrics"]["cindex"] | {"metric": metric, "seeds": ()}
+            yield {column: cells[column] for column in _PUBLISHED_COLUMNS}
 
 
 def _json_row(row: Row) -> dict[str, Any]:
-    return {
-        "model": row.model,
-        "cohort": row.cohort,
-        "endpoint": row.identity["endpoint"],
-        "folds": row.identity["folds"],
+    of, figures = row.identity, {name: vars(summary) for name, summary in row.metrics.items()}
+    found = {
+        **{key: of[key] for key in ("model", "cohort", "endpoint", "folds")},
         "source": row.source,
         "simulated": row.invented,
         "simulated_kind": row.simulated,
         "status": "failed" if row.failed else "complete",
-        "errors": list(row.errors),
-        "seeds": list(row.seeds),
-        "metrics": {name: _json_summary(summary) for name, summary in row.metrics.items()},
-        "logrank_p": _number(row.logrank_p),
-        "logrank_p_stratified": _number(row.logrank_p_stratified),
-        "logrank_reason": row.logrank_reason,
-        "calibration": _json_calibration(row.calibration),
-        "parameters": row.parameters,
-        "fvcore_flops": row.fvcore_flops,
-        "title": row.title,
+        **_attributes(row, "errors", "seeds"),
+        "metrics": figures,
+        **_attributes(row, "logrank_p", "logrank_p_stratified", "logrank_reason"),
+        "calibration": _attributes(row.calibration, "counts", "patients", "p", "reason"),
+        **_attributes(row, "parameters", "fvcore_flops", "title"),
         "modality": None if row.group is None else str(row.group),
-        "reconstruction": row.reconstruction,
-        "selected": row.selected,
-        "protocol_version": row.identity["protocol_version"],
-        "cohort_hash": row.identity["cohort_hash"],
-        "model_version": row.identity["model_version"],
-        "unsealed": row.unsealed,
-        "code": row.code,
-        "config": row.identity["config"],
-        "objective": row.identity["objective"],
-        "training": row.identity["training"],
+        **_attributes(row, "reconstruction", "selected"),
+        **{key: of[key] for key in ("protocol_version", "cohort_hash", "model_version")},
+        **_attributes(row, "unsealed", "code"),
+        **{key: of[key] for key in ("config", "objective", "training")},
     }
-
-
-def _json_calibration(found: Calibration) -> dict[str, Any]:
-    return {
-        "counts": [_number(count) for count in found.counts],
-        "patients": found.patients,
-        "p": _number(found.p),
-        "reason": found.reason,
-    }
-
-
-def _json_summary(summary: Summary) -> dict[str, Any]:
-    return {
-        "mean": _number(summary.mean),
-        "sd": _number(summary.sd),
-        "sd_sample": _number(summary.sd_sample),
-        "sd_seeds": _number(summary.sd_seeds),
-        "per_fold": [_number(value) for value in summary.per_fold],
-        "reason": summary.reason,
-    }
+    return dict(plain(found))
 
 
 def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
@@ -425,7 +362,7 @@ def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
                 "source": "published",
                 "simulated": False,
                 "seeds": [],
-                "metrics": {"cindex": {"mean": mean, "sd": _number(sd), "sd_sample": None, "per_fold": []}},
+                "metrics": {"cindex": {"mean": mean, "sd": plain(sd), "sd_sample": None, "per_fold": []}},
                 "logrank_p": published_logrank(model, cohort),
                 "parameters": published_parameters(model),
                 "fvcore_flops": None,
@@ -441,13 +378,9 @@ def _refused(board: Leaderboard) -> tuple[str, list[str]]:
 
 def to_plain(found: Difference) -> dict[str, Any]:
     """A difference as JSON values."""
-    numbers = ("mean", "low", "high", "p", "patient_low", "patient_high")
-    return {
-        **{name: _number(getattr(found, name)) for name in numbers},
-        "per_fold": [_number(value) for value in found.per_fold],
-        "reason": found.reason,
-    }
+    names = ("mean", "low", "high", "p", "patient_low", "patient_high", "per_fold", "reason")
+    return dict(plain(_attributes(found, *names)))
 
 
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _attributes(of: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
-from survbench.figures import subplots
+from survbench.figures import save_figure, subplots
+from survbench.files import plain
 from survbench.leaderboard.board import KINDS, Leaderboard, Row
 from survbench.leaderboard.published import published_logrank
 
@@ -76,8 +77,7 @@ def draw_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
                     for part in ("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
                     if part
                 )
-                file = folder / f"{name}.png"
-                risk_figure(row, line.variant).savefig(file, dpi=150)
+                file = save_figure(risk_figure(row, line.variant), folder / f"{name}.png")
                 records.append({**_record(row, line.variant), "file": str(file)})
     return records
 
@@ -129,8 +129,8 @@ def _record(row: Row, variant: str) -> dict[str, Any]:
         "seed": row.seeds[0],
         "simulated": bool(row.simulated),
         **counts,
-        "p_pooled": None if np.isnan(pooled.p) else pooled.p,
-        "p_stratified": None if np.isnan(stratified.p) else stratified.p,
+        "p_pooled": plain(pooled.p),
+        "p_stratified": plain(stratified.p),
         "reason": pooled.reason or stratified.reason,
         "p_published": _published(row),
     }

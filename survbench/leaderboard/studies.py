@@ -13,10 +13,10 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
 from survbench.experiments.results import failure_file, result_folder
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
-from survbench.leaderboard.contrasts import row_difference
+from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
 from survbench.leaderboard.published import published_change, published_cindex
 from survbench.leaderboard.sheet import Sheet
@@ -34,7 +34,6 @@ __all__ = [
     "study_figure",
     "study_frame",
     "study_notes",
-    "study_plot",
     "study_sheet",
     "write_study",
 ]
@@ -84,12 +83,6 @@ def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
     return Sheet(title=_title(study, frame), headers=STUDY_HEADERS, rows=study_cells(frame), notes=notes, left=2)
 
 
-def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
-    """The figure of a study as a file."""
-    figure = study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds")
-    figure.savefig(file, dpi=150)
-
-
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
     """Mean and SD over folds of every arm, one panel per cohort; published figures as hollow diamonds."""
     cohorts, arms = list(dict.fromkeys(frame["cohort"])), list(dict.fromkeys(frame["arm"]))
@@ -133,7 +126,7 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
         "arms": {a.name: dict(a.settings) for a in study.arms},
     }
     (folder / "study.json").write_text(json.dumps({**about, **request}, indent=1, default=str), encoding="utf-8")
-    study_plot(study, frame, folder / "plot.png")
+    save_figure(study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds"), folder / "plot.png")
 
 
 def read_study(folder: Path) -> tuple[str, pd.DataFrame]:
@@ -152,8 +145,6 @@ def study_cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for row in frame.to_dict("records"):
         spread = _known(row.get("sd"))
-        mean, low, high, p, patient_low, patient_high = (float(row[name]) for name in ("difference", *_BOUNDS))
-        paired = Difference(mean, low, high, p, patient_low, patient_high, reason=str(row["reason"] or ""))
         seeds = _known(row.get("seeds"))
         rows.append(
             (
@@ -161,16 +152,13 @@ def study_cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
                 str(row["cohort"]),
                 _number(row["mean"]) + (f" ± {spread:.3f}" if spread is not None else ""),
                 "" if seeds is None else str(int(seeds)),
-                "" if row["first"] else difference_text(paired),
+                "" if row["first"] else difference_text(difference_of(row)),
                 _percent(row.get("change_percent")),
                 _number(row["published"]) + (f" ± {row['published_sd']:.3f}" if _known(row["published_sd"]) else ""),
                 _percent(row.get("published_change_percent")),
             )
         )
     return rows
-
-
-_BOUNDS = ("low", "high", "p", "patient_low", "patient_high")
 
 
 def _rows(jobs: Sequence[Job], out: Path) -> dict[str, Row]:
@@ -194,8 +182,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _difference(found: Difference, first: bool) -> dict[str, Any]:
-    bounds = {name: getattr(found, name) for name in _BOUNDS}
-    return {"first": first, "difference": found.mean, **bounds, "reason": found.reason}
+    return {"first": first, **difference_columns(found), "reason": found.reason}
 
 
 def _mean(rows: Mapping[str, Row]) -> float:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from survbench.experiments.results import JobResult, read_results
+from survbench.files import digest
 from survbench.leaderboard.board import Leaderboard, Line, Row, Table
-from survbench.leaderboard.rows import digest
 
 __all__ = ["JobAbout", "Provenance", "jobs_of", "provenance", "seconds_per_job"]
 
