@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from rich.text import Text
 
-from survbench.console import note, stdout, warn
+from survbench.console import make_table, note, stdout, warn
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
@@ -110,9 +109,9 @@ def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any
 def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
     """The highest patches of each map; how maps agree and where the files are goes to standard error."""
     where = f"patient {found.patient}, a test patient of fold {found.fold} (seed {found.seed})"
-    shown = Table(title=f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}")
-    for header in ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)"):
-        shown.add_column(header, justify="left" if header in ("map", "slide") else "right", overflow="fold")
+    title = f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}"
+    headers = ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)")
+    shown = make_table(headers, (), (1, 3, 4, 5), title=title)
     for name in found.maps:
         top = found.top(name)
         if top.empty:
@@ -148,11 +147,10 @@ def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | Non
     caption = f"folds agree with rho = {found.agreement:.2f} (Spearman)"
     if complete is not None:
         caption += f" · attributions add up to within {complete.gap:.2%} ({complete.steps} steps)"
-    shown = Table(title=title, caption=caption)
     headers = ["", "pathway", f"{found.quantity} (1 = equal)", "SD", "among the first five"]
     directed = "direction" in found.table
-    for header in [*headers, "direction"] if directed else headers:
-        shown.add_column(header, justify="left" if header in ("", "pathway") else "right")
+    headers += ["direction"] if directed else []
+    shown = make_table(headers, (), range(2, len(headers)), title=title, caption=caption, fold=False)
     ends = min(ENDS, len(found.table) // 2)
     for label, part in (("most", found.table.head(ends)), ("least", found.table.tail(ends))):
         for pathway, row in part.iterrows():

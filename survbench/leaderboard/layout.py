@@ -26,6 +26,7 @@ __all__ = [
     "Figure",
     "Kind",
     "apart",
+    "apart_rows",
     "blocks",
     "check_metric",
     "contrast_rows",
@@ -34,6 +35,7 @@ __all__ = [
     "headers",
     "line_name",
     "nothing",
+    "p_text",
     "simulation",
     "title",
 ]
@@ -121,6 +123,12 @@ def apart(table: Table, metric: str) -> list[Block]:
         if figures := _printed(model, table, columns):
             found.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
     return found[::-1]
+
+
+def apart_rows(table: Table, metric: str) -> list[tuple[str, ...]]:
+    """The same as rows: model (once), what is printed, and a cell per column."""
+    printed = [(block.name, i, figure) for block in apart(table, metric) for i, figure in enumerate(block.figures)]
+    return [("" if i else name, figure.label, *figure.cells) for name, i, figure in printed]
 
 
 DIFFERENCES = (
@@ -281,7 +289,7 @@ def _printed(model: str, table: Table, columns: Sequence[bool]) -> tuple[Figure,
     tests = [published_logrank(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
     figures = {
         "published": ["" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found],
-        "published p": ["" if p is None else _p(p) for p in tests],
+        "published p": ["" if p is None else p_text(p) for p in tests],
     }
     return tuple(Figure(Kind.PUBLISHED, name, tuple(cells)) for name, cells in figures.items() if any(cells))
 
@@ -310,17 +318,18 @@ def _pooled_calibration(row: Row | None) -> str:
     if row is None or row.failed:
         return ""
     found = row.calibration
-    return "undefined" if found.reason else _p(found.p)
+    return "undefined" if found.reason else p_text(found.p)
 
 
 def _logrank(row: Row | None) -> str:
     if row is None or row.failed:
         return ""
-    return "undefined" if row.logrank_reason else f"{_p(row.logrank_p)} / {_p(row.logrank_p_stratified)}"
+    return "undefined" if row.logrank_reason else f"{p_text(row.logrank_p)} / {p_text(row.logrank_p_stratified)}"
 
 
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+def p_text(value: float, digits: int = 0) -> str:
+    """A p; small ones as a power of ten with so many decimals."""
+    return "undefined" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.{digits}e}"
 
 
 def _seeds(rows: Sequence[Row]) -> str:

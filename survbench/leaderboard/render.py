@@ -9,10 +9,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from survbench.console import make_table
 from survbench.evaluation.compare import Difference
 from survbench.files import plain
 from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Table
@@ -22,7 +23,7 @@ from survbench.leaderboard.layout import (
     Block,
     Figure,
     Kind,
-    apart,
+    apart_rows,
     blocks,
     check_metric,
     contrast_rows,
@@ -32,6 +33,7 @@ from survbench.leaderboard.layout import (
     title,
 )
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
+from survbench.leaderboard.sheet import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +113,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     for table in board.tables:
         parts.append(f"## {_escaped(title(table, metric))}")
         parts.append("\n".join(_markdown_table(table, metric)))
-        parts += [part for part in ["\n".join(_markdown_apart(table, metric))] if part]
+        parts += ["\n".join(beside)] if (beside := _markdown_apart(table, metric)) else []
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
         parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
     if not board.tables:
@@ -166,11 +168,10 @@ def to_json(board: Leaderboard, metric: str = "cindex") -> str:
 
 
 def _rich_table(table: Table, metric: str) -> RichTable:
-    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    shown = RichTable(**_looks())
     shown.add_column("model", overflow="fold", max_width=_NAME_WIDTH)
     for header in headers(table):
         shown.add_column(Text(header), justify="right")
@@ -194,23 +195,19 @@ def _rich_table(table: Table, metric: str) -> RichTable:
 
 def _rich_apart(table: Table, metric: str) -> Iterator[Any]:
     """What the paper prints of models that have no row of their registered settings, in a table of its own."""
-    from rich import box
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    printed = apart(table, metric)
-    if not printed:
-        return
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, header in enumerate(("model", "figure", *headers(table))):
-        shown.add_column(Text(header), justify="left" if i < 2 else "right", overflow="fold")
-    for block in printed:
-        for i, figure in enumerate(block.figures):
-            cells = [figure.label, *figure.cells]
-            shown.add_row(
-                Text(block.name if i == 0 else ""), *(Text(cell, style=_STYLES[figure.kind]) for cell in cells)
-            )
-    yield from (Text(APART, style="bold"), shown)
+    if rows := apart_rows(table, metric):
+        style = _STYLES[Kind.PUBLISHED]
+        cells = [(name, *(Text(cell, style=style) for cell in printed)) for name, *printed in rows]
+        headed = ("model", "figure", *headers(table))
+        yield from (Text(APART, style="bold"), make_table(headed, cells, range(2, len(headed)), **_looks()))
+
+
+def _looks() -> dict[str, Any]:
+    from rich import box
+
+    return {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
 
 
 def _rich_contrasts(table: Table) -> Iterator[Any]:
@@ -229,28 +226,19 @@ def _rich_contrasts(table: Table) -> Iterator[Any]:
     yield Text(f"  {DIFFERENCES}", style="dim")
 
 
-def _markdown_apart(table: Table, metric: str) -> Iterator[str]:
-    printed = apart(table, metric)
-    if not printed:
-        return
-    yield _escaped(f"{APART}:")
-    yield ""
-    yield _markdown_row(map(_escaped, ("model", "figure", *headers(table))))
-    yield _markdown_row(["---"] * 2 + ["---:"] * len(table.columns))
-    for block in printed:
-        for i, figure in enumerate(block.figures):
-            cells = (f"*{_escaped(cell)}*" if cell else "" for cell in figure.cells)
-            yield _markdown_row([_escaped(block.name) if i == 0 else "", _escaped(figure.label), *cells])
+def _markdown_apart(table: Table, metric: str) -> list[str]:
+    rows = [
+        [*map(_escaped, about), *(f"*{_escaped(cell)}*" if cell else "" for cell in cells)]
+        for *about, cells in ((name, label, cells) for name, label, *cells in apart_rows(table, metric))
+    ]
+    headed = [*map(_escaped, ("model", "figure", *headers(table)))]
+    return [_escaped(f"{APART}:"), "", *markdown_table(headed, rows, 2)] if rows else []
 
 
-def _markdown_contrasts(table: Table) -> Iterator[str]:
+def _markdown_contrasts(table: Table) -> list[str]:
     header = ["difference in C-index", *headers(table), *(["mean"] if len(table.columns) > 1 else [])]
-    yield _markdown_row(map(_escaped, header))
-    yield _markdown_row(["---"] + ["---:"] * (len(header) - 1))
-    for row in contrast_rows(table):
-        yield _markdown_row(map(_escaped, row))
-    yield ""
-    yield _escaped(DIFFERENCES)
+    rows = [[*map(_escaped, row)] for row in contrast_rows(table)]
+    return [*markdown_table([*map(_escaped, header)], rows, 1), "", _escaped(DIFFERENCES)]
 
 
 def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
@@ -280,14 +268,15 @@ def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
     return [Text(figure.label, style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
 
 
-def _markdown_table(table: Table, metric: str) -> Iterator[str]:
+def _markdown_table(table: Table, metric: str) -> list[str]:
     averaged = ["mean"] if len(table.columns) > 1 else []
     header = ["group", "model", "figure", *headers(table), *averaged, "seeds", "parameters"]
-    yield _markdown_row(map(_escaped, header))
-    yield _markdown_row(["---"] * 3 + ["---:"] * (len(header) - 3))
-    for block in blocks(table, metric):
-        for i, figure in enumerate(block.figures):
-            yield _markdown_row(_markdown_cells(block, figure, first=i == 0, averaged=bool(averaged)))
+    rows = [
+        _markdown_cells(block, figure, first=i == 0, averaged=bool(averaged))
+        for block in blocks(table, metric)
+        for i, figure in enumerate(block.figures)
+    ]
+    return markdown_table([*map(_escaped, header)], rows, 3)
 
 
 def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool) -> list[str]:
@@ -297,10 +286,6 @@ def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool
         cells = [f"*{cell}*" if cell else "" for cell in cells]
     about = [_escaped(block.group), _escaped(name)] if first else ["", ""]
     return [*about, *cells, *([block.seeds, block.parameters] if first else ["", ""])]
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _escaped(text: str) -> str:

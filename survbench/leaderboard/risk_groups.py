@@ -16,6 +16,7 @@ from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
 from survbench.figures import save_figure, subplots
 from survbench.files import plain
 from survbench.leaderboard.board import KINDS, Leaderboard, Row
+from survbench.leaderboard.layout import p_text
 from survbench.leaderboard.published import published_logrank
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def risk_figure(row: Row, variant: str = "") -> Figure:
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
     above.set_title(title, fontsize="medium")
     published = _published(row)
-    beside = "" if published is None else f"; published {_p(published)}"
+    beside = "" if published is None else f"; published {p_text(published, 1)}"
     above.text(
         0.98,
         0.97,
@@ -158,8 +159,4 @@ def _curve(axis: Axes, group: pd.DataFrame, label: str, color: str) -> None:
 
 def logrank_text(test: LogRank) -> str:
     """Its p, or why there is none."""
-    return test.reason or _p(test.p)
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+    return test.reason or p_text(test.p, 1)
