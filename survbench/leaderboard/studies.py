@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from survbench.experiments.study import Study
 
 __all__ = [
-    "STUDY_HEADERS",
     "read_study",
-    "study_cells",
+    "sheet_of",
     "study_figure",
     "study_frame",
-    "study_notes",
     "study_sheet",
     "write_study",
 ]
@@ -79,8 +77,12 @@ def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> p
 
 def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
     """In words, for the terminal and for Markdown."""
-    notes = study_notes(frame)
-    return Sheet(title=_title(study, frame), headers=STUDY_HEADERS, rows=study_cells(frame), notes=notes, left=2)
+    return sheet_of(_title(study, frame), frame)
+
+
+def sheet_of(title: str, frame: pd.DataFrame) -> Sheet:
+    """The same of a table that `read_study` read."""
+    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), left=2)
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:

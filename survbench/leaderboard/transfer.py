@@ -40,7 +40,6 @@ __all__ = [
     "read_transfer",
     "transfer_cells",
     "transfer_figure",
-    "transfer_notes",
     "transfer_sheet",
     "write_transfer",
 ]
@@ -127,10 +126,14 @@ def write_transfer(
 class Transfer:
     """What `write_transfer` left in a folder. student : the model without distillation, which the gain is over."""
 
-    title: str
+    model: str
     curves: pd.DataFrame
     gains: pd.DataFrame
     student: str
+
+    @property
+    def title(self) -> str:
+        return _title(self.model)
 
 
 def read_transfer(folder: Path) -> Transfer:
@@ -141,7 +144,7 @@ def read_transfer(folder: Path) -> Transfer:
     against = list(dict.fromkeys(gains["against"]))
     titles = dict(zip(curves["model"], curves["title"], strict=True))
     (model,) = (name for name in titles if name not in (*against, ORACLE, SLIDES_ORACLE))
-    return Transfer(_title(titles[model]), curves, gains, against[-1])
+    return Transfer(titles[model], curves, gains, against[-1])
 
 
 def _title(model: str) -> str:

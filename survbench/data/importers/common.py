@@ -13,6 +13,7 @@ import pandas as pd
 from survbench.data.features import slide_stem
 from survbench.data.root import (
     COVARIATES,
+    FOLD_COLUMNS,
     CohortContent,
     CohortInfo,
     check_expression,
@@ -27,6 +28,7 @@ __all__ = [
     "Draft",
     "ImportReport",
     "as_event",
+    "as_sex",
     "event_counts",
     "finish",
     "match_genes",
@@ -60,6 +62,12 @@ class Draft:
     folds: dict[str, pd.DataFrame] = field(default_factory=dict)
     unlabeled_in_folds: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+
+    def add_official(self, folds: pd.DataFrame) -> None:
+        """Take folds as published, without the patients who have no label; these are remembered."""
+        known = folds["patient"].isin(self.patients["patient"])
+        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
+        self.folds["official"] = folds.loc[known, list(FOLD_COLUMNS)]
 
 
 @dataclass(frozen=True)
@@ -211,6 +219,11 @@ def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
     numbers = pd.to_numeric(values.replace("", np.nan), errors="coerce")
     flags = numbers.map({0.0: "1", 1.0: "0"} if censorship else {0.0: "0", 1.0: "1"})
     return flags.where(flags.notna(), values).astype(object)
+
+
+def as_sex(is_female: pd.Series) -> pd.Series:
+    """F, M or blank."""
+    return pd.to_numeric(is_female, errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
 
 
 def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

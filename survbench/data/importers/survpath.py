@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers.common import Draft, as_event, one_per_patient, read_expression, read_pathways
+from survbench.data.importers.common import Draft, as_event, as_sex, one_per_patient, read_expression, read_pathways
 from survbench.data.root import read_table
 from survbench.errors import BadFolds, BadLabels, MissingFile
 
@@ -70,7 +70,7 @@ def _labels(file: Path) -> pd.DataFrame:
     columns = {"patient": table["case_id"], "slide": table["slide_id"]}
     columns |= {c: table[c] for c in ("site", "age") if c in table}
     if "is_female" in table:
-        columns["sex"] = pd.to_numeric(table["is_female"], errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
+        columns["sex"] = as_sex(table["is_female"])
     for endpoint, suffix in ENDPOINTS.items():
         if f"survival_months{suffix}" in table and f"censorship{suffix}" in table:
             columns[f"{endpoint}_months"] = table[f"survival_months{suffix}"]
@@ -120,7 +120,5 @@ def _add_folds(draft: Draft, folder: Path) -> None:
     twice = folds[folds.duplicated(["fold", "patient"])]
     if len(twice):
         raise BadFolds(f"{folder}: patient {twice['patient'].iloc[0]} is twice in fold {twice['fold'].iloc[0]}")
-    known = folds["patient"].isin(draft.patients["patient"])
-    draft.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
-    draft.folds["official"] = folds[known]
+    draft.add_official(folds)
     draft.notes.append(HELD_OUT_NOTE)

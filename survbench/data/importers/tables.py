@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers.common import Draft, as_event, one_per_patient, read_expression, read_pathways
+from survbench.data.importers.common import Draft, as_event, as_sex, one_per_patient, read_expression, read_pathways
 from survbench.data.root import FOLD_COLUMNS, read_table
 from survbench.errors import BadFolds, BadLabels
 
@@ -88,26 +88,27 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
     draft = Draft(name, name.upper(), folder, one_per_patient(rows, file), slides)
-    expression = next((f for n in ("expression.csv", "expression.csv.gz") if (f := folder / n).exists()), None)
-    if expression is not None:
+    if (expression := _first(folder, "expression.csv", "expression.csv.gz")) is not None:
         draft.expression, draft.duplicated_expression = read_expression(expression)
-        own = next((f for n in ("pathways.gmt", "pathways.csv") if (f := folder / n).exists()), None)
-        draft.pathways = read_pathways(chosen) if (chosen := pathways or own) is not None else {}
-        families = next((f for n in ("families.gmt", "families.csv") if (f := folder / n).exists()), None)
-        draft.families = read_pathways(families) if families is not None else {}
+        if (chosen := pathways or _first(folder, "pathways.gmt", "pathways.csv")) is not None:
+            draft.pathways = read_pathways(chosen)
+        if (families := _first(folder, "families.gmt", "families.csv")) is not None:
+            draft.families = read_pathways(families)
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft
+
+
+def _first(folder: Path, *names: str) -> Path | None:
+    """The first of these files that is there."""
+    return next((file for name in names if (file := folder / name).exists()), None)
 
 
 def _covariates(table: pd.DataFrame) -> dict[str, pd.Series]:
     columns = {}
     for column, name in COVARIATES.items():
         if column in table and name not in columns:
-            values = table[column]
-            if column == "is_female":
-                values = pd.to_numeric(values, errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
-            columns[name] = values
+            columns[name] = as_sex(table[column]) if column == "is_female" else table[column]
     return columns
 
 
@@ -162,9 +163,7 @@ def _add_folds(draft: Draft, file: Path) -> None:
     table = read_table(file)
     if not set(FOLD_COLUMNS) <= set(table.columns):
         raise BadFolds(f"{file} has the columns {', '.join(table.columns)}, expected {', '.join(FOLD_COLUMNS)}")
-    known = table["patient"].isin(draft.patients["patient"])
-    draft.unlabeled_in_folds = tuple(sorted(set(table.loc[~known, "patient"])))
-    draft.folds["official"] = table.loc[known, list(FOLD_COLUMNS)]
+    draft.add_official(table)
 
 
 def _any_of(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
