@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
+from survbench.registry import Registry, load_registry, open_registry
 from survbench.result_set import Results, names, with_job
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from survbench.explain.patches import PatchAttention
     from survbench.explain.pathways import PathwayRanking
     from survbench.profiling import Cost
-    from survbench.registry import Registry
 
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
@@ -97,7 +97,6 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     """
     from survbench.data import cohort
     from survbench.data.demo import open_root
-    from survbench.registry import open_registry
 
     root, known = open_root(data), open_registry(registry)
     found = known.select_cohorts([name], root.cohorts())
@@ -372,7 +371,6 @@ def study_transfer(
     """
     from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
-    from survbench.registry import load_registry
 
     card = find_student(model, load_registry(options.get("registry", ())))
     grid, out = Grid(traces, patients, event_rates, replicates), Path(options.get("out", OUT))
@@ -402,7 +400,6 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
     --------
     >>> survbench.load_results("survbench-runs").select(cohorts="stad").leaderboard()
     """
-    from survbench.registry import open_registry
 
     root = None if data is None else Path(data)
     return Results(out=Path(out), registry=open_registry(registry), data=root)
@@ -586,7 +583,6 @@ def measure_costs(
     device : auto, cpu, cuda, cuda:1 or mps.
     registry : registry files of your own.
     """
-    from survbench.registry import open_registry
 
     known = open_registry(registry)
     cards = known.select_models(_patterns(models, known))
@@ -614,7 +610,6 @@ def fold_summaries(
     from survbench.data import cohort
     from survbench.data.demo import open_root
     from survbench.data.folds import summarize
-    from survbench.registry import open_registry
 
     root, outcome, tables = open_root(data), None, {}
     for name in open_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
@@ -703,7 +698,6 @@ def _setup(
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
     from survbench.data.demo import open_root
-    from survbench.registry import open_registry
 
     known, root = open_registry(registry), open_root(data)
     wanted = names(cohorts, "cohorts")

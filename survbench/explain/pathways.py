@@ -20,6 +20,8 @@ from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
 from survbench.figures import save_figure, subplots
+from survbench.files import atomic_write
+from survbench.leaderboard.board import KINDS
 from survbench.training.device import autocast
 
 __all__ = [
@@ -116,19 +118,14 @@ def _of_job(job: Job, result: JobResult, device: torch.device) -> np.ndarray:
 
 def write_pathways(found: PathwayRanking, file: Path) -> None:
     """All pathways as CSV; each row says of what it is."""
-    from survbench.leaderboard.board import KINDS
-
     table = found.table.assign(
         model=found.model, cohort=found.cohort, quantity=found.quantity, jobs=found.jobs, data=KINDS[found.simulated]
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, index_label="pathway", lineterminator="\n")
+    atomic_write(file, table.to_csv(index_label="pathway", lineterminator="\n"))
 
 
 def draw_pathways(found: PathwayRanking, file: Path) -> None:
     """The first five and the last five pathways, with the SD over folds and seeds."""
-    from survbench.leaderboard.board import KINDS
-
     ends = min(ENDS, len(found.table) // 2)
     shown = pd.concat([found.table.head(ends), found.table.tail(ends)]).iloc[::-1]
     figure, axis = subplots(figsize=(7.5, 1.5 + 0.32 * len(shown)))

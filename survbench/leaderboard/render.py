@@ -16,22 +16,9 @@ from typing import TYPE_CHECKING, Any
 from survbench.console import make_table
 from survbench.evaluation.compare import Difference
 from survbench.files import plain
+from survbench.leaderboard import layout
 from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Table
-from survbench.leaderboard.layout import (
-    APART,
-    DIFFERENCES,
-    Block,
-    Figure,
-    Kind,
-    apart_rows,
-    blocks,
-    check_metric,
-    contrast_rows,
-    footnotes,
-    headers,
-    nothing,
-    title,
-)
+from survbench.leaderboard.layout import Block, Figure, Kind
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
 from survbench.leaderboard.sheet import markdown_table
 
@@ -83,19 +70,19 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    check_metric(metric)
+    layout.check_metric(metric)
     parts: list[Any] = []
     for table in board.tables:
         parts += [
-            Text(title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
+            Text(layout.title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
             _rich_table(table, metric),
             *_rich_apart(table, metric),
             *_rich_contrasts(table),
-            *(Text(note, style="dim") for note in footnotes(table, metric)),
+            *(Text(note, style="dim") for note in layout.footnotes(table, metric)),
             Text(),
         ]
     if not board.tables:
-        parts.append(Text(nothing(board)))
+        parts.append(Text(layout.nothing(board)))
     parts += [Text(note, style="yellow") for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -108,16 +95,16 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
 
 def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     """As a Markdown document."""
-    check_metric(metric)
+    layout.check_metric(metric)
     parts = []
     for table in board.tables:
-        parts.append(f"## {_escaped(title(table, metric))}")
+        parts.append(f"## {_escaped(layout.title(table, metric))}")
         parts.append("\n".join(_markdown_table(table, metric)))
         parts += ["\n".join(beside)] if (beside := _markdown_apart(table, metric)) else []
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
-        parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
+        parts.append("\n".join(f"- {_escaped(note)}" for note in layout.footnotes(table, metric)))
     if not board.tables:
-        parts.append(_escaped(nothing(board)))
+        parts.append(_escaped(layout.nothing(board)))
     parts += [_escaped(note) for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -127,7 +114,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
 
 def to_csv(board: Leaderboard, metric: str = "cindex") -> str:
     """One line per model, configuration and cohort, published figures as lines of their own."""
-    check_metric(metric)
+    layout.check_metric(metric)
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -145,7 +132,7 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
     """
     import pandas as pd
 
-    check_metric(metric)
+    layout.check_metric(metric)
     rows = [*_csv_rows(board, metric), *(_csv_published(board, metric) if published else ())]
     known = [row.invented for table in board.tables for line in table.lines for row in line.rows.values()]
     frame = pd.DataFrame(rows, columns=_CSV_COLUMNS)
@@ -157,7 +144,7 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
 
 def to_json(board: Leaderboard, metric: str = "cindex") -> str:
     """One JSON document with every metric: {rows: [...], refused: [{row, reason}], notes: [...]}; NaN is null."""
-    check_metric(metric)
+    layout.check_metric(metric)
     document = {
         "rows": [*(_json_row(row) for row in board.rows), *_published_rows(board)],
         "differences": [found for table in board.tables for found in _json_contrasts(table)],
@@ -173,14 +160,14 @@ def _rich_table(table: Table, metric: str) -> RichTable:
 
     shown = RichTable(**_looks())
     shown.add_column("model", overflow="fold", max_width=_NAME_WIDTH)
-    for header in headers(table):
+    for header in layout.headers(table):
         shown.add_column(Text(header), justify="right")
     averaged = len(table.columns) > 1
     if averaged:
         shown.add_column("mean", justify="right")
     shown.add_column("seeds", justify="right")
     shown.add_column("param.", justify="right")
-    for group, members in groupby(blocks(table, metric), key=lambda block: block.group):
+    for group, members in groupby(layout.blocks(table, metric), key=lambda block: block.group):
         shown.add_row(Text(group, style="bold underline"))
         for block in members:
             cells = [""] * (len(table.columns) + averaged)
@@ -197,11 +184,11 @@ def _rich_apart(table: Table, metric: str) -> Iterator[Any]:
     """What the paper prints of models that have no row of their registered settings, in a table of its own."""
     from rich.text import Text
 
-    if rows := apart_rows(table, metric):
+    if rows := layout.apart_rows(table, metric):
         style = _STYLES[Kind.PUBLISHED]
         cells = [(name, *(Text(cell, style=style) for cell in printed)) for name, *printed in rows]
-        headed = ("model", "figure", *headers(table))
-        yield from (Text(APART, style="bold"), make_table(headed, cells, range(2, len(headed)), **_looks()))
+        headed = ("model", "figure", *layout.headers(table))
+        yield from (Text(layout.APART, style="bold"), make_table(headed, cells, range(2, len(headed)), **_looks()))
 
 
 def _looks() -> dict[str, Any]:
@@ -218,27 +205,27 @@ def _rich_contrasts(table: Table) -> Iterator[Any]:
         return
     yield Text("Differences in C-index", style="bold")
     names = [*(column.label for column in table.columns), "mean over cohorts"]
-    for label, *cells in contrast_rows(table):
+    for label, *cells in layout.contrast_rows(table):
         yield Text(f"  {label}")
         for name, cell in zip(names, cells, strict=False):
             if cell:
                 yield Text(f"    {name:<18}{cell}")
-    yield Text(f"  {DIFFERENCES}", style="dim")
+    yield Text(f"  {layout.DIFFERENCES}", style="dim")
 
 
 def _markdown_apart(table: Table, metric: str) -> list[str]:
     rows = [
-        [*map(_escaped, about), *(f"*{_escaped(cell)}*" if cell else "" for cell in cells)]
-        for *about, cells in ((name, label, cells) for name, label, *cells in apart_rows(table, metric))
+        [_escaped(name), _escaped(label), *(f"*{_escaped(cell)}*" if cell else "" for cell in cells)]
+        for name, label, *cells in layout.apart_rows(table, metric)
     ]
-    headed = [*map(_escaped, ("model", "figure", *headers(table)))]
-    return [_escaped(f"{APART}:"), "", *markdown_table(headed, rows, 2)] if rows else []
+    headed = [*map(_escaped, ("model", "figure", *layout.headers(table)))]
+    return [_escaped(f"{layout.APART}:"), "", *markdown_table(headed, rows, 2)] if rows else []
 
 
 def _markdown_contrasts(table: Table) -> list[str]:
-    header = ["difference in C-index", *headers(table), *(["mean"] if len(table.columns) > 1 else [])]
-    rows = [[*map(_escaped, row)] for row in contrast_rows(table)]
-    return [*markdown_table([*map(_escaped, header)], rows, 1), "", _escaped(DIFFERENCES)]
+    header = ["difference in C-index", *layout.headers(table), *(["mean"] if len(table.columns) > 1 else [])]
+    rows = [[*map(_escaped, row)] for row in layout.contrast_rows(table)]
+    return [*markdown_table([*map(_escaped, header)], rows, 1), "", _escaped(layout.DIFFERENCES)]
 
 
 def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
@@ -270,10 +257,10 @@ def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
 
 def _markdown_table(table: Table, metric: str) -> list[str]:
     averaged = ["mean"] if len(table.columns) > 1 else []
-    header = ["group", "model", "figure", *headers(table), *averaged, "seeds", "parameters"]
+    header = ["group", "model", "figure", *layout.headers(table), *averaged, "seeds", "parameters"]
     rows = [
         _markdown_cells(block, figure, first=i == 0, averaged=bool(averaged))
-        for block in blocks(table, metric)
+        for block in layout.blocks(table, metric)
         for i, figure in enumerate(block.figures)
     ]
     return markdown_table([*map(_escaped, header)], rows, 3)

@@ -128,13 +128,8 @@ def _incomplete(jobs: Sequence[Scored]) -> str:
     missing = {seed: lacking for seed, lacking in missing.items() if lacking}
     if missing:
         what = "; ".join(f"fold {_listed(lacking)} of seed {seed}" for seed, lacking in missing.items())
-        return " ".join(
-            [
-                f"incomplete: {what} missing.",
-                *unreadable,
-                f"Make them with: {_command(jobs[0].record, missing)}",
-            ]
-        )
+        advice = f"Make them with: {_command(jobs[0].record, missing)}"
+        return " ".join([f"incomplete: {what} missing.", *unreadable, advice])
     return _inconsistent(jobs)
 
 
@@ -295,12 +290,8 @@ def _setup(record: JobResult) -> str:
     return digest([identity, record.simulated, record.selected])
 
 
-def _place_values(identity: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(identity.get(key) for key in PLACE)
-
-
 def place_of(row: Row) -> str:
-    return digest(_place_values(row.identity))
+    return digest([row.identity.get(key) for key in PLACE])
 
 
 def grouped(items: Iterable[T], key: Any) -> list[list[T]]:

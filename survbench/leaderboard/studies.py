@@ -14,6 +14,7 @@ import pandas as pd
 from survbench.evaluation.compare import Difference, mean_difference, unknown
 from survbench.experiments.results import failure_file, result_folder
 from survbench.figures import save_figure, subplots, title_figure
+from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
@@ -118,16 +119,15 @@ def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
     """table.csv, table.md, plot.png and study.json, in a folder of the study's own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / "table.csv", index=False)
-    (folder / "table.md").write_text(study_sheet(study, frame).to_markdown(), encoding="utf-8")
+    atomic_write(folder / "table.csv", frame.to_csv(index=False))
+    atomic_write(folder / "table.md", study_sheet(study, frame).to_markdown())
     about = {
         "study": study.name,
         "title": _title(study, frame),
         "model": study.model.name,
         "arms": {a.name: dict(a.settings) for a in study.arms},
     }
-    (folder / "study.json").write_text(json.dumps({**about, **request}, indent=1, default=str), encoding="utf-8")
+    atomic_write(folder / "study.json", json.dumps({**about, **request}, indent=1, default=str))
     save_figure(study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds"), folder / "plot.png")
 
 

@@ -19,6 +19,7 @@ from survbench.evaluation.compare import mean_difference
 from survbench.evaluation.metrics import harrell
 from survbench.experiments.results import result_folder
 from survbench.figures import save_figure, subplots, title_figure
+from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
@@ -111,11 +112,10 @@ def write_transfer(
     jobs: Mapping[Cell, Sequence[Job]], card: ModelCard, root: DataRoot, out: Path, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """curves.csv, gains.csv, table.md and plot.png; returns curves and gains."""
-    folder.mkdir(parents=True, exist_ok=True)
     curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
-    curves.to_csv(folder / "curves.csv", index=False)
-    gains.to_csv(folder / "gains.csv", index=False)
-    (folder / "table.md").write_text(transfer_sheet(curves, gains, card.title).to_markdown(), encoding="utf-8")
+    atomic_write(folder / "curves.csv", curves.to_csv(index=False))
+    atomic_write(folder / "gains.csv", gains.to_csv(index=False))
+    atomic_write(folder / "table.md", transfer_sheet(curves, gains, card.title).to_markdown())
     figure = transfer_figure(curves, gains, card.beside[-1])
     title_figure(figure, _title(card.title))
     save_figure(figure, folder / "plot.png")
