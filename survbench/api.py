@@ -96,9 +96,8 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     Cohort stad: 115 patients, 45 events (os); clinical, expression, slides; simulated
     """
     from survbench.data import cohort
-    from survbench.data.demo import open_root
 
-    root, known = open_root(data), open_registry(registry)
+    root, known = _open_root(data), open_registry(registry)
     found = known.select_cohorts([name], root.cohorts())
     if len(found) > 1:
         raise UnknownName(f"cohort '{name}' names {len(found)} cohorts", "name one")
@@ -608,10 +607,9 @@ def fold_summaries(
 ) -> dict[str, pd.DataFrame]:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold and split, by cohort."""
     from survbench.data import cohort
-    from survbench.data.demo import open_root
     from survbench.data.folds import summarize
 
-    root, outcome, tables = open_root(data), None, {}
+    root, outcome, tables = _open_root(data), None, {}
     for name in open_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
@@ -622,20 +620,18 @@ def fold_summaries(
 def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
     """Count what a data root holds and list what is missing or wrong, with the paper's counts beside."""
     from survbench.data.check import check
-    from survbench.data.demo import open_root
     from survbench.leaderboard.published import published_counts
 
-    root = open_root(data)
+    root = _open_root(data)
     chosen = list(names(cohorts, "cohorts")) or root.cohorts()
     return check(root, chosen, {name: found for name in chosen if (found := published_counts(name))})
 
 
 def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:
     """Put all bags of each cohort into one memory-mapped array; `run` does this by itself when needed."""
-    from survbench.data.demo import open_root
     from survbench.data.store import pack
 
-    root = open_root(data)
+    root = _open_root(data)
     for name in names(cohorts, "cohorts") or root.cohorts():
         folder = root.cohort(name)
         if folder.slides()["file"].isna().all():
@@ -697,9 +693,7 @@ def _setup(
     starts_jobs: bool = True,
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
-    from survbench.data.demo import open_root
-
-    known, root = open_registry(registry), open_root(data)
+    known, root = open_registry(registry), _open_root(data)
     wanted = names(cohorts, "cohorts")
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
@@ -794,6 +788,12 @@ def _explained(setup: _Setup, compute: Callable[[list[Job]], T]) -> Iterator[tup
         yield found, setup.out / "figures" / name
     if empty:
         raise BadConfig(f"none of {len(pairs)} pairs of model and cohort can be explained", "see the warnings")
+
+
+def _open_root(data: Data) -> DataRoot:
+    from survbench.data.demo import open_root
+
+    return open_root(data)
 
 
 def _make_out(out: Path) -> None:

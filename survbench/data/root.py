@@ -85,7 +85,7 @@ class DataRoot:
         if not (path / "root.json").is_file():
             what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
             raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
-        about = _read_json(path / "root.json")
+        about = read_about(path / "root.json")
         return cls(path, str(about.get("name", path.name)), bool(about.get("simulated", False)))
 
     @classmethod
@@ -136,7 +136,7 @@ class CohortFolder:
 
     @cached_property
     def info(self) -> CohortInfo:
-        about = _read_json(self.path / "cohort.json")
+        about = read_about(self.path / "cohort.json")
         about["notes"] = tuple(about.get("notes", ()))
         return CohortInfo(**{key: about[key] for key in CohortInfo.__dataclass_fields__ if key in about})
 
@@ -363,7 +363,13 @@ def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
         writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_about(file: Path) -> dict[str, Any]:
+    """Read what `write_about` wrote.
+
+    Raises
+    ------
+    BadFile : it is not there, or of another format.
+    """
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -6,7 +6,6 @@ packed/features.bin (patches x width), coords.bin (patches x 2), index.csv (pati
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.features import SlideFeatures, read_features
-from survbench.data.root import FORMAT, CohortFolder, read_table, write_about
+from survbench.data.root import CohortFolder, read_about, read_table, write_about
 from survbench.errors import BadFeatures, BadFile, MissingFile
 from survbench.files import lock
 
@@ -219,10 +218,9 @@ def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
 
 def _about(folder: Path) -> dict[str, Any] | None:
     try:
-        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_about(folder / "store.json")
+    except BadFile:
         return None
-    return about if isinstance(about, dict) and about.get("format") == FORMAT else None
 
 
 def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ import pandas as pd
 from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
 from survbench.figures import save_figure, subplots
 from survbench.files import plain
-from survbench.leaderboard.board import KINDS, Leaderboard, Row
+from survbench.leaderboard.board import Leaderboard, Row
 from survbench.leaderboard.layout import p_text
 from survbench.leaderboard.published import published_logrank
 
@@ -91,7 +91,7 @@ def risk_figure(row: Row, variant: str = "") -> Figure:
     draw_curves(patients, above, below)
     above.legend(loc="lower left", fontsize="small")
     above.set_ylabel("survival")
-    title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
+    title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {row.kind}"
     above.set_title(title, fontsize="medium")
     published = _published(row)
     beside = "" if published is None else f"; published {p_text(published, 1)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ __all__ = [
     "one_per_patient",
     "read_expression",
     "read_pathways",
+    "wanted",
 ]
 
 DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)$", re.IGNORECASE)
@@ -68,6 +69,14 @@ class Draft:
         known = folds["patient"].isin(self.patients["patient"])
         self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
         self.folds["official"] = folds.loc[known, list(FOLD_COLUMNS)]
+
+
+def wanted(
+    found: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
+) -> list[tuple[str, str, Path]]:
+    """Stem, name of the cohort and place of those that are asked for, by stem or name."""
+    named = [(stem, aliases.get(stem, stem), place) for stem, place in found]
+    return [of for of in named if only is None or of[0] in only or of[1] in only]
 
 
 @dataclass(frozen=True)
