@@ -16,8 +16,8 @@ import torch
 
 from survbench.complexity import paper_inputs
 from survbench.console import note, track
-from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
-from survbench.data.store import FORMAT, fingerprint
+from survbench.data.root import FORMAT, CohortContent, CohortFolder, CohortInfo, DataRoot
+from survbench.data.store import fingerprint
 
 __all__ = ["main"]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
+from survbench.registry import Registry, load_registry, open_registry
 from survbench.result_set import Results, names, with_job
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from survbench.explain.patches import PatchAttention
     from survbench.explain.pathways import PathwayRanking
     from survbench.profiling import Cost
-    from survbench.registry import Registry
 
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
@@ -96,10 +96,8 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     Cohort stad: 115 patients, 45 events (os); clinical, expression, slides; simulated
     """
     from survbench.data import cohort
-    from survbench.data.demo import open_root
-    from survbench.registry import open_registry
 
-    root, known = open_root(data), open_registry(registry)
+    root, known = _open_root(data), open_registry(registry)
     found = known.select_cohorts([name], root.cohorts())
     if len(found) > 1:
         raise UnknownName(f"cohort '{name}' names {len(found)} cohorts", "name one")
@@ -372,7 +370,6 @@ def study_transfer(
     """
     from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
-    from survbench.registry import load_registry
 
     card = find_student(model, load_registry(options.get("registry", ())))
     grid, out = Grid(traces, patients, event_rates, replicates), Path(options.get("out", OUT))
@@ -402,7 +399,6 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
     --------
     >>> survbench.load_results("survbench-runs").select(cohorts="stad").leaderboard()
     """
-    from survbench.registry import open_registry
 
     root = None if data is None else Path(data)
     return Results(out=Path(out), registry=open_registry(registry), data=root)
@@ -586,7 +582,6 @@ def measure_costs(
     device : auto, cpu, cuda, cuda:1 or mps.
     registry : registry files of your own.
     """
-    from survbench.registry import open_registry
 
     known = open_registry(registry)
     cards = known.select_models(_patterns(models, known))
@@ -612,11 +607,9 @@ def fold_summaries(
 ) -> dict[str, pd.DataFrame]:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold and split, by cohort."""
     from survbench.data import cohort
-    from survbench.data.demo import open_root
     from survbench.data.folds import summarize
-    from survbench.registry import open_registry
 
-    root, outcome, tables = open_root(data), None, {}
+    root, outcome, tables = _open_root(data), None, {}
     for name in open_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
@@ -627,20 +620,18 @@ def fold_summaries(
 def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
     """Count what a data root holds and list what is missing or wrong, with the paper's counts beside."""
     from survbench.data.check import check
-    from survbench.data.demo import open_root
     from survbench.leaderboard.published import published_counts
 
-    root = open_root(data)
+    root = _open_root(data)
     chosen = list(names(cohorts, "cohorts")) or root.cohorts()
     return check(root, chosen, {name: found for name in chosen if (found := published_counts(name))})
 
 
 def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:
     """Put all bags of each cohort into one memory-mapped array; `run` does this by itself when needed."""
-    from survbench.data.demo import open_root
     from survbench.data.store import pack
 
-    root = open_root(data)
+    root = _open_root(data)
     for name in names(cohorts, "cohorts") or root.cohorts():
         folder = root.cohort(name)
         if folder.slides()["file"].isna().all():
@@ -702,10 +693,7 @@ def _setup(
     starts_jobs: bool = True,
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
-    from survbench.data.demo import open_root
-    from survbench.registry import open_registry
-
-    known, root = open_registry(registry), open_root(data)
+    known, root = open_registry(registry), _open_root(data)
     wanted = names(cohorts, "cohorts")
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
@@ -800,6 +788,12 @@ def _explained(setup: _Setup, compute: Callable[[list[Job]], T]) -> Iterator[tup
         yield found, setup.out / "figures" / name
     if empty:
         raise BadConfig(f"none of {len(pairs)} pairs of model and cohort can be explained", "see the warnings")
+
+
+def _open_root(data: Data) -> DataRoot:
+    from survbench.data.demo import open_root
+
+    return open_root(data)
 
 
 def _make_out(out: Path) -> None:

@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
-__all__ = ["note", "progress_bars", "say", "show_table", "speak_through", "stderr", "stdout", "track", "warn"]
+__all__ = [
+    "make_table",
+    "note",
+    "progress_bars",
+    "say",
+    "show_table",
+    "speak_through",
+    "stderr",
+    "stdout",
+    "track",
+    "warn",
+]
 
 T = TypeVar("T")
 
@@ -31,37 +43,41 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def show_table(
-    title: str,
+def make_table(
     headers: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[Any]] = (),
     right: Collection[int] = (),
     *,
-    fold: bool = False,
-) -> None:
-    """Print a table on standard output, whatever markup its cells hold.
+    title: str | None = None,
+    fold: bool = True,
+    **looks: Any,
+) -> Table:
+    """A table that shows what its cells hold, whatever markup that looks like; texts with a style keep it.
 
     Parameters
     ----------
-    title : of the table.
     headers : of its columns.
     rows : cells of each.
     right : numbers of the columns that are set to the right.
+    title : above it.
     fold : break what is too long, instead of cutting it off.
+    looks : other options of rich's tables.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title))
+    table = Table(title=None if title is None else Text(title), **looks)
     for i, header in enumerate(headers):
-        sides: dict[str, Any] = {
-            "justify": "right" if i in right else "left",
-            "overflow": "fold" if fold else "ellipsis",
-        }
-        table.add_column(header, **sides)
+        justify: Any = "right" if i in right else "left"
+        table.add_column(Text(header), justify=justify, overflow="fold" if fold else "ellipsis")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    stdout().print(table)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return table
+
+
+def show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], **options: Any) -> None:
+    """Print a table on standard output; see `make_table`."""
+    stdout().print(make_table(headers, rows, title=title, **{"fold": False, **options}))
 
 
 _relay: list[Callable[[str, str], None]] = []
@@ -92,21 +108,14 @@ def warn(text: str) -> None:
 
 def progress_bars() -> Progress:
     """A live set of progress bars on standard error, with elapsed and remaining time."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
         console=stderr(),
         disable=bool(_relay) or not stderr().is_terminal,
         transient=True,

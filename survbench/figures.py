@@ -8,9 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
-__all__ = ["subplots", "title_figure"]
+__all__ = ["save_figure", "subplots", "title_figure"]
 
 _LETTERS_PER_INCH = 11  # as wide as letters come
 
@@ -34,6 +36,13 @@ def _figure_class() -> type[Figure]:
             return buffer.getvalue()
 
     return NotebookFigure
+
+
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a figure as the file, whose folder is made; returns the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150)
+    return file
 
 
 def title_figure(figure: Figure, text: str) -> None:

@@ -8,34 +8,51 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_folder", "atomic_write", "digest", "file_digest", "lock", "write_json"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_write", "digest", "file_digest", "lock", "plain", "write_json"]
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 LEASE_SECONDS = 30.0  # a lease of another host that was not renewed for so long is free
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file that appears by one rename; a reader sees the old content or the new one."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that then appears by one rename; a reader sees the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file as `atomic_file` does."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write plain values as JSON, atomically; NaN and infinity are refused (ValueError), tuples become lists."""
     atomic_write(path, json.dumps(content, indent=1, default=list, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: NaN and infinity are None, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from survbench.cards import ModelGroup
-from survbench.console import note, show_table, stdout, warn
+from survbench.console import make_table, note, show_table, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 
 if TYPE_CHECKING:
@@ -175,17 +174,16 @@ def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
 
 def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
     """One row per fold and split; few events or pairs are pointed out."""
-    table = Table(title=f"{escape(cohort)}, {escape(scheme)} folds")
-    headers = "fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites"
-    for column in (*headers, "sites shared with train"):
-        table.add_column(column, justify="left" if column == "split" else "right")
+    headers = ("fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites")
+    title = f"{cohort}, {scheme} folds"
+    table = make_table([*headers, "sites shared with train"], (), (0, *range(2, 8)), title=title, fold=False)
     for _, row in summary.iterrows():
         shared = "" if row["split"] == "train" else int(row["sites_shared"])
         median = row["median_followup"]
         followup = "not reached" if median != median else f"{median:.1f}"
         cells = *row[["fold", "split", "patients", "events"]], f"{row['pairs']:,}", followup, row["sites"], shared
         last, style = row["split"] == "test", "yellow" if row["few"] else None
-        table.add_row(*(escape(str(cell)) for cell in cells), style=style, end_section=last)
+        table.add_row(*(Text(str(cell)) for cell in cells), style=style, end_section=last)
     stdout().print(table)
     few = summary[summary["few"]]
     if len(few):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from survbench.console import track
+from survbench.console import make_table, track
 from survbench.data.features import patch_count
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import SurvbenchError
@@ -131,36 +131,25 @@ def _count_slides(folder: CohortFolder, patients: set[str], counts: CohortCounts
 def render(report: CheckReport) -> RenderableType:
     """A table for people; what a publication states stands beside our count, in brackets."""
     from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Cohorts; in brackets what the paper's Table 1 states for the real ones")
-    for column in ("cohort", "patients", "events", "slides", "patches", "genes", "pathways", "data"):
-        table.add_column(column, justify="left" if column in ("cohort", "events", "data") else "right")
+    title = "Cohorts; in brackets what the paper's Table 1 states for the real ones"
+    headers = ("cohort", "patients", "events", "slides", "patches", "genes", "pathways", "data")
+    table = make_table(headers, (), (1, 3, 4, 5, 6), title=title, fold=False)
     lines = []
     for name, counts in report.cohorts.items():
         stated = report.published.get(name, {})
-        beside = {
-            k: f"{getattr(counts, k):,}" + (f" [{stated[k]:,}]" if k in stated else "")
+        patients, slides, patches = (
+            f"{getattr(counts, k):,}" + (f" [{stated[k]:,}]" if k in stated else "")
             for k in ("patients", "slides", "patches")
-        }
+        )
         kind = "simulated" if counts.simulated else "simulated slides" if counts.simulated_slides else "real"
         events = ", ".join(f"{endpoint} {n}" for endpoint, n in counts.events.items())
-        cells = (
-            name,
-            beside["patients"],
-            events,
-            beside["slides"],
-            beside["patches"],
-            f"{counts.genes:,}",
-            counts.pathways,
-            kind,
-        )
-        table.add_row(*(escape(str(cell)) for cell in cells))
-        for modality, patients in counts.missing.items():
-            if patients:
-                more = f" and {len(patients) - NAMED} more" if len(patients) > NAMED else ""
-                lines.append(f"{name}: {len(patients)} without {modality}: {', '.join(patients[:NAMED])}{more}")
+        cells = (name, patients, events, slides, patches, f"{counts.genes:,}", str(counts.pathways), kind)
+        table.add_row(*map(Text, cells))
+        for modality, lacking in counts.missing.items():
+            if lacking:
+                more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+                lines.append(f"{name}: {len(lacking)} without {modality}: {', '.join(lacking[:NAMED])}{more}")
     lines += [f"problem: {p.problem}. {p.fix}" for p in report.problems] or ["no problems found"]
     return Group(table, *(Text(line) for line in lines))

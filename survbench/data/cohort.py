@@ -16,7 +16,7 @@ import pandas as pd
 from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
-from survbench.data.root import CohortFolder, DataRoot
+from survbench.data.root import CohortFolder, DataRoot, check_counts
 from survbench.data.store import BagStore, pack
 from survbench.errors import BadExpression, BadLabels, UnknownName
 from survbench.model import Inputs
@@ -200,7 +200,11 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
     folder = root.cohort(name)
     table, labels = folder.patients(), folder.labels(endpoint)
     patients = labels.join(table.reindex(columns=["site", "age", "sex", "stage", "grade"]))
-    _compare_with_card(folder, endpoint, labels, expected or {})
+    stated, events = expected or {}, (expected or {}).get("events")
+    of_endpoint = {endpoint: events.get(endpoint)} if isinstance(events, Mapping) else {}
+    known = {"patients": stated.get("patients"), "events": of_endpoint}
+    fix = "check the label column's polarity, or correct the card"
+    check_counts(name, len(labels), {endpoint: int(labels["event"].sum())}, known, fix)
     expression = folder.expression()
     bags = pack(folder) if folder.slides()["file"].notna().any() else None
     excluded = {f"no {endpoint} label": tuple(sorted(set(table.index) - set(labels.index)))}
@@ -279,22 +283,3 @@ def encode_clinical(patients: pd.DataFrame) -> pd.DataFrame | None:
     ).astype(np.float64)
     known = numbers.loc[:, numbers.notna().any()]
     return known if len(known.columns) else None
-
-
-def _compare_with_card(
-    folder: CohortFolder, endpoint: str, labels: pd.DataFrame, expected: Mapping[str, object]
-) -> None:
-    events = expected.get("events")
-    found = {
-        "patients": (expected.get("patients"), len(labels)),
-        f"{endpoint} events": (
-            events.get(endpoint) if isinstance(events, Mapping) else None,
-            int(labels["event"].sum()),
-        ),
-    }
-    for what, (stated, count) in found.items():
-        if stated is not None and stated != count:
-            raise BadLabels(
-                f"cohort {folder.name} has {count} {what}, its card expects {stated}",
-                "check the label column's polarity, or correct the card",
-            )

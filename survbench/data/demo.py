@@ -17,21 +17,12 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import note, track
-from survbench.data.root import CohortContent, CohortInfo, DataRoot
-from survbench.data.simulation import (
-    Genome,
-    Tissue,
-    draw_expression,
-    draw_slide,
-    draw_survival,
-    make_genome,
-    make_tissue,
-    site_shift,
-    stream,
-)
+from survbench.data import simulation
+from survbench.data.root import CohortContent, CohortInfo, DataRoot, write_about
+from survbench.data.simulation import Genome, Tissue, site_shift, stream
 from survbench.data.writers import write_features
 from survbench.errors import BadFile
-from survbench.files import atomic_folder
+from survbench.files import atomic_folder, atomic_write
 
 __all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root", "open_root"]
 
@@ -124,7 +115,6 @@ def demo_root() -> Path:
     root = _cache() / f"demo-v{VERSION}"
     if not (root / "root.json").is_file():
         note(f"building the demo (simulated) data in {root}")
-        root.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
         _build_atomically(root, "demo", RECIPES)
     return root
@@ -144,7 +134,6 @@ def build_demo(path: Path, scale: float = 1.0) -> Path:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadFile(f"{path} exists already, the demo is written to a new folder", "name another folder or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
     note(f"building the demo (simulated) data in {path}")
     recipes = [replace(recipe, patients=max(10, round(recipe.patients * scale))) for recipe in RECIPES]
     _build_atomically(path, "demo", recipes)
@@ -159,7 +148,6 @@ def build_cohorts(path: Path, name: str, recipes: Sequence[Recipe]) -> Path:
     name : of the root. recipes : one per cohort.
     """
     if not (path / "root.json").is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         note(f"simulating {len(recipes)} cohorts in {path}")
         _build_atomically(path, name, recipes)
     return path
@@ -188,15 +176,15 @@ def _build_atomically(root: Path, name: str, recipes: Sequence[Recipe]) -> None:
 
 
 def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:
-    genome = make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
-    tissue = make_tissue(TRACED, key=_KEY)
+    genome = simulation.make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
+    tissue = simulation.make_tissue(TRACED, key=_KEY)
     root = DataRoot(path, name, simulated=True)
     for recipe in recipes:
         people = _People(recipe)
         folder = root.write(_content(people, genome))
         folder.write_slides(_write_features(folder.path, people, tissue))
         _write_truth(folder.path, people, genome)
-    _write_json(path / "root.json", {"format": 1, "name": root.name, "simulated": root.simulated})
+    write_about(path / "root.json", {"name": root.name, "simulated": root.simulated})
 
 
 class _People:
@@ -217,7 +205,7 @@ class _People:
         self.log_hazard = self.programmes @ effects + covariates
         seen = np.arange(len(PROGRAMMES)) < TRACED
         self.log_hazard_in_slides = self.programmes[:, seen] @ effects[seen]
-        self.months, self.event = draw_survival(
+        self.months, self.event = simulation.draw_survival(
             streams, self.log_hazard, round(recipe.event_rate * count), recipe.follow_up
         )
         chance = np.array([rng.random(5) for rng in streams])
@@ -272,24 +260,19 @@ def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
     table.insert(0, "patient", people.names)
     table.sort_values("patient").to_csv(folder / "truth.csv", index=False, lineterminator="\n")
     effects = people.recipe.effects
-    _write_json(
-        folder / "truth.json",
-        {
-            "oracle_cindex": _harrell(people, people.log_hazard),
-            "oracle_cindex_slides": _harrell(people, people.log_hazard_in_slides),
-            "programmes": {
-                name: {
-                    "name": PROGRAMMES[k],
-                    "log_hazard_ratio": effects.get(k, 0.0),
-                    "pathways": [p for p, driver in genome.drivers.items() if driver == k],
-                }
-                for k, name in enumerate(names)
-            },
-            "prognostic": [names[k] for k in sorted(effects)],
-            "traced": names[:TRACED],
-            "covariates": {"age_per_10_years": AGE_EFFECT, "per_stage": STAGE_EFFECT},
+    pathways = {k: [p for p, driver in genome.drivers.items() if driver == k] for k in range(len(names))}
+    truth = {
+        "oracle_cindex": _harrell(people, people.log_hazard),
+        "oracle_cindex_slides": _harrell(people, people.log_hazard_in_slides),
+        "programmes": {
+            name: {"name": PROGRAMMES[k], "log_hazard_ratio": effects.get(k, 0.0), "pathways": pathways[k]}
+            for k, name in enumerate(names)
         },
-    )
+        "prognostic": [names[k] for k in sorted(effects)],
+        "traced": names[:TRACED],
+        "covariates": {"age_per_10_years": AGE_EFFECT, "per_stage": STAGE_EFFECT},
+    }
+    atomic_write(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
 
 
 def _harrell(people: _People, risk: np.ndarray) -> float:
@@ -307,7 +290,9 @@ def _expression(people: _People, genome: Genome) -> pd.DataFrame:
     ):
         if not lacks:
             shift = domain + site_shift(0.25, count, _KEY, recipe.key, site, "expression")
-            rows[name] = draw_expression(stream(_KEY, recipe.key, name, "expression"), genome, programmes, shift)
+            rows[name] = simulation.draw_expression(
+                stream(_KEY, recipe.key, name, "expression"), genome, programmes, shift
+            )
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes))
 
 
@@ -324,13 +309,9 @@ def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFra
         slides = stream(_KEY, recipe.key, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
         for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
             rng = stream(_KEY, recipe.key, slide)
-            features, coords = draw_slide(
+            features, coords = simulation.draw_slide(
                 rng, tissue, recipe.trace * programmes[:TRACED], patches=PATCHES, shift=shift, gain=recipe.gain
             )
             file = write_features(folder / "features", slide, features, coords, "trident")
             rows.append((name, slide, file.relative_to(folder).as_posix()))
     return pd.DataFrame(sorted(rows), columns=["patient", "slide", "file"])
-
-
-def _write_json(file: Path, document: dict[str, object]) -> None:
-    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,12 +123,8 @@ def read_features(file: Path) -> SlideFeatures:
 def patch_count(file: Path) -> tuple[int, int]:
     """(patches, width) of a feature file; of an h5 or npy file without reading the features."""
     if file.suffix.lower() == ".h5":
-        try:
-            with h5py.File(file, "r") as content:
-                shape = content[_key(content, file)].shape
-        except OSError as error:
-            raise BadFile(f"{file} cannot be read as HDF5: {error}") from None
-        return _two_dimensional(shape, file)
+        with _opened(file) as content:
+            return _two_dimensional(content[_key(content, file)].shape, file)
     if file.suffix.lower() == ".npy":
         return _two_dimensional(_load_npy(file).shape, file)
     return read_features(file).features.shape
@@ -136,27 +134,27 @@ def patch_edge(file: Path) -> PatchEdge | None:
     """What a feature file says of the size of its patches; None where it has no coordinates."""
     if file.suffix.lower() != ".h5":
         return None
+    with _opened(file) as content:
+        return _patch_edge(content, file) if "coords" in content else None
+
+
+@contextmanager
+def _opened(file: Path, fix: str = "") -> Iterator[Any]:
     try:
         with h5py.File(file, "r") as content:
-            return _patch_edge(content, file) if "coords" in content else None
+            yield content
     except OSError as error:
-        raise BadFile(f"{file} cannot be read as HDF5: {error}") from None
+        raise BadFile(f"{file} cannot be read as HDF5: {error}", fix) from None
 
 
 def _read_h5(file: Path) -> SlideFeatures:
-    try:
-        with h5py.File(file, "r") as content:
-            key = _key(content, file)
-            features = content[key][()]
-            coords, simulated = None, bool(content.attrs.get("simulated", False))
-            encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
-            if "coords" in content:
-                coords = _squeeze(content["coords"][()]).reshape(-1, 2) / _patch_edge(content, file).size
-    except OSError as error:
-        raise BadFile(
-            f"{file} cannot be read as HDF5: {error}", "it may be cut off; copy or extract it again"
-        ) from None
-    return SlideFeatures(features, coords if coords is not None else np.empty(0), encoder, simulated)
+    with _opened(file, "it may be cut off; copy or extract it again") as content:
+        key, coords = _key(content, file), np.empty(0)
+        features, simulated = content[key][()], bool(content.attrs.get("simulated", False))
+        encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
+        if "coords" in content:
+            coords = _squeeze(content["coords"][()]).reshape(-1, 2) / _patch_edge(content, file).size
+    return SlideFeatures(features, coords, encoder, simulated)
 
 
 def _key(content: Any, file: Path) -> str:
@@ -190,13 +188,7 @@ def _read_pt(file: Path) -> SlideFeatures:
     import torch
 
     # TRIDENT saves NumPy arrays with torch.save; only what rebuilds an array is let through, and only here
-    numpy_only = [
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.float32)),
-        type(np.dtype(np.float16)),
-        type(np.dtype(np.float64)),
-    ]
+    numpy_only: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(of)) for of in (np.float32, np.float16, np.float64))]
     try:
         rebuild = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
     except AttributeError:

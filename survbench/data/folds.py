@@ -161,10 +161,9 @@ def summarize(folds: Sequence[Fold], labels: pd.DataFrame, sites: pd.Series) -> 
         training_sites = set(sites.loc[list(fold.train)].dropna())
         for name, members in fold.splits().items():
             part = labels.loc[list(members)]
-            events, pairs = (
-                int(part["event"].sum()),
-                comparable_pairs(part["time"].to_numpy(), part["event"].to_numpy()),
-            )
+            events, own_sites = int(part["event"].sum()), sites.loc[list(members)]
+            pairs = comparable_pairs(part["time"].to_numpy(), part["event"].to_numpy())
+            shared = None if name == "train" else len(set(own_sites.dropna()) & training_sites)
             rows.append(
                 {
                     "fold": fold.index,
@@ -173,10 +172,8 @@ def summarize(folds: Sequence[Fold], labels: pd.DataFrame, sites: pd.Series) -> 
                     "events": events,
                     "pairs": pairs,
                     "median_followup": median_followup(part),
-                    "sites": sites.loc[list(members)].nunique(),
-                    "sites_shared": None
-                    if name == "train"
-                    else len(set(sites.loc[list(members)].dropna()) & training_sites),
+                    "sites": own_sites.nunique(),
+                    "sites_shared": shared,
                     "few": name == "test" and (events < FEW_EVENTS or pairs < FEW_PAIRS),
                 }
             )

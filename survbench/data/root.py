@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.errors import BadExpression, BadFile, BadFolds, BadLabels, MissingFile, UnknownName
+from survbench.files import atomic_write
 
 __all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot", "read_gmt", "read_table"]
 
@@ -84,7 +85,7 @@ class DataRoot:
         if not (path / "root.json").is_file():
             what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
             raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
-        about = _read_json(path / "root.json")
+        about = read_about(path / "root.json")
         return cls(path, str(about.get("name", path.name)), bool(about.get("simulated", False)))
 
     @classmethod
@@ -92,9 +93,7 @@ class DataRoot:
         """Open a root, made first when there is none."""
         path = Path(path)
         if not (path / "root.json").exists():
-            path.mkdir(parents=True, exist_ok=True)
-            about = {"format": FORMAT, "name": path.resolve().name, "simulated": simulated}
-            (path / "root.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            write_about(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
         return cls.open(path)
 
     def cohorts(self) -> list[str]:
@@ -137,7 +136,7 @@ class CohortFolder:
 
     @cached_property
     def info(self) -> CohortInfo:
-        about = _read_json(self.path / "cohort.json")
+        about = read_about(self.path / "cohort.json")
         about["notes"] = tuple(about.get("notes", ()))
         return CohortInfo(**{key: about[key] for key in CohortInfo.__dataclass_fields__ if key in about})
 
@@ -243,9 +242,17 @@ class CohortFolder:
 
     def write_slides(self, slides: pd.DataFrame, **changes: Any) -> None:
         """Replace slides.csv (patient, slide, file as text) and fields of cohort.json."""
-        _replace(self.path / "slides.csv", _csv(slides))
-        about = {"format": FORMAT, **asdict(self.info), **changes}
-        _replace(self.path / "cohort.json", json.dumps(about, indent=1) + "\n")
+        _write_csv(self.path / "slides.csv", slides)
+        write_about(self.path / "cohort.json", {**asdict(self.info), **changes})
+
+
+def check_counts(cohort: str, patients: int, events: Mapping[str, int], expected: Mapping[str, Any], fix: str) -> None:
+    """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
+    stated = {"patients": (expected.get("patients"), patients)}
+    stated |= {f"{of} events": (count, events.get(of, 0)) for of, count in dict(expected.get("events", {})).items()}
+    for what, (count, found) in stated.items():
+        if count is not None and found != count:
+            raise BadLabels(f"cohort {cohort} has {found} {what}, its card expects {count}", fix)
 
 
 def label_problems(labels: pd.DataFrame) -> dict[str, str]:
@@ -336,8 +343,8 @@ def _with_covariates(table: pd.DataFrame) -> list[str]:
 
 def _write_cohort(folder: Path, content: CohortContent) -> None:
     folder.mkdir(parents=True)
-    _replace(folder / "patients.csv", _csv(content.patients.sort_values("patient")))
-    _replace(folder / "slides.csv", _csv(content.slides))
+    _write_csv(folder / "patients.csv", content.patients.sort_values("patient"))
+    _write_csv(folder / "slides.csv", content.slides)
     if content.expression is not None:
         content.expression.rename_axis("patient").sort_index().astype(np.float32).to_parquet(
             folder / "expression.parquet"
@@ -346,11 +353,8 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
         if sets:
             _write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
-        (folder / "folds").mkdir(exist_ok=True)
-        ordered = table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
-        _replace(folder / "folds" / f"{scheme}.csv", _csv(ordered))
-    about = {"format": FORMAT, **asdict(content.info)}
-    (folder / "cohort.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        _write_csv(folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS)))
+    write_about(folder / "cohort.json", asdict(content.info))
 
 
 def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
@@ -359,7 +363,13 @@ def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
         writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_about(file: Path) -> dict[str, Any]:
+    """Read what `write_about` wrote.
+
+    Raises
+    ------
+    BadFile : it is not there, or of another format.
+    """
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -369,11 +379,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     return about
 
 
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")
+def write_about(file: Path, about: Mapping[str, Any]) -> None:
+    """Write one of the JSON files that say what a folder holds; each names the format."""
+    atomic_write(file, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
 
 
-def _replace(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+def _write_csv(file: Path, table: pd.DataFrame) -> None:
+    atomic_write(file, table.to_csv(index=False, lineterminator="\n"))

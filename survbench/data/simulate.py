@@ -18,11 +18,10 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.features import slide_stem
-from survbench.data.root import CohortFolder, DataRoot
+from survbench.data.root import CohortFolder, DataRoot, write_about
 from survbench.data.simulation import Tissue, draw_slide, make_tissue, site_shift, stream
 from survbench.data.writers import LAYOUTS, feature_file, write_features
 from survbench.errors import BadConfig, BadFile
-from survbench.files import atomic_write
 
 __all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
 
@@ -233,8 +232,7 @@ def _begin(plan: _Plan) -> None:
     for mark in _marks(plan.cohort):
         if mark.parent != plan.folder or _recipe_in(mark) != plan.recipe:
             shutil.rmtree(mark.parent)
-    about = {"format": 1, "simulated": True, "recipe": plan.recipe}
-    atomic_write(plan.folder / MARK, json.dumps(about, indent=1) + "\n")
+    write_about(plan.folder / MARK, {"simulated": True, "recipe": plan.recipe})
 
 
 def _enter(plan: _Plan, slides: pd.DataFrame) -> None:

@@ -6,7 +6,6 @@ packed/features.bin (patches x width), coords.bin (patches x 2), index.csv (pati
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -19,13 +18,11 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.features import SlideFeatures, read_features
-from survbench.data.root import CohortFolder, read_table
+from survbench.data.root import CohortFolder, read_about, read_table, write_about
 from survbench.errors import BadFeatures, BadFile, MissingFile
 from survbench.files import lock
 
 __all__ = ["BagStore", "fingerprint", "pack"]
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,6 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
         raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
     pd.DataFrame(rows, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
     about = {
-        "format": FORMAT,
         "dim": first[1],
         "dtype": dtype.name,
         "patches": start,
@@ -182,19 +178,14 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
         "simulated": simulated,
         "fingerprint": files,
     }
-    (scratch / "store.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_about(scratch / "store.json", about)
 
 
 def _same_kind(one: Path, width: int, encoder: str | None, other: Path, slide: SlideFeatures) -> None:
-    found = slide.features.shape[1]
-    if width != found:
-        raise BadFeatures(
-            f"{one} has features of width {width}, {other} of width {found}", "one cohort has features of one encoder"
-        )
-    if encoder and slide.encoder and encoder != slide.encoder:
-        raise BadFeatures(
-            f"{one} has features of {encoder}, {other} of {slide.encoder}", "one cohort has features of one encoder"
-        )
+    for known, found in ((f"width {width}", f"width {slide.features.shape[1]}"), (encoder, slide.encoder)):
+        if known and found and known != found:
+            what = f"{one} has features of {known}, {other} of {found}"
+            raise BadFeatures(what, "one cohort has features of one encoder")
 
 
 def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path) -> np.ndarray:
@@ -227,10 +218,9 @@ def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
 
 def _about(folder: Path) -> dict[str, Any] | None:
     try:
-        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_about(folder / "store.json")
+    except BadFile:
         return None
-    return about if isinstance(about, dict) and about.get("format") == FORMAT else None
 
 
 def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:

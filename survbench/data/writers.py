@@ -5,7 +5,6 @@ Reading features is features.py's work; what the features are is simulation.py's
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 import survbench
 from survbench.errors import BadConfig, BadFeatures
+from survbench.files import atomic_file
 
 __all__ = ["LAYOUTS", "feature_file", "write_features"]
 
@@ -79,33 +79,23 @@ def write_features(
             f"slide {slide}: features {features.shape} and coords {coords.shape}, expected (N, D) and (N, 2)",
             "give one coordinate pair per patch",
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _beside(file)
-    try:
-        if layout.startswith("clam"):
-            _write_clam_patches(folder / "patches" / f"{slide}.h5", slide, coords, patch_px)
+    if layout.startswith("clam"):
+        _write_clam_patches(folder / "patches" / f"{slide}.h5", slide, coords, patch_px)
+    with atomic_file(file) as scratch:
         if layout == "clam-pt":
             _write_pt(scratch, features)
-        else:
-            with h5py.File(scratch, "w") as h5:
-                if simulated:
-                    h5.attrs["simulated"] = True
-                    h5.attrs["simulated_by"] = f"survbench {survbench.__version__}"
-                if layout == "trident":
-                    _fill_trident(h5, slide, file.parent, features, coords, patch_px, encoder)
-                elif layout == "clam-h5":
-                    _fill_clam(h5, features, coords)
-                else:
-                    _fill_stamp(h5, features, coords, patch_px, encoder)
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
+            return file
+        with h5py.File(scratch, "w") as h5:
+            if simulated:
+                h5.attrs["simulated"] = True
+                h5.attrs["simulated_by"] = f"survbench {survbench.__version__}"
+            if layout == "trident":
+                _fill_trident(h5, slide, file.parent, features, coords, patch_px, encoder)
+            elif layout == "clam-h5":
+                _fill_clam(h5, features, coords)
+            else:
+                _fill_stamp(h5, features, coords, patch_px, encoder)
     return file
-
-
-def _beside(file: Path) -> Path:
-    """Where a file is written before it is renamed; its suffix is none that readers of features look for."""
-    return file.with_name(f".{file.name}.{os.getpid()}")
 
 
 def _growable(h5: h5py.File, name: str, values: np.ndarray, rows_per_chunk: int) -> h5py.Dataset:
@@ -139,10 +129,8 @@ def _fill_clam(h5: h5py.File, features: np.ndarray, coords: np.ndarray) -> None:
 
 def _write_clam_patches(file: Path, slide: str, coords: np.ndarray, patch_px: int) -> None:
     """CLAM's file of coordinates beside its features: the only place where it keeps the size of a patch."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     size = [int(edge) + patch_px for edge in coords.max(axis=0)] if len(coords) else [patch_px, patch_px]
-    scratch = _beside(file)
-    with h5py.File(scratch, "w") as h5:
+    with atomic_file(file) as scratch, h5py.File(scratch, "w") as h5:
         _growable(h5, "coords", coords.astype(np.int32), 1).attrs.update(
             {
                 "patch_size": patch_px,
@@ -154,7 +142,6 @@ def _write_clam_patches(file: Path, slide: str, coords: np.ndarray, patch_px: in
                 "save_path": file.parent.name,
             }
         )
-    os.replace(scratch, file)
 
 
 def _fill_stamp(h5: h5py.File, features: np.ndarray, coords: np.ndarray, patch_px: int, encoder: str) -> None:

@@ -15,7 +15,9 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
+from survbench.files import atomic_write
+from survbench.leaderboard.board import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +74,7 @@ def write_table(found: PatchAttention, canvas: Canvas, file: Path) -> None:
         table.insert(4, f"{axis}_px", (table[axis] * edge).round())
     for place, (key, value) in enumerate(_about(found).items()):
         table.insert(place, key, value)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, index=False, lineterminator="\n")
+    atomic_write(file, table.to_csv(index=False, lineterminator="\n"))
 
 
 def write_geojson(found: PatchAttention, canvas: Canvas, stem: Path) -> list[Path]:
@@ -88,25 +89,16 @@ def write_geojson(found: PatchAttention, canvas: Canvas, stem: Path) -> list[Pat
         if features:
             whose = stem.name.removesuffix(f"-{found.patient}") if slide.startswith(found.patient) else stem.name
             file = stem.with_name(f"{whose}-{slide}.geojson")
-            file.parent.mkdir(parents=True, exist_ok=True)
             document = {"type": "FeatureCollection", "survbench": about, "features": features}
-            file.write_text(json.dumps(document), encoding="utf-8")
+            atomic_write(file, json.dumps(document))
             files.append(file)
     return files
 
 
 def _about(found: PatchAttention) -> dict[str, str]:
     """What every file says of itself."""
-    from survbench.leaderboard.board import KINDS
-
-    return {
-        "model": found.model,
-        "cohort": found.cohort,
-        "patient": found.patient,
-        "fold": str(found.fold),
-        "seed": str(found.seed),
-        "data": KINDS[found.simulated],
-    }
+    named = {key: str(getattr(found, key)) for key in ("model", "cohort", "patient", "fold", "seed")}
+    return {**named, "data": KINDS[found.simulated]}
 
 
 def _tile(row: Mapping[Any, Any], found: PatchAttention, edge: float, about: Mapping[str, str]) -> dict[str, Any]:
@@ -129,8 +121,7 @@ def draw_heatmap(found: PatchAttention, canvas: Canvas, file: Path) -> bool:
     """Write the figure; False where no patch has coordinates."""
     figure = heatmap_figure(found, canvas)
     if figure is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=150)
+        save_figure(figure, file)
     return figure is not None
 
 
@@ -246,8 +237,6 @@ def _extent(rows: pd.DataFrame, edge: float) -> tuple[float, float, float, float
 
 
 def _title(figure: Figure, found: PatchAttention) -> None:
-    from survbench.leaderboard.board import KINDS
-
     first = f"{found.title} on {found.cohort} · {KINDS[found.simulated]}"
     second = f"patient {found.patient}, a test patient of fold {found.fold} (seed {found.seed})"
     third = f"risk {found.risk:+.1f} SD of the training patients"

@@ -19,7 +19,9 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
-from survbench.figures import subplots
+from survbench.figures import save_figure, subplots
+from survbench.files import atomic_write
+from survbench.leaderboard.board import KINDS
 from survbench.training.device import autocast
 
 __all__ = [
@@ -116,19 +118,14 @@ def _of_job(job: Job, result: JobResult, device: torch.device) -> np.ndarray:
 
 def write_pathways(found: PathwayRanking, file: Path) -> None:
     """All pathways as CSV; each row says of what it is."""
-    from survbench.leaderboard.board import KINDS
-
     table = found.table.assign(
         model=found.model, cohort=found.cohort, quantity=found.quantity, jobs=found.jobs, data=KINDS[found.simulated]
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, index_label="pathway", lineterminator="\n")
+    atomic_write(file, table.to_csv(index_label="pathway", lineterminator="\n"))
 
 
 def draw_pathways(found: PathwayRanking, file: Path) -> None:
     """The first five and the last five pathways, with the SD over folds and seeds."""
-    from survbench.leaderboard.board import KINDS
-
     ends = min(ENDS, len(found.table) // 2)
     shown = pd.concat([found.table.head(ends), found.table.tail(ends)]).iloc[::-1]
     figure, axis = subplots(figsize=(7.5, 1.5 + 0.32 * len(shown)))
@@ -143,5 +140,4 @@ def draw_pathways(found: PathwayRanking, file: Path) -> None:
     axis.set_xlabel(f"{found.quantity} (1 = all pathways equal), mean ± SD over {found.jobs} folds and seeds")
     agree = "one model alone" if np.isnan(found.agreement) else f"folds agree with rho = {found.agreement:.2f}"
     axis.set_title(f"{found.title} on {found.cohort} · {KINDS[found.simulated]}\n{agree}", fontsize="medium")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from rich.text import Text
 
-from survbench.console import note, stdout, warn
+from survbench.console import make_table, note, stdout, warn
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
@@ -27,6 +26,7 @@ from survbench.explain.pathways import (
     pathway_attention,
     write_pathways,
 )
+from survbench.files import plain
 from survbench.leaderboard.board import KINDS
 
 __all__ = [
@@ -97,17 +97,10 @@ def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any
     keys = ("model", "title", "cohort", "patient", "fold", "seed", "risk")
     maps = []
     for name in found.maps:
-        top = found.top(name)
-        patches = [
-            {"slide": row["slide"], "patch": int(row["patch"]), "x": _number(row["x"]), "y": _number(row["y"]),
-             "weight": row[f"weight {name}"]}
-            for row in top.to_dict("records")
-        ]  # fmt: skip
-        maps.append({"name": name, "uniform": found.uniform(name), "top": patches})
-    overlaps = [
-        {"maps": list(o.maps), "shared": o.shared, "by_chance": o.by_chance, "rho": _number(o.rho)}
-        for o in found.overlaps()
-    ]
+        top = found.top(name)[["slide", "patch", "x", "y", f"weight {name}"]]
+        patches = top.rename(columns={f"weight {name}": "weight"}).to_dict("records")
+        maps.append({"name": name, "uniform": found.uniform(name), "top": plain(patches)})
+    overlaps = [plain(vars(overlap)) for overlap in found.overlaps()]
     about = {key: getattr(found, key) for key in keys}
     shares = {"shares_of": found.asked, "equal_weight": found.equal, "patches": len(found.table)}
     return {**about, "simulated": bool(found.simulated), **shares, "maps": maps, "overlaps": overlaps, "files": files}
@@ -116,9 +109,9 @@ def plain_heatmap(found: PatchAttention, files: dict[str, Any]) -> dict[str, Any
 def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
     """The highest patches of each map; how maps agree and where the files are goes to standard error."""
     where = f"patient {found.patient}, a test patient of fold {found.fold} (seed {found.seed})"
-    shown = Table(title=f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}")
-    for header in ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)"):
-        shown.add_column(header, justify="left" if header in ("map", "slide") else "right", overflow="fold")
+    title = f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {where}"
+    headers = ("map", "rank", "slide", "patch", "x, y", f"attention (1 = all {found.asked} equal)")
+    shown = make_table(headers, (), (1, 3, 4, 5), title=title)
     for name in found.maps:
         top = found.top(name)
         if top.empty:
@@ -142,13 +135,10 @@ def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
 def plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> dict[str, Any]:
     """For JSON, all pathways."""
     about = {k: v for k, v in vars(found).items() if k != "table"}
-    rows = [
-        {key: _number(value) if isinstance(value, float) else value for key, value in row.items()}
-        for row in found.table.rename_axis("pathway").reset_index().to_dict("records")
-    ]
+    rows = plain(found.table.rename_axis("pathway").reset_index().to_dict("records"))
     more = {} if complete is None else {"completeness": {**vars(complete), "holds": complete.holds}}
-    plain = {**about, "agreement": _number(found.agreement), "simulated": bool(found.simulated)}
-    return {**plain, **more, "pathways": rows, "file": str(file)}
+    named = {**about, "agreement": plain(found.agreement), "simulated": bool(found.simulated)}
+    return {**named, **more, "pathways": rows, "file": str(file)}
 
 
 def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> None:
@@ -157,11 +147,10 @@ def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | Non
     caption = f"folds agree with rho = {found.agreement:.2f} (Spearman)"
     if complete is not None:
         caption += f" · attributions add up to within {complete.gap:.2%} ({complete.steps} steps)"
-    shown = Table(title=title, caption=caption)
     headers = ["", "pathway", f"{found.quantity} (1 = equal)", "SD", "among the first five"]
     directed = "direction" in found.table
-    for header in [*headers, "direction"] if directed else headers:
-        shown.add_column(header, justify="left" if header in ("", "pathway") else "right")
+    headers += ["direction"] if directed else []
+    shown = make_table(headers, (), range(2, len(headers)), title=title, caption=caption, fold=False)
     ends = min(ENDS, len(found.table) // 2)
     for label, part in (("most", found.table.head(ends)), ("least", found.table.tail(ends))):
         for pathway, row in part.iterrows():
@@ -170,8 +159,3 @@ def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | Non
         shown.add_section()
     stdout().print(shown)
     note(f"wrote {file} and {file.with_suffix('.csv').name}")
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None

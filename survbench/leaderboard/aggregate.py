@@ -18,11 +18,12 @@ from survbench.cards import ModelGroup
 from survbench.console import track
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.experiments.results import JobResult, Unreadable, read_results
+from survbench.files import digest
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
 from survbench.leaderboard.brought import settle
 from survbench.leaderboard.contrasts import beside
 from survbench.leaderboard.published import published_cohorts, published_models
-from survbench.leaderboard.rows import PLACE, digest, grouped, make_rows, place_of, refuse_other_patients, score
+from survbench.leaderboard.rows import PLACE, grouped, make_rows, place_of, refuse_other_patients, score
 
 __all__ = ["build"]
 

@@ -29,6 +29,7 @@ __all__ = [
     "Contrast",
     "Leaderboard",
     "Line",
+    "OfKind",
     "Refusal",
     "Row",
     "Summary",
@@ -47,9 +48,19 @@ KINDS: Mapping[str | None, str] = {
 }
 
 
-def invented(simulated: str | None) -> bool | None:
-    """Whether patients or slides are simulated, from a key of KINDS; None where that is not known."""
-    return None if simulated in (None, UNKNOWN) else bool(simulated)
+class OfKind:
+    """What follows from `simulated`, a key of KINDS."""
+
+    simulated: str | None
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.simulated]
+
+    @property
+    def invented(self) -> bool | None:
+        """Whether patients or slides are simulated; None where that is not known."""
+        return None if self.simulated in (None, UNKNOWN) else bool(self.simulated)
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Row(Identified):
+class Row(Identified, OfKind):
     """One model with one configuration on one cohort, all folds and seeds.
 
     Attributes
@@ -114,11 +125,6 @@ class Row(Identified):
     @property
     def failed(self) -> bool:
         return bool(self.errors)
-
-    @property
-    def invented(self) -> bool | None:
-        """Whether patients or slides are simulated; None where that is not known."""
-        return invented(self.simulated)
 
     @property
     def calibration(self) -> Calibration:
@@ -194,7 +200,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(OfKind):
     """Lines that may be compared: same endpoint, folds, protocol version and kind of data (protocol rule 20)."""
 
     endpoint: str
@@ -204,15 +210,6 @@ class Table:
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     contrasts: tuple[Contrast, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        return KINDS[self.simulated]
-
-    @property
-    def invented(self) -> bool | None:
-        """Whether patients or slides are simulated; None where that is not known."""
-        return invented(self.simulated)
 
     @property
     def title(self) -> str:

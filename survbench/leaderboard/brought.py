@@ -19,9 +19,10 @@ from survbench.data.root import DataRoot
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
 from survbench.experiments.results import JobResult
+from survbench.files import digest
 from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
 from survbench.leaderboard.predictions_file import read_predictions_file
-from survbench.leaderboard.rows import PLACE, Scored, digest, grouped, labels_of, make_row
+from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row
 
 __all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
 

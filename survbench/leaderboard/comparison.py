@@ -20,6 +20,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import Difference, holm, mean_difference, unknown
 from survbench.evaluation.ranks import ALPHA, CriticalDifference, critical_difference
 from survbench.experiments.results import JobResult, read_results
+from survbench.files import plain
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
 from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
@@ -133,23 +134,17 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
         "metric": "cindex",
         "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in found.lines],
         "differences": [
-            {
-                "first": one.first,
-                "second": one.second,
-                "cohort": one.cohort,
-                **to_plain(one.found),
-                "p_holm": None if math.isnan(one.p_holm) else one.p_holm,
-                "separated": one.separated,
-            }
+            {"first": one.first, "second": one.second, "cohort": one.cohort}
+            | {**to_plain(one.found), "p_holm": plain(one.p_holm), "separated": one.separated}
             for one in found.differences
         ],
         "ranks": None
         if ranks is None
         else {
-            "average": {name: None if math.isnan(rank) else rank for name, rank in ranks.ranks.items()},
-            "critical_difference": None if math.isnan(ranks.distance) else ranks.distance,
-            "friedman_p": None if math.isnan(ranks.p) else ranks.p,
-            "groups": [list(group) for group in ranks.groups],
+            "average": plain(ranks.ranks.to_dict()),
+            "critical_difference": plain(ranks.distance),
+            "friedman_p": plain(ranks.p),
+            "groups": plain(ranks.groups),
             "cohorts": ranks.cohorts,
             "reason": ranks.reason,
         },

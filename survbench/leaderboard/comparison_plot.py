@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
 from survbench.leaderboard.comparison import Compared, Comparison
 from survbench.leaderboard.ranks_plot import draw_ranks
 
@@ -25,8 +25,6 @@ _FOLDS, _PATIENTS = "#1f4e79", "#b35900"
 
 def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
     """Write the figures of one table into a folder; the kind of data is part of title and file name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
     panels = list(dict.fromkeys(one.cohort for one in found.differences))
     if len(found.lines) == 2:
         figure, axis = subplots(figsize=(6.4, 1.6 + 0.5 * len(panels)))
@@ -42,15 +40,13 @@ def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
             axis.axis("off")
         figure.supxlabel(_STAR, fontsize="small")
     title_figure(figure, f"Differences in C-index · {found.table.title}")
-    files.append(folder / f"{_name('compare', found)}.png")
-    figure.savefig(files[-1], dpi=150)
+    files = [save_figure(figure, folder / f"{_name('compare', found)}.png")]
     if found.ranks is not None:
         height = 1.6 + 0.14 * len(found.ranks.ranks) + 0.12 * len(found.ranks.groups)
         figure, axis = subplots(figsize=(9, height))
         draw_ranks(found.ranks, axis)
         title_figure(figure, f"Ranks by C-index · {found.table.title}")
-        files.append(folder / f"{_name('ranks', found)}.png")
-        figure.savefig(files[-1], dpi=150)
+        files.append(save_figure(figure, folder / f"{_name('ranks', found)}.png"))
     return files
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from survbench.evaluation.compare import Difference, mean_difference, paired, resampled_cindices, unknown
 from survbench.leaderboard.board import MEASURED, Column, Contrast, Line, Row
 
-__all__ = ["Drawn", "alike", "beside", "contrast", "draw", "drawn_difference", "row_difference"]
+__all__ = [
+    "Drawn",
+    "alike",
+    "beside",
+    "contrast",
+    "difference_columns",
+    "difference_of",
+    "draw",
+    "drawn_difference",
+    "row_difference",
+]
+
+_COLUMNS = {"difference": "mean", **{name: name for name in ("low", "high", "p", "patient_low", "patient_high")}}
 
 
 def row_difference(first: Row, second: Row) -> Difference:
@@ -56,6 +69,17 @@ def drawn_difference(first: Drawn, second: Drawn) -> Difference:
     return paired(
         *([fold[at] for fold in of.folds] for of, at in zip((first, second), chosen, strict=True)),
     )
+
+
+def difference_columns(found: Difference) -> dict[str, Any]:
+    """As columns of a table: difference, its bounds and p."""
+    return {column: getattr(found, name) for column, name in _COLUMNS.items()}
+
+
+def difference_of(row: Mapping[Any, Any]) -> Difference:
+    """Back from such columns and `reason`."""
+    numbers: dict[str, Any] = {name: float(row[column]) for column, name in _COLUMNS.items()}
+    return Difference(**numbers, reason=str(row["reason"] or ""))
 
 
 def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:

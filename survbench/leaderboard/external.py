@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
 from survbench.evaluation.metrics import harrell
 from survbench.experiments.results import Unreadable, ValidationResult, read_validations
+from survbench.files import digest, plain
 from survbench.leaderboard.board import KINDS
 from survbench.leaderboard.published import published_cindex
-from survbench.leaderboard.rows import digest, grouped
+from survbench.leaderboard.rows import grouped
 from survbench.leaderboard.sheet import Sheet
 
 __all__ = [
@@ -108,8 +109,7 @@ def external_rows(out: Path, models: Sequence[str] | None = None) -> list[Extern
 
 def external_plain(rows: Iterable[ExternalRow]) -> list[dict[str, Any]]:
     """The same as JSON values, with `published`; NaN is None."""
-    content = [{**vars(row), "published": row.published} for row in rows]
-    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in content]
+    return [plain({**vars(row), "published": row.published}) for row in rows]
 
 
 def external_tables(rows: Iterable[ExternalRow]) -> list[ExternalTable]:
@@ -154,10 +154,10 @@ def _row(results: Sequence[ValidationResult]) -> ExternalRow:
     missing = [f"fold {f} of seed {s}" for s in {s for s, _ in places} for f in range(identity["n_folds"])]
     missing = [name for name in missing if name not in {f"fold {f} of seed {s}" for s, f in places}]
     if missing:
-        return _with(about, problem=f"{', '.join(missing)} missing; give the same command again")
+        return replace(about, problem=f"{', '.join(missing)} missing; give the same command again")
     tables = [r.table.sort_values("patient") for r in results]
     if any(list(t["patient"]) != list(tables[0]["patient"]) for t in tables):
-        return _with(about, problem="its models were applied to different patients")
+        return replace(about, problem="its models were applied to different patients")
     return _scored(about, tables)
 
 
@@ -167,13 +167,13 @@ def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
     together = np.mean([t["standardized"].to_numpy(float) for t in tables], axis=0)
     each = [harrell(time, event, risk) for risk in risks]
     if each[0].reason:
-        return _with(about, problem=each[0].reason)
+        return replace(about, problem=each[0].reason)
     drawn = bootstrap_cindex(time, event, np.vstack([risks, together]))
     low, high = np.nanpercentile(drawn[:-1].mean(axis=0), [2.5, 97.5])
     ensemble_low, ensemble_high = np.nanpercentile(drawn[-1], [2.5, 97.5])
     votes = np.mean([t["high"].to_numpy(float) for t in tables], axis=0)
     values = np.array([c.value for c in each])
-    return _with(
+    return replace(
         about,
         mean=float(values.mean()),
         sd=float(values.std()),
@@ -184,10 +184,6 @@ def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
         ensemble_high=float(ensemble_high),
         logrank_p=logrank(time, event, votes > 0.5).p,
     )
-
-
-def _with(about: ExternalRow, **changes: Any) -> ExternalRow:
-    return ExternalRow(**{**vars(about), **changes})
 
 
 def _setup(result: ValidationResult) -> str:

@@ -6,7 +6,7 @@ Neither the terminal nor Markdown is known here, and nothing is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +26,7 @@ __all__ = [
     "Figure",
     "Kind",
     "apart",
+    "apart_rows",
     "blocks",
     "check_metric",
     "contrast_rows",
@@ -34,6 +35,7 @@ __all__ = [
     "headers",
     "line_name",
     "nothing",
+    "p_text",
     "simulation",
     "title",
 ]
@@ -121,6 +123,12 @@ def apart(table: Table, metric: str) -> list[Block]:
         if figures := _printed(model, table, columns):
             found.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
     return found[::-1]
+
+
+def apart_rows(table: Table, metric: str) -> list[tuple[str, ...]]:
+    """The same as rows: model (once), what is printed, and a cell per column."""
+    printed = [(block.name, i, figure) for block in apart(table, metric) for i, figure in enumerate(block.figures)]
+    return [("" if i else name, figure.label, *figure.cells) for name, i, figure in printed]
 
 
 DIFFERENCES = (
@@ -236,6 +244,10 @@ def _undefined(table: Table, metric: str) -> list[str]:
 def _block(line: Line, table: Table, metric: str) -> Block:
     rows = [line.rows.get(column) for column in table.columns]
     measured = [row for row in rows if row is not None]
+
+    def detail(label: str, said: Callable[[Row], str]) -> Figure:
+        return Figure(Kind.DETAIL, label, tuple("" if row is None or row.failed else said(row) for row in rows))
+
     ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
     average = line.average(metric, table.columns) if ranked else None
     figures = [
@@ -247,10 +259,10 @@ def _block(line: Line, table: Table, metric: str) -> Block:
         )
     ]
     if any(row.metrics[metric].sd_seeds is not None for row in measured):
-        figures.append(Figure(Kind.DETAIL, "SD over seeds", tuple(_seed_spread(row, metric) for row in rows)))
+        figures.append(detail("SD over seeds", lambda row: _seed_spread(row, metric)))
     if metric == "d_calibration":
-        figures.append(Figure(Kind.DETAIL, "all folds pooled", tuple(_pooled_calibration(row) for row in rows)))
-    figures.append(Figure(Kind.DETAIL, "log-rank p", tuple(_logrank(row) for row in rows)))
+        figures.append(detail("all folds pooled", lambda row: p_text(row.calibration.p)))
+    figures.append(detail("log-rank p", _logrank))
     if metric == "cindex":
         figures.extend(_published_figures(line, table))
     return Block(
@@ -281,7 +293,7 @@ def _printed(model: str, table: Table, columns: Sequence[bool]) -> tuple[Figure,
     tests = [published_logrank(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
     figures = {
         "published": ["" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found],
-        "published p": ["" if p is None else _p(p) for p in tests],
+        "published p": ["" if p is None else p_text(p) for p in tests],
     }
     return tuple(Figure(Kind.PUBLISHED, name, tuple(cells)) for name, cells in figures.items() if any(cells))
 
@@ -297,30 +309,20 @@ def _cell(row: Row | None, metric: str) -> str:
     return f"{found.mean:,.0f} ± {found.sd:,.0f}" if found.mean >= 10 else f"{found.mean:.3f} ± {found.sd:.3f}"
 
 
-def _seed_spread(row: Row | None, metric: str) -> str:
-    if row is None or row.failed:
-        return ""
+def _seed_spread(row: Row, metric: str) -> str:
     spread = row.metrics[metric].sd_seeds
     if spread is None:
         return "1 seed"
     return "undefined" if math.isnan(spread) else f"{spread:.3f}"
 
 
-def _pooled_calibration(row: Row | None) -> str:
-    if row is None or row.failed:
-        return ""
-    found = row.calibration
-    return "undefined" if found.reason else _p(found.p)
+def _logrank(row: Row) -> str:
+    return "undefined" if row.logrank_reason else f"{p_text(row.logrank_p)} / {p_text(row.logrank_p_stratified)}"
 
 
-def _logrank(row: Row | None) -> str:
-    if row is None or row.failed:
-        return ""
-    return "undefined" if row.logrank_reason else f"{_p(row.logrank_p)} / {_p(row.logrank_p_stratified)}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+def p_text(value: float, digits: int = 0) -> str:
+    """A p; small ones as a power of ten with so many decimals."""
+    return "undefined" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.{digits}e}"
 
 
 def _seeds(rows: Sequence[Row]) -> str:

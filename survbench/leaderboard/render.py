@@ -8,31 +8,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from survbench.evaluation.calibration import Calibration
+from survbench.console import make_table
 from survbench.evaluation.compare import Difference
-from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Summary, Table
-from survbench.leaderboard.layout import (
-    APART,
-    DIFFERENCES,
-    Block,
-    Figure,
-    Kind,
-    apart,
-    blocks,
-    check_metric,
-    contrast_rows,
-    footnotes,
-    headers,
-    nothing,
-    title,
-)
+from survbench.files import plain
+from survbench.leaderboard import layout
+from survbench.leaderboard.board import MEASURED, Leaderboard, Row, Table
+from survbench.leaderboard.layout import Block, Figure, Kind
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
+from survbench.leaderboard.sheet import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +57,7 @@ _CSV_COLUMNS = (
     "fvcore_flops",
     "reason",
 )
+_PUBLISHED_COLUMNS = ("source", "model", "title", "cohort", "logrank_p", "parameters", "metric", "seeds", "mean", "sd")
 
 
 def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
@@ -81,19 +70,19 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    check_metric(metric)
+    layout.check_metric(metric)
     parts: list[Any] = []
     for table in board.tables:
         parts += [
-            Text(title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
+            Text(layout.title(table, metric), style="bold black on yellow" if table.simulated != "" else "bold"),
             _rich_table(table, metric),
             *_rich_apart(table, metric),
             *_rich_contrasts(table),
-            *(Text(note, style="dim") for note in footnotes(table, metric)),
+            *(Text(note, style="dim") for note in layout.footnotes(table, metric)),
             Text(),
         ]
     if not board.tables:
-        parts.append(Text(nothing(board)))
+        parts.append(Text(layout.nothing(board)))
     parts += [Text(note, style="yellow") for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -106,16 +95,16 @@ def to_rich(board: Leaderboard, metric: str = "cindex") -> Group:
 
 def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
     """As a Markdown document."""
-    check_metric(metric)
+    layout.check_metric(metric)
     parts = []
     for table in board.tables:
-        parts.append(f"## {_escaped(title(table, metric))}")
+        parts.append(f"## {_escaped(layout.title(table, metric))}")
         parts.append("\n".join(_markdown_table(table, metric)))
-        parts += [part for part in ["\n".join(_markdown_apart(table, metric))] if part]
+        parts += ["\n".join(beside)] if (beside := _markdown_apart(table, metric)) else []
         parts += ["\n".join(_markdown_contrasts(table))] if table.contrasts else []
-        parts.append("\n".join(f"- {_escaped(note)}" for note in footnotes(table, metric)))
+        parts.append("\n".join(f"- {_escaped(note)}" for note in layout.footnotes(table, metric)))
     if not board.tables:
-        parts.append(_escaped(nothing(board)))
+        parts.append(_escaped(layout.nothing(board)))
     parts += [_escaped(note) for note in board.notes]
     if board.refused:
         heading, lines = _refused(board)
@@ -125,7 +114,7 @@ def to_markdown(board: Leaderboard, metric: str = "cindex") -> str:
 
 def to_csv(board: Leaderboard, metric: str = "cindex") -> str:
     """One line per model, configuration and cohort, published figures as lines of their own."""
-    check_metric(metric)
+    layout.check_metric(metric)
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -143,7 +132,7 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
     """
     import pandas as pd
 
-    check_metric(metric)
+    layout.check_metric(metric)
     rows = [*_csv_rows(board, metric), *(_csv_published(board, metric) if published else ())]
     known = [row.invented for table in board.tables for line in table.lines for row in line.rows.values()]
     frame = pd.DataFrame(rows, columns=_CSV_COLUMNS)
@@ -155,7 +144,7 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
 
 def to_json(board: Leaderboard, metric: str = "cindex") -> str:
     """One JSON document with every metric: {rows: [...], refused: [{row, reason}], notes: [...]}; NaN is null."""
-    check_metric(metric)
+    layout.check_metric(metric)
     document = {
         "rows": [*(_json_row(row) for row in board.rows), *_published_rows(board)],
         "differences": [found for table in board.tables for found in _json_contrasts(table)],
@@ -166,20 +155,19 @@ def to_json(board: Leaderboard, metric: str = "cindex") -> str:
 
 
 def _rich_table(table: Table, metric: str) -> RichTable:
-    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    shown = RichTable(**_looks())
     shown.add_column("model", overflow="fold", max_width=_NAME_WIDTH)
-    for header in headers(table):
+    for header in layout.headers(table):
         shown.add_column(Text(header), justify="right")
     averaged = len(table.columns) > 1
     if averaged:
         shown.add_column("mean", justify="right")
     shown.add_column("seeds", justify="right")
     shown.add_column("param.", justify="right")
-    for group, members in groupby(blocks(table, metric), key=lambda block: block.group):
+    for group, members in groupby(layout.blocks(table, metric), key=lambda block: block.group):
         shown.add_row(Text(group, style="bold underline"))
         for block in members:
             cells = [""] * (len(table.columns) + averaged)
@@ -194,23 +182,19 @@ def _rich_table(table: Table, metric: str) -> RichTable:
 
 def _rich_apart(table: Table, metric: str) -> Iterator[Any]:
     """What the paper prints of models that have no row of their registered settings, in a table of its own."""
-    from rich import box
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    printed = apart(table, metric)
-    if not printed:
-        return
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, header in enumerate(("model", "figure", *headers(table))):
-        shown.add_column(Text(header), justify="left" if i < 2 else "right", overflow="fold")
-    for block in printed:
-        for i, figure in enumerate(block.figures):
-            cells = [figure.label, *figure.cells]
-            shown.add_row(
-                Text(block.name if i == 0 else ""), *(Text(cell, style=_STYLES[figure.kind]) for cell in cells)
-            )
-    yield from (Text(APART, style="bold"), shown)
+    if rows := layout.apart_rows(table, metric):
+        style = _STYLES[Kind.PUBLISHED]
+        cells = [(name, *(Text(cell, style=style) for cell in printed)) for name, *printed in rows]
+        headed = ("model", "figure", *layout.headers(table))
+        yield from (Text(layout.APART, style="bold"), make_table(headed, cells, range(2, len(headed)), **_looks()))
+
+
+def _looks() -> dict[str, Any]:
+    from rich import box
+
+    return {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
 
 
 def _rich_contrasts(table: Table) -> Iterator[Any]:
@@ -221,36 +205,27 @@ def _rich_contrasts(table: Table) -> Iterator[Any]:
         return
     yield Text("Differences in C-index", style="bold")
     names = [*(column.label for column in table.columns), "mean over cohorts"]
-    for label, *cells in contrast_rows(table):
+    for label, *cells in layout.contrast_rows(table):
         yield Text(f"  {label}")
         for name, cell in zip(names, cells, strict=False):
             if cell:
                 yield Text(f"    {name:<18}{cell}")
-    yield Text(f"  {DIFFERENCES}", style="dim")
+    yield Text(f"  {layout.DIFFERENCES}", style="dim")
 
 
-def _markdown_apart(table: Table, metric: str) -> Iterator[str]:
-    printed = apart(table, metric)
-    if not printed:
-        return
-    yield _escaped(f"{APART}:")
-    yield ""
-    yield _markdown_row(map(_escaped, ("model", "figure", *headers(table))))
-    yield _markdown_row(["---"] * 2 + ["---:"] * len(table.columns))
-    for block in printed:
-        for i, figure in enumerate(block.figures):
-            cells = (f"*{_escaped(cell)}*" if cell else "" for cell in figure.cells)
-            yield _markdown_row([_escaped(block.name) if i == 0 else "", _escaped(figure.label), *cells])
+def _markdown_apart(table: Table, metric: str) -> list[str]:
+    rows = [
+        [_escaped(name), _escaped(label), *(f"*{_escaped(cell)}*" if cell else "" for cell in cells)]
+        for name, label, *cells in layout.apart_rows(table, metric)
+    ]
+    headed = [*map(_escaped, ("model", "figure", *layout.headers(table)))]
+    return [_escaped(f"{layout.APART}:"), "", *markdown_table(headed, rows, 2)] if rows else []
 
 
-def _markdown_contrasts(table: Table) -> Iterator[str]:
-    header = ["difference in C-index", *headers(table), *(["mean"] if len(table.columns) > 1 else [])]
-    yield _markdown_row(map(_escaped, header))
-    yield _markdown_row(["---"] + ["---:"] * (len(header) - 1))
-    for row in contrast_rows(table):
-        yield _markdown_row(map(_escaped, row))
-    yield ""
-    yield _escaped(DIFFERENCES)
+def _markdown_contrasts(table: Table) -> list[str]:
+    header = ["difference in C-index", *layout.headers(table), *(["mean"] if len(table.columns) > 1 else [])]
+    rows = [[*map(_escaped, row)] for row in layout.contrast_rows(table)]
+    return [*markdown_table([*map(_escaped, header)], rows, 1), "", _escaped(layout.DIFFERENCES)]
 
 
 def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
@@ -280,14 +255,15 @@ def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
     return [Text(figure.label, style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
 
 
-def _markdown_table(table: Table, metric: str) -> Iterator[str]:
+def _markdown_table(table: Table, metric: str) -> list[str]:
     averaged = ["mean"] if len(table.columns) > 1 else []
-    header = ["group", "model", "figure", *headers(table), *averaged, "seeds", "parameters"]
-    yield _markdown_row(map(_escaped, header))
-    yield _markdown_row(["---"] * 3 + ["---:"] * (len(header) - 3))
-    for block in blocks(table, metric):
-        for i, figure in enumerate(block.figures):
-            yield _markdown_row(_markdown_cells(block, figure, first=i == 0, averaged=bool(averaged)))
+    header = ["group", "model", "figure", *layout.headers(table), *averaged, "seeds", "parameters"]
+    rows = [
+        _markdown_cells(block, figure, first=i == 0, averaged=bool(averaged))
+        for block in layout.blocks(table, metric)
+        for i, figure in enumerate(block.figures)
+    ]
+    return markdown_table([*map(_escaped, header)], rows, 3)
 
 
 def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool) -> list[str]:
@@ -297,10 +273,6 @@ def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool
         cells = [f"*{cell}*" if cell else "" for cell in cells]
     about = [_escaped(block.group), _escaped(name)] if first else ["", ""]
     return [*about, *cells, *([block.seeds, block.parameters] if first else ["", ""])]
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _escaped(text: str) -> str:
@@ -313,103 +285,40 @@ def _csv_rows(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
     for table in board.tables:
         for line in table.lines:
             for row in line.rows.values():
-                yield _csv_row(row, table, line.variant, metric)
+                found = _json_row(row)
+                reason = "; ".join(row.errors) or row.metrics[metric].reason
+                about = {"data": table.kind, "variant": line.variant, "group": str(row.group or ""), "metric": metric}
+                cells = found | found["metrics"][metric] | about | {"seeds": row.seeds, "reason": reason}
+                yield {column: cells[column] for column in _CSV_COLUMNS}
 
 
 def _csv_published(board: Leaderboard, metric: str) -> Iterator[dict[str, Any]]:
     if metric == "cindex":
         for found in _published_rows(board):
-            figure = found["metrics"]["cindex"]
-            keys = ("source", "model", "title", "cohort", "logrank_p", "parameters")
-            yield {k: found[k] for k in keys} | {
-                "metric": metric,
-                "seeds": (),
-                "mean": figure["mean"],
-                "sd": figure["sd"],
-            }
-
-
-def _csv_row(row: Row, table: Table, variant: str, metric: str) -> dict[str, Any]:
-    found = row.metrics[metric]
-    numbers = {
-        "mean": found.mean,
-        "sd": found.sd,
-        "sd_sample": found.sd_sample,
-        "sd_seeds": found.sd_seeds,
-        "logrank_p": row.logrank_p,
-        "logrank_p_stratified": row.logrank_p_stratified,
-    }
-    return {
-        "source": row.source,
-        "data": table.kind,
-        "model": row.model,
-        "title": row.title,
-        "variant": variant,
-        "group": str(row.group or ""),
-        "cohort": row.cohort,
-        "status": "failed" if row.failed else "complete",
-        "seeds": row.seeds,
-        "metric": metric,
-        "parameters": row.parameters,
-        "fvcore_flops": row.fvcore_flops,
-        "reason": "; ".join(row.errors) or found.reason,
-        **{key: row.identity[key] for key in ("cohort_hash", "endpoint", "folds", "protocol_version")},
-        **{key: _number(value) for key, value in numbers.items()},
-    }
+            cells = found | found["metrics"]["cindex"] | {"metric": metric, "seeds": ()}
+            yield {column: cells[column] for column in _PUBLISHED_COLUMNS}
 
 
 def _json_row(row: Row) -> dict[str, Any]:
-    return {
-        "model": row.model,
-        "cohort": row.cohort,
-        "endpoint": row.identity["endpoint"],
-        "folds": row.identity["folds"],
+    of, figures = row.identity, {name: vars(summary) for name, summary in row.metrics.items()}
+    found = {
+        **{key: of[key] for key in ("model", "cohort", "endpoint", "folds")},
         "source": row.source,
         "simulated": row.invented,
         "simulated_kind": row.simulated,
         "status": "failed" if row.failed else "complete",
-        "errors": list(row.errors),
-        "seeds": list(row.seeds),
-        "metrics": {name: _json_summary(summary) for name, summary in row.metrics.items()},
-        "logrank_p": _number(row.logrank_p),
-        "logrank_p_stratified": _number(row.logrank_p_stratified),
-        "logrank_reason": row.logrank_reason,
-        "calibration": _json_calibration(row.calibration),
-        "parameters": row.parameters,
-        "fvcore_flops": row.fvcore_flops,
-        "title": row.title,
+        **_attributes(row, "errors", "seeds"),
+        "metrics": figures,
+        **_attributes(row, "logrank_p", "logrank_p_stratified", "logrank_reason"),
+        "calibration": _attributes(row.calibration, "counts", "patients", "p", "reason"),
+        **_attributes(row, "parameters", "fvcore_flops", "title"),
         "modality": None if row.group is None else str(row.group),
-        "reconstruction": row.reconstruction,
-        "selected": row.selected,
-        "protocol_version": row.identity["protocol_version"],
-        "cohort_hash": row.identity["cohort_hash"],
-        "model_version": row.identity["model_version"],
-        "unsealed": row.unsealed,
-        "code": row.code,
-        "config": row.identity["config"],
-        "objective": row.identity["objective"],
-        "training": row.identity["training"],
+        **_attributes(row, "reconstruction", "selected"),
+        **{key: of[key] for key in ("protocol_version", "cohort_hash", "model_version")},
+        **_attributes(row, "unsealed", "code"),
+        **{key: of[key] for key in ("config", "objective", "training")},
     }
-
-
-def _json_calibration(found: Calibration) -> dict[str, Any]:
-    return {
-        "counts": [_number(count) for count in found.counts],
-        "patients": found.patients,
-        "p": _number(found.p),
-        "reason": found.reason,
-    }
-
-
-def _json_summary(summary: Summary) -> dict[str, Any]:
-    return {
-        "mean": _number(summary.mean),
-        "sd": _number(summary.sd),
-        "sd_sample": _number(summary.sd_sample),
-        "sd_seeds": _number(summary.sd_seeds),
-        "per_fold": [_number(value) for value in summary.per_fold],
-        "reason": summary.reason,
-    }
+    return dict(plain(found))
 
 
 def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
@@ -425,7 +334,7 @@ def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
                 "source": "published",
                 "simulated": False,
                 "seeds": [],
-                "metrics": {"cindex": {"mean": mean, "sd": _number(sd), "sd_sample": None, "per_fold": []}},
+                "metrics": {"cindex": {"mean": mean, "sd": plain(sd), "sd_sample": None, "per_fold": []}},
                 "logrank_p": published_logrank(model, cohort),
                 "parameters": published_parameters(model),
                 "fvcore_flops": None,
@@ -441,13 +350,9 @@ def _refused(board: Leaderboard) -> tuple[str, list[str]]:
 
 def to_plain(found: Difference) -> dict[str, Any]:
     """A difference as JSON values."""
-    numbers = ("mean", "low", "high", "p", "patient_low", "patient_high")
-    return {
-        **{name: _number(getattr(found, name)) for name in numbers},
-        "per_fold": [_number(value) for value in found.per_fold],
-        "reason": found.reason,
-    }
+    names = ("mean", "low", "high", "p", "patient_low", "patient_high", "per_fold", "reason")
+    return dict(plain(_attributes(found, *names)))
 
 
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _attributes(of: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
-from survbench.figures import subplots
-from survbench.leaderboard.board import KINDS, Leaderboard, Row
+from survbench.figures import save_figure, subplots
+from survbench.files import plain
+from survbench.leaderboard.board import Leaderboard, Row
+from survbench.leaderboard.layout import p_text
 from survbench.leaderboard.published import published_logrank
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ def draw_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
                     for part in ("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
                     if part
                 )
-                file = folder / f"{name}.png"
-                risk_figure(row, line.variant).savefig(file, dpi=150)
+                file = save_figure(risk_figure(row, line.variant), folder / f"{name}.png")
                 records.append({**_record(row, line.variant), "file": str(file)})
     return records
 
@@ -90,10 +91,10 @@ def risk_figure(row: Row, variant: str = "") -> Figure:
     draw_curves(patients, above, below)
     above.legend(loc="lower left", fontsize="small")
     above.set_ylabel("survival")
-    title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {KINDS[row.simulated]}"
+    title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {row.kind}"
     above.set_title(title, fontsize="medium")
     published = _published(row)
-    beside = "" if published is None else f"; published {_p(published)}"
+    beside = "" if published is None else f"; published {p_text(published, 1)}"
     above.text(
         0.98,
         0.97,
@@ -129,8 +130,8 @@ def _record(row: Row, variant: str) -> dict[str, Any]:
         "seed": row.seeds[0],
         "simulated": bool(row.simulated),
         **counts,
-        "p_pooled": None if np.isnan(pooled.p) else pooled.p,
-        "p_stratified": None if np.isnan(stratified.p) else stratified.p,
+        "p_pooled": plain(pooled.p),
+        "p_stratified": plain(stratified.p),
         "reason": pooled.reason or stratified.reason,
         "p_published": _published(row),
     }
@@ -158,8 +159,4 @@ def _curve(axis: Axes, group: pd.DataFrame, label: str, color: str) -> None:
 
 def logrank_text(test: LogRank) -> str:
     """Its p, or why there is none."""
-    return test.reason or _p(test.p)
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+    return test.reason or p_text(test.p, 1)

@@ -5,7 +5,6 @@ Scores predictions, demands completeness and equal patients; does not know which
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shlex
@@ -23,12 +22,12 @@ from survbench.evaluation.calibration import d_calibration
 from survbench.evaluation.groups import logrank, risk_cut, stratified_logrank
 from survbench.evaluation.metrics import METRICS, Value, score_fold
 from survbench.experiments.results import JobResult
+from survbench.files import digest
 from survbench.leaderboard.board import Refusal, Row, Summary
 
 __all__ = [
     "PLACE",
     "Scored",
-    "digest",
     "grouped",
     "labels_of",
     "make_row",
@@ -129,13 +128,8 @@ def _incomplete(jobs: Sequence[Scored]) -> str:
     missing = {seed: lacking for seed, lacking in missing.items() if lacking}
     if missing:
         what = "; ".join(f"fold {_listed(lacking)} of seed {seed}" for seed, lacking in missing.items())
-        return " ".join(
-            [
-                f"incomplete: {what} missing.",
-                *unreadable,
-                f"Make them with: {_command(jobs[0].record, missing)}",
-            ]
-        )
+        advice = f"Make them with: {_command(jobs[0].record, missing)}"
+        return " ".join([f"incomplete: {what} missing.", *unreadable, advice])
     return _inconsistent(jobs)
 
 
@@ -296,16 +290,8 @@ def _setup(record: JobResult) -> str:
     return digest([identity, record.simulated, record.selected])
 
 
-def _place_values(identity: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(identity.get(key) for key in PLACE)
-
-
 def place_of(row: Row) -> str:
-    return digest(_place_values(row.identity))
-
-
-def digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return digest([row.identity.get(key) for key in PLACE])
 
 
 def grouped(items: Iterable[T], key: Any) -> list[list[T]]:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from survbench.console import make_table
+
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["Sheet"]
+__all__ = ["Sheet", "markdown_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +33,20 @@ class Sheet:
         """For the terminal; `style` is that of the title."""
         from rich import box
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for i, header in enumerate(self.headers):
-            shown.add_column(header, justify="left" if i < self.left else "right", overflow="fold")
-        for cells in self.rows:
-            shown.add_row(*map(Text, cells))
+        right = range(self.left, len(self.headers))
+        shown = make_table(self.headers, self.rows, right, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         return Group(Text(self.title, style=style), shown, *(Text(note, style="dim") for note in self.notes))
 
     def to_markdown(self) -> str:
         """As Markdown."""
-        sides = ["---"] * self.left + ["---:"] * (len(self.headers) - self.left)
         rows = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
-        lines = [_row(cells) for cells in (self.headers, sides, *rows)]
-        return "\n".join([f"## {self.title}", "", *lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
+        notes = [f"- {note}" for note in self.notes]
+        return "\n".join([f"## {self.title}", "", *markdown_table(self.headers, rows, self.left), "", *notes]) + "\n"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> list[str]:
+    """Lines of a table of texts that are Markdown already; `left` columns come before those of numbers."""
+    sides = ["---"] * left + ["---:"] * (len(headers) - left)
+    return [f"| {' | '.join(cells)} |" for cells in (headers, sides, *rows)]

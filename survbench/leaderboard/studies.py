@@ -13,10 +13,11 @@ import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
 from survbench.experiments.results import failure_file, result_folder
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
+from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
-from survbench.leaderboard.contrasts import row_difference
+from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
 from survbench.leaderboard.published import published_change, published_cindex
 from survbench.leaderboard.sheet import Sheet
@@ -28,13 +29,10 @@ if TYPE_CHECKING:
     from survbench.experiments.study import Study
 
 __all__ = [
-    "STUDY_HEADERS",
     "read_study",
-    "study_cells",
+    "sheet_of",
     "study_figure",
     "study_frame",
-    "study_notes",
-    "study_plot",
     "study_sheet",
     "write_study",
 ]
@@ -80,14 +78,12 @@ def study_frame(study: Study, jobs: Mapping[str, Sequence[Job]], out: Path) -> p
 
 def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
     """In words, for the terminal and for Markdown."""
-    notes = study_notes(frame)
-    return Sheet(title=_title(study, frame), headers=STUDY_HEADERS, rows=study_cells(frame), notes=notes, left=2)
+    return sheet_of(_title(study, frame), frame)
 
 
-def study_plot(study: Study, frame: pd.DataFrame, file: Path) -> None:
-    """The figure of a study as a file."""
-    figure = study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds")
-    figure.savefig(file, dpi=150)
+def sheet_of(title: str, frame: pd.DataFrame) -> Sheet:
+    """The same of a table that `read_study` read."""
+    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), left=2)
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
@@ -123,17 +119,16 @@ def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
     """table.csv, table.md, plot.png and study.json, in a folder of the study's own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / "table.csv", index=False)
-    (folder / "table.md").write_text(study_sheet(study, frame).to_markdown(), encoding="utf-8")
+    atomic_write(folder / "table.csv", frame.to_csv(index=False))
+    atomic_write(folder / "table.md", study_sheet(study, frame).to_markdown())
     about = {
         "study": study.name,
         "title": _title(study, frame),
         "model": study.model.name,
         "arms": {a.name: dict(a.settings) for a in study.arms},
     }
-    (folder / "study.json").write_text(json.dumps({**about, **request}, indent=1, default=str), encoding="utf-8")
-    study_plot(study, frame, folder / "plot.png")
+    atomic_write(folder / "study.json", json.dumps({**about, **request}, indent=1, default=str))
+    save_figure(study_figure(frame, f"{_title(study, frame)}; mean ± SD over folds"), folder / "plot.png")
 
 
 def read_study(folder: Path) -> tuple[str, pd.DataFrame]:
@@ -152,8 +147,6 @@ def study_cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for row in frame.to_dict("records"):
         spread = _known(row.get("sd"))
-        mean, low, high, p, patient_low, patient_high = (float(row[name]) for name in ("difference", *_BOUNDS))
-        paired = Difference(mean, low, high, p, patient_low, patient_high, reason=str(row["reason"] or ""))
         seeds = _known(row.get("seeds"))
         rows.append(
             (
@@ -161,16 +154,13 @@ def study_cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
                 str(row["cohort"]),
                 _number(row["mean"]) + (f" ± {spread:.3f}" if spread is not None else ""),
                 "" if seeds is None else str(int(seeds)),
-                "" if row["first"] else difference_text(paired),
+                "" if row["first"] else difference_text(difference_of(row)),
                 _percent(row.get("change_percent")),
                 _number(row["published"]) + (f" ± {row['published_sd']:.3f}" if _known(row["published_sd"]) else ""),
                 _percent(row.get("published_change_percent")),
             )
         )
     return rows
-
-
-_BOUNDS = ("low", "high", "p", "patient_low", "patient_high")
 
 
 def _rows(jobs: Sequence[Job], out: Path) -> dict[str, Row]:
@@ -194,8 +184,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _difference(found: Difference, first: bool) -> dict[str, Any]:
-    bounds = {name: getattr(found, name) for name in _BOUNDS}
-    return {"first": first, "difference": found.mean, **bounds, "reason": found.reason}
+    return {"first": first, **difference_columns(found), "reason": found.reason}
 
 
 def _mean(rows: Mapping[str, Row]) -> float:

@@ -15,12 +15,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from survbench.console import show_table, stdout, warn
+from survbench.console import make_table, show_table, stdout, warn
 from survbench.evaluation.ranks import ALPHA
 from survbench.leaderboard import render
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.comparison import Compared, Comparison
 from survbench.leaderboard.external import ExternalRow, external_markdown, external_tables
+from survbench.leaderboard.layout import p_text
 from survbench.leaderboard.ranks_plot import ranks_text
 from survbench.leaderboard.written import Mismatch, document
 
@@ -97,10 +98,8 @@ def _comparison(found: Comparison, files: Sequence[Path]) -> list[object]:
 
 
 def _differences(differences: tuple[Compared, ...]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     headers = ("models", "cohort", "difference", "over folds", "over patients", "p", "Holm", "higher")
-    for i, header in enumerate(headers):
-        shown.add_column(header, justify="left" if i in (0, 1, 7) else "right", overflow="fold")
+    shown = make_table(headers, (), range(2, 7), box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     previous = ""
     for one in differences:
         name, of = f"{one.first} − {one.second}", one.found
@@ -112,14 +111,10 @@ def _differences(differences: tuple[Compared, ...]) -> Table:
             continue
         higher = (one.first if of.mean > 0 else one.second) if one.separated else "not told apart"
         intervals = _interval(of.low, of.high), _interval(of.patient_low, of.patient_high)
-        cells = (label, one.cohort, f"{of.mean:+.3f}", *intervals, _p(of.p), _p(one.p_holm), higher)
+        cells = (label, one.cohort, f"{of.mean:+.3f}", *intervals, p_text(of.p), p_text(one.p_holm), higher)
         shown.add_row(*map(Text, cells))
     return shown
 
 
 def _interval(low: float, high: float) -> str:
     return "undefined" if math.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
-
-
-def _p(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

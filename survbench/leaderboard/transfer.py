@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from survbench.evaluation.compare import Difference, mean_difference
+from survbench.evaluation.compare import mean_difference
 from survbench.evaluation.metrics import harrell
 from survbench.experiments.results import result_folder
-from survbench.figures import subplots, title_figure
+from survbench.figures import save_figure, subplots, title_figure
+from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
-from survbench.leaderboard.contrasts import row_difference
+from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
 from survbench.leaderboard.layout import DIFFERENCES, difference_text
 from survbench.leaderboard.sheet import Sheet
 
@@ -40,8 +41,6 @@ __all__ = [
     "read_transfer",
     "transfer_cells",
     "transfer_figure",
-    "transfer_notes",
-    "transfer_plot",
     "transfer_sheet",
     "write_transfer",
 ]
@@ -104,9 +103,8 @@ def gains_frame(jobs: Mapping[Cell, Sequence[Job]], model: str, against: Sequenc
             pairs = [(rows[cell].get(model), rows[cell].get(other)) for cell in cells]
             found = [row_difference(a, b) for a, b in pairs if a is not None and b is not None]
             gain = mean_difference(found)
-            bounds = {key: getattr(gain, key) for key in ("low", "high", "p", "patient_low", "patient_high")}
             about = {"against": other, "replicates": len(found), "clear": gain.clear, "reason": gain.reason}
-            table.append({**dict(zip(_SETTING, setting, strict=True)), **about, "difference": gain.mean, **bounds})
+            table.append({**dict(zip(_SETTING, setting, strict=True)), **about, **difference_columns(gain)})
     return pd.DataFrame(table)
 
 
@@ -114,12 +112,13 @@ def write_transfer(
     jobs: Mapping[Cell, Sequence[Job]], card: ModelCard, root: DataRoot, out: Path, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """curves.csv, gains.csv, table.md and plot.png; returns curves and gains."""
-    folder.mkdir(parents=True, exist_ok=True)
     curves, gains = curves_frame(jobs, root, out), gains_frame(jobs, card.name, card.beside, out)
-    curves.to_csv(folder / "curves.csv", index=False)
-    gains.to_csv(folder / "gains.csv", index=False)
-    (folder / "table.md").write_text(transfer_sheet(curves, gains, card.title).to_markdown(), encoding="utf-8")
-    transfer_plot(curves, gains, card.title, card.beside[-1], folder / "plot.png")
+    atomic_write(folder / "curves.csv", curves.to_csv(index=False))
+    atomic_write(folder / "gains.csv", gains.to_csv(index=False))
+    atomic_write(folder / "table.md", transfer_sheet(curves, gains, card.title).to_markdown())
+    figure = transfer_figure(curves, gains, card.beside[-1])
+    title_figure(figure, _title(card.title))
+    save_figure(figure, folder / "plot.png")
     return curves, gains
 
 
@@ -127,10 +126,14 @@ def write_transfer(
 class Transfer:
     """What `write_transfer` left in a folder. student : the model without distillation, which the gain is over."""
 
-    title: str
+    model: str
     curves: pd.DataFrame
     gains: pd.DataFrame
     student: str
+
+    @property
+    def title(self) -> str:
+        return _title(self.model)
 
 
 def read_transfer(folder: Path) -> Transfer:
@@ -141,7 +144,7 @@ def read_transfer(folder: Path) -> Transfer:
     against = list(dict.fromkeys(gains["against"]))
     titles = dict(zip(curves["model"], curves["title"], strict=True))
     (model,) = (name for name in titles if name not in (*against, ORACLE, SLIDES_ORACLE))
-    return Transfer(_title(titles[model]), curves, gains, against[-1])
+    return Transfer(titles[model], curves, gains, against[-1])
 
 
 def _title(model: str) -> str:
@@ -163,23 +166,11 @@ def transfer_cells(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str]
     for setting, of in gains.groupby(_SETTING, sort=False):
         patients, rate, trace = (float(value) for value in np.atleast_1d(np.array(setting)))
         values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
-        texts = [difference_text(_difference(of[of["against"] == other].iloc[0])) for other in against]
+        texts = [difference_text(difference_of(of[of["against"] == other].iloc[0])) for other in against]
         figures = ["" if math.isnan(v) else f"{v:.3f}" for v in values]
         lines.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *figures, *texts))
     gain_headers = [f"gain over {titles.get(other, other)}" for other in against]
     return ["patients", "events", "trace", *titles.values(), *gain_headers], lines
-
-
-def _difference(row: Any) -> Difference:
-    return Difference(
-        row["difference"],
-        row["low"],
-        row["high"],
-        row["p"],
-        row["patient_low"],
-        row["patient_high"],
-        reason=row["reason"],
-    )
 
 
 def transfer_notes(gains: pd.DataFrame) -> list[str]:
@@ -190,13 +181,6 @@ def transfer_notes(gains: pd.DataFrame) -> list[str]:
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
         f"gain: C-index, mean over {int(gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
-
-
-def transfer_plot(curves: pd.DataFrame, gains: pd.DataFrame, model: str, student: str, file: Path) -> None:
-    """The figure of a map as a file."""
-    figure = transfer_figure(curves, gains, student)
-    title_figure(figure, _title(model))
-    figure.savefig(file, dpi=150)
 
 
 def transfer_figure(curves: pd.DataFrame, gains: pd.DataFrame, student: str) -> Figure:

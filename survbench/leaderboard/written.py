@@ -123,9 +123,10 @@ def check_written(
         *_lists(found.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
         *_lists(found.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
     ]
-    if path.is_dir():
-        mismatches += _csv(path / f"{STEM}.csv", render.to_csv(board, metric))
-        mismatches += _tables(path / f"{STEM}.md", _markdown(board, external, metric))
+    texts = {"csv": render.to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
+    for ending, text in texts.items():
+        file, compare = path / f"{STEM}.{ending}", _csv if ending == "csv" else _tables
+        mismatches += compare(file, text) if file.exists() else [Mismatch(file.name, "file", _ABSENT, "recomputed")]
     return mismatches
 
 
@@ -190,8 +191,6 @@ def _said(value: Any) -> str:
 
 def _csv(file: Path, text: str) -> list[Mismatch]:
     """Figures of the CSV; numbers as numbers."""
-    if not file.exists():
-        return [Mismatch(file.name, "file", _ABSENT, "recomputed")]
     with file.open(encoding="utf-8", newline="") as lines:
         written = [_parsed(row) for row in csv.DictReader(lines)]
     expected = [_parsed(row) for row in csv.DictReader(text.splitlines())]
@@ -213,8 +212,6 @@ def _parsed(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _tables(file: Path, text: str) -> list[Mismatch]:
     """The lines of the Markdown's tables; notes around them may name folders, which may have moved."""
-    if not file.exists():
-        return [Mismatch(file.name, "file", _ABSENT, "recomputed")]
     written, expected = (
         [line for line in of.splitlines() if line.startswith("|")] for of in (file.read_text(encoding="utf-8"), text)
     )

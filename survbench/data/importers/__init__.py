@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from survbench.data.features import find_features, slide_stem
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish, read_pathways
-from survbench.data.root import DataRoot
-from survbench.errors import BadLabels, MissingFile, UnknownName
+from survbench.data.root import DataRoot, check_counts
+from survbench.errors import MissingFile, UnknownName
 
 __all__ = ["CohortReport", "ImportReport", "import_data"]
 
@@ -59,7 +57,12 @@ def import_data(
     features = find_features(Path(slides)) if slides is not None else {}
     finished = [finish(draft, _files(draft, features), drop_invalid) for draft in drafts]
     for content, _ in finished:
-        _compare(content.info.name, content.patients, (expected or {}).get(content.info.name, {}))
+        name, events, fix = (
+            content.info.name,
+            event_counts(content.patients),
+            "check the polarity of the event column, or correct the card",
+        )
+        check_counts(name, len(content.patients), events, (expected or {}).get(name, {}), fix)
     root = DataRoot.create(Path(out))
     for content, _ in finished:
         root.write(content, overwrite=overwrite)
@@ -81,16 +84,3 @@ def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:
     """Slide -> feature file, matched by the slide's name without suffix."""
     stems = {slide_stem(slide) for slide in draft.slides["slide"]}
     return {stem: str(features[stem].resolve()) for stem in stems if stem in features}
-
-
-def _compare(cohort: str, patients: pd.DataFrame, expected: Mapping[str, Any]) -> None:
-    """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
-    found = {"patients": len(patients), **event_counts(patients)}
-    stated = {"patients": expected.get("patients")} | dict(expected.get("events", {}))
-    for what, count in stated.items():
-        if count is not None and found.get(what) != count:
-            unit = "patients" if what == "patients" else f"{what} events"
-            raise BadLabels(
-                f"cohort {cohort} has {found.get(what, 0)} {unit}, its card expects {count}",
-                "check the polarity of the event column, or correct the card",
-            )

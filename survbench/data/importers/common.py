@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pandas as pd
 from survbench.data.features import slide_stem
 from survbench.data.root import (
     COVARIATES,
+    FOLD_COLUMNS,
     CohortContent,
     CohortInfo,
     check_expression,
@@ -27,12 +28,14 @@ __all__ = [
     "Draft",
     "ImportReport",
     "as_event",
+    "as_sex",
     "event_counts",
     "finish",
     "match_genes",
     "one_per_patient",
     "read_expression",
     "read_pathways",
+    "wanted",
 ]
 
 DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)$", re.IGNORECASE)
@@ -60,6 +63,20 @@ class Draft:
     folds: dict[str, pd.DataFrame] = field(default_factory=dict)
     unlabeled_in_folds: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+
+    def add_official(self, folds: pd.DataFrame) -> None:
+        """Take folds as published, without the patients who have no label; these are remembered."""
+        known = folds["patient"].isin(self.patients["patient"])
+        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
+        self.folds["official"] = folds.loc[known, list(FOLD_COLUMNS)]
+
+
+def wanted(
+    found: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
+) -> list[tuple[str, str, Path]]:
+    """Stem, name of the cohort and place of those that are asked for, by stem or name."""
+    named = [(stem, aliases.get(stem, stem), place) for stem, place in found]
+    return [of for of in named if only is None or of[0] in only or of[1] in only]
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,11 @@ def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
     numbers = pd.to_numeric(values.replace("", np.nan), errors="coerce")
     flags = numbers.map({0.0: "1", 1.0: "0"} if censorship else {0.0: "0", 1.0: "1"})
     return flags.where(flags.notna(), values).astype(object)
+
+
+def as_sex(is_female: pd.Series) -> pd.Series:
+    """F, M or blank."""
+    return pd.to_numeric(is_female, errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
 
 
 def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers.common import Draft, as_event, one_per_patient, read_expression, read_pathways
+from survbench.data.importers import common
+from survbench.data.importers.common import Draft
 from survbench.data.root import read_table
 from survbench.errors import BadFolds, BadLabels, MissingFile
 
@@ -33,13 +34,8 @@ def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathw
     files = sorted((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
     if not files:
         raise MissingFile(f"{source / 'datasets_csv' / 'metadata'} has no tcga_<cohort>.csv")
-    drafts = []
-    for file in files:
-        stem = file.stem.removeprefix("tcga_")
-        name = aliases.get(stem, stem)
-        if only is None or name in only or stem in only:
-            drafts.append(_cohort(source, file, stem, name, pathways))
-    return drafts
+    chosen = common.wanted(((file.stem.removeprefix("tcga_"), file) for file in files), aliases, only)
+    return [_cohort(source, file, stem, name, pathways) for stem, name, file in chosen]
 
 
 def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | None) -> Draft:
@@ -51,13 +47,13 @@ def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | Non
             f"{file}: duplicate row of patient {twice['patient'].iloc[0]}, slide {twice['slide'].iloc[0]}",
             "keep one row per slide",
         )
-    patients = _with_clinical(one_per_patient(table.drop(columns="slide"), file), source, stem)
+    patients = _with_clinical(common.one_per_patient(table.drop(columns="slide"), file), source, stem)
     draft = Draft(name, f"TCGA-{name.upper()}", source, patients, slides)
     if (expression := _expression_file(source, stem)) is not None:
-        draft.expression, draft.duplicated_expression = read_expression(expression)
-        draft.pathways = read_pathways(pathways or _pathway_file(source))
+        draft.expression, draft.duplicated_expression = common.read_expression(expression)
+        draft.pathways = common.read_pathways(pathways or _pathway_file(source))
         if (families := source / "datasets_csv" / "metadata" / "signatures.csv").exists():
-            draft.families = read_pathways(families)
+            draft.families = common.read_pathways(families)
     _add_folds(draft, source / "splits" / "5foldcv" / f"tcga_{stem}")
     return draft
 
@@ -70,11 +66,11 @@ def _labels(file: Path) -> pd.DataFrame:
     columns = {"patient": table["case_id"], "slide": table["slide_id"]}
     columns |= {c: table[c] for c in ("site", "age") if c in table}
     if "is_female" in table:
-        columns["sex"] = pd.to_numeric(table["is_female"], errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
+        columns["sex"] = common.as_sex(table["is_female"])
     for endpoint, suffix in ENDPOINTS.items():
         if f"survival_months{suffix}" in table and f"censorship{suffix}" in table:
             columns[f"{endpoint}_months"] = table[f"survival_months{suffix}"]
-            columns[f"{endpoint}_event"] = as_event(table[f"censorship{suffix}"], censorship=True)
+            columns[f"{endpoint}_event"] = common.as_event(table[f"censorship{suffix}"], censorship=True)
     return pd.DataFrame(columns)
 
 
@@ -95,9 +91,8 @@ def _expression_file(source: Path, stem: str) -> Path | None:
 
 def _pathway_file(source: Path) -> Path:
     folder = source / "datasets_csv" / "metadata"
-    for name in PATHWAY_FILES:
-        if (folder / name).exists():
-            return folder / name
+    if (file := next((folder / name for name in PATHWAY_FILES if (folder / name).exists()), None)) is not None:
+        return file
     raise MissingFile(f"{folder} has none of {', '.join(PATHWAY_FILES)}", "name a file with --pathways")
 
 
@@ -120,7 +115,5 @@ def _add_folds(draft: Draft, folder: Path) -> None:
     twice = folds[folds.duplicated(["fold", "patient"])]
     if len(twice):
         raise BadFolds(f"{folder}: patient {twice['patient'].iloc[0]} is twice in fold {twice['fold'].iloc[0]}")
-    known = folds["patient"].isin(draft.patients["patient"])
-    draft.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
-    draft.folds["official"] = folds[known]
+    draft.add_official(folds)
     draft.notes.append(HELD_OUT_NOTE)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers.common import Draft, as_event, one_per_patient, read_expression, read_pathways
+from survbench.data.importers import common
+from survbench.data.importers.common import Draft
 from survbench.data.root import FOLD_COLUMNS, read_table
 from survbench.errors import BadFolds, BadLabels
 
@@ -62,13 +63,8 @@ def recognizes(source: Path) -> bool:
 
 def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathways: Path | None) -> list[Draft]:
     """The cohort in this folder, or every cohort in its subfolders; a cohort is named like its folder."""
-    drafts = []
-    for folder in _cohort_folders(source):
-        stem = folder.resolve().name.lower()
-        name = aliases.get(stem, stem)
-        if only is None or name in only or stem in only:
-            drafts.append(_cohort(folder, name, pathways))
-    return drafts
+    folders = ((folder.resolve().name.lower(), folder) for folder in _cohort_folders(source))
+    return [_cohort(folder, name, pathways) for _, name, folder in common.wanted(folders, aliases, only)]
 
 
 def _cohort_folders(source: Path) -> list[Path]:
@@ -87,27 +83,28 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         twice = rows.loc[rows["patient"].duplicated(), "patient"].iloc[0]
         raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
-    draft = Draft(name, name.upper(), folder, one_per_patient(rows, file), slides)
-    expression = next((f for n in ("expression.csv", "expression.csv.gz") if (f := folder / n).exists()), None)
-    if expression is not None:
-        draft.expression, draft.duplicated_expression = read_expression(expression)
-        own = next((f for n in ("pathways.gmt", "pathways.csv") if (f := folder / n).exists()), None)
-        draft.pathways = read_pathways(chosen) if (chosen := pathways or own) is not None else {}
-        families = next((f for n in ("families.gmt", "families.csv") if (f := folder / n).exists()), None)
-        draft.families = read_pathways(families) if families is not None else {}
+    draft = Draft(name, name.upper(), folder, common.one_per_patient(rows, file), slides)
+    if (expression := _first(folder, "expression.csv", "expression.csv.gz")) is not None:
+        draft.expression, draft.duplicated_expression = common.read_expression(expression)
+        if (chosen := pathways or _first(folder, "pathways.gmt", "pathways.csv")) is not None:
+            draft.pathways = common.read_pathways(chosen)
+        if (families := _first(folder, "families.gmt", "families.csv")) is not None:
+            draft.families = common.read_pathways(families)
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft
+
+
+def _first(folder: Path, *names: str) -> Path | None:
+    """The first of these files that is there."""
+    return next((file for name in names if (file := folder / name).exists()), None)
 
 
 def _covariates(table: pd.DataFrame) -> dict[str, pd.Series]:
     columns = {}
     for column, name in COVARIATES.items():
         if column in table and name not in columns:
-            values = table[column]
-            if column == "is_female":
-                values = pd.to_numeric(values, errors="coerce").map({1.0: "F", 0.0: "M"}).fillna("")
-            columns[name] = values
+            columns[name] = common.as_sex(table[column]) if column == "is_female" else table[column]
     return columns
 
 
@@ -119,7 +116,7 @@ def _labels(table: pd.DataFrame, file: Path) -> dict[str, pd.Series]:
         if not pairs:
             continue
         months = [_months(table[p.time], p.divisor) for p in pairs]
-        events = [as_event(table[p.flag].str.lower().replace(LIVING), censorship=p.censorship) for p in pairs]
+        events = [common.as_event(table[p.flag].str.lower().replace(LIVING), censorship=p.censorship) for p in pairs]
         for pair, event in zip(pairs[1:], events[1:], strict=True):
             differing = table.index[event.to_numpy() != events[0].to_numpy()]
             if len(differing):
@@ -162,9 +159,7 @@ def _add_folds(draft: Draft, file: Path) -> None:
     table = read_table(file)
     if not set(FOLD_COLUMNS) <= set(table.columns):
         raise BadFolds(f"{file} has the columns {', '.join(table.columns)}, expected {', '.join(FOLD_COLUMNS)}")
-    known = table["patient"].isin(draft.patients["patient"])
-    draft.unlabeled_in_folds = tuple(sorted(set(table.loc[~known, "patient"])))
-    draft.folds["official"] = table.loc[known, list(FOLD_COLUMNS)]
+    draft.add_official(table)
 
 
 def _any_of(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:

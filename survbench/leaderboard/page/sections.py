@@ -13,19 +13,14 @@ import pandas as pd
 
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.evaluation.metrics import METRICS
+from survbench.experiments.results import JobResult
 from survbench.leaderboard.board import Column, Table
 from survbench.leaderboard.comparison import MEAN, Comparison
 from survbench.leaderboard.layout import APART, GROUPS, apart, contrast_rows, footnotes, line_name, simulation
-from survbench.leaderboard.page.charts import (
-    COSTS,
-    Cost,
-    calibration_drawing,
-    costs_drawing,
-    ranks_drawing,
-    risk_drawing,
-)
+from survbench.leaderboard.page import charts
+from survbench.leaderboard.page.charts import COSTS, Cost
 from survbench.leaderboard.page.differences import Resampling, best_line, matrices, pairs_data, ranks_by_title
-from survbench.leaderboard.page.provenance import JobAbout, provenance, seconds_per_job
+from survbench.leaderboard.page.provenance import provenance, seconds_per_job
 from survbench.leaderboard.page.tables import model_table
 
 __all__ = ["MOST_COMPARED", "MOST_FIGURES", "duration", "section"]
@@ -48,7 +43,7 @@ def section(
     place: int,
     compared: Comparison | None,
     resampling: Resampling,
-    jobs: Mapping[int, Sequence[JobAbout]],
+    jobs: Mapping[int, Sequence[JobResult]],
     advance: Callable[[str], None],
 ) -> dict[str, Any]:
     """Everything about one table, by the names that the template uses.
@@ -143,12 +138,12 @@ def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
 def _ranks(found: Comparison | None, table: Table, identifier: str) -> dict[str, Any]:
     if found is None or found.ranks is None:
         return {"ranks": None}
-    return {"ranks": ranks_drawing(ranks_by_title(found.ranks, found.lines), f"{identifier}-rank", table.kind)}
+    return {"ranks": charts.ranks_drawing(ranks_by_title(found.ranks, found.lines), f"{identifier}-rank", table.kind)}
 
 
 def _costs(
     table: Table,
-    jobs: Mapping[int, Sequence[JobAbout]],
+    jobs: Mapping[int, Sequence[JobResult]],
     resampling: Resampling,
     identifier: str,
 ) -> dict[str, Any]:
@@ -168,7 +163,7 @@ def _costs(
         points.append(Cost(len(points) + 1, line_name(line), line.group, score, low, high, values))
     about = MEAN if len(table.columns) > 1 else table.columns[0].label
     return {
-        "costs": costs_drawing(points, f"{identifier}-cost", about, table.kind) if points else None,
+        "costs": charts.costs_drawing(points, f"{identifier}-cost", about, table.kind) if points else None,
         "cost_headers": ["model", "number", "C-index", "95 %, patients", *COSTS.values()],
         "cost_rows": [
             (
@@ -196,7 +191,7 @@ def _figures(table: Table, identifier: str, advance: Callable[[str], None]) -> d
         name = line_name(line)
         drawn = [
             draw(line, table.columns, f"{identifier}-{what}-{i}", name, table.kind)
-            for what, draw in (("risk", risk_drawing), ("calibration", calibration_drawing))
+            for what, draw in (("risk", charts.risk_drawing), ("calibration", charts.calibration_drawing))
         ]
         drawings = [drawing for drawing in drawn if drawing is not None]
         if drawings:

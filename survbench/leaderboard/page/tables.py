@@ -10,7 +10,7 @@ from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.board import Column, Line, Row, Table
 from survbench.leaderboard.comparison import MEAN
-from survbench.leaderboard.layout import GROUPS, Block, Kind, blocks, headers
+from survbench.leaderboard.layout import Block, Kind, blocks, headers
 
 __all__ = ["Cell", "ModelRow", "Part", "View", "model_table"]
 
@@ -40,12 +40,8 @@ class ModelRow:
     """A model; `place` is its order in the grouped table."""
 
     place: int
-    group: str
-    name: str
-    variant: str
+    block: Block
     cells: tuple[Cell, ...]
-    seeds: str
-    parameters: str
     parameter_count: int | None
 
 
@@ -66,7 +62,7 @@ class View:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(row.group for row in self.rows))
+        return tuple(dict.fromkeys(row.block.group for row in self.rows))
 
 
 def model_table(table: Table, metric: str, interval: Interval, best: Mapping[str, Line | None]) -> View:
@@ -86,18 +82,7 @@ def model_table(table: Table, metric: str, interval: Interval, best: Mapping[str
         if averaged:
             cells.append(_average(line, table.columns, block, metric, best.get(MEAN) is line))
         counts = [row.parameters for row in line.rows.values() if row.parameters is not None]
-        rows.append(
-            ModelRow(
-                place,
-                GROUPS[line.group],
-                block.name,
-                block.variant,
-                tuple(cells),
-                block.seeds,
-                block.parameters,
-                max(counts, default=None),
-            )
-        )
+        rows.append(ModelRow(place, block, tuple(cells), max(counts, default=None)))
     return View(
         metric,
         METRICS[metric].title,

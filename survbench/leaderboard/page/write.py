@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from survbench import __version__
 from survbench.console import note, progress_bars
 from survbench.errors import BadConfig
+from survbench.experiments.results import JobResult
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
@@ -20,14 +21,16 @@ from survbench.leaderboard.external import ExternalRow, ExternalTable, external_
 from survbench.leaderboard.layout import DIFFERENCES, check_metric, nothing
 from survbench.leaderboard.page.charts import study_drawing, transfer_drawing
 from survbench.leaderboard.page.differences import MATRIX_RULE, Resampling
-from survbench.leaderboard.page.provenance import JobAbout, jobs_of
+from survbench.leaderboard.page.provenance import jobs_of, seconds_of
 from survbench.leaderboard.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
 from survbench.leaderboard.page.svg import page_style
-from survbench.leaderboard.studies import STUDY_HEADERS, read_study, study_cells, study_notes
-from survbench.leaderboard.transfer import read_transfer, transfer_cells, transfer_notes
+from survbench.leaderboard.sheet import Sheet
+from survbench.leaderboard.studies import read_study, sheet_of
+from survbench.leaderboard.transfer import Transfer, read_transfer, transfer_sheet
 
 __all__ = ["page_html", "write_page"]
 
+T = TypeVar("T")
 _SHOWN_PARTS = (
     ("interval", "intervals", True),
     ("published", "published", True),
@@ -142,7 +145,7 @@ def _progress(board: Leaderboard) -> Iterator[Callable[[str], None]]:
         yield advance
 
 
-def _glance(board: Leaderboard, jobs: dict[int, list[JobAbout]]) -> list[tuple[str, str]]:
+def _glance(board: Leaderboard, jobs: dict[int, list[JobResult]]) -> list[tuple[str, str]]:
     everything = [job for of in jobs.values() for job in of]
     rows = [row for row in board.rows if not row.failed]
     newest = max((job.modified for job in everything), default=None)
@@ -152,7 +155,7 @@ def _glance(board: Leaderboard, jobs: dict[int, list[JobAbout]]) -> list[tuple[s
         ("cohorts", str(len({row.cohort for row in rows}))),
         ("patients", f"{sum(patients.values()):,}"),
         ("trainings", f"{len(everything):,}"),
-        ("computing", duration(sum(job.total_seconds for job in everything))),
+        ("computing", duration(seconds_of(everything))),
     ]
     if newest is not None:
         found.append(("newest result", datetime.fromtimestamp(newest, UTC).strftime("%d %b %Y")))
@@ -160,38 +163,27 @@ def _glance(board: Leaderboard, jobs: dict[int, list[JobAbout]]) -> list[tuple[s
 
 
 def _studies(out: Path) -> Iterator[dict[str, Any]]:
-    for i, file in enumerate(sorted((out / "studies").glob("*/table.csv"))):
-        try:
-            title, frame = read_study(file.parent)
-        except (OSError, ValueError, KeyError) as problem:
-            note(f"{file.parent} is left out of the page: {problem}")
-            continue
-        simulated = str(frame["simulated"].iloc[0])
-        yield {
-            "title": title,
-            "simulated": simulated,
-            "kind": KINDS[simulated],
-            "headers": STUDY_HEADERS,
-            "rows": study_cells(frame),
-            "notes": study_notes(frame),
-            "drawing": study_drawing(frame, f"study-figure-{i}", title),
-        }
+    for i, (title, frame) in _read(out, "table.csv", read_study):
+        simulated, sheet = str(frame["simulated"].iloc[0]), sheet_of(title, frame)
+        drawing = study_drawing(frame, f"study-figure-{i}", title)
+        yield {**vars(sheet), "simulated": simulated, "kind": KINDS[simulated], "drawing": drawing}
 
 
 def _maps(out: Path) -> Iterator[dict[str, Any]]:
     """Of `survbench study transfer`; all of its cohorts are simulated."""
-    for i, file in enumerate(sorted((out / "studies").glob("*/gains.csv"))):
+
+    def read(folder: Path) -> tuple[Transfer, Sheet]:
+        found = read_transfer(folder)
+        return found, transfer_sheet(found.curves, found.gains, found.model)
+
+    for i, (found, sheet) in _read(out, "gains.csv", read):
+        yield {**vars(sheet), "kind": KINDS["all"], "drawing": transfer_drawing(found, f"map-figure-{i}")}
+
+
+def _read(out: Path, name: str, read: Callable[[Path], T]) -> Iterator[tuple[int, T]]:
+    """Studies that left a file of this name; damaged ones are named and left out."""
+    for i, file in enumerate(sorted((out / "studies").glob(f"*/{name}"))):
         try:
-            found = read_transfer(file.parent)
-            headers, rows = transfer_cells(found.curves, found.gains)
+            yield i, read(file.parent)
         except (OSError, ValueError, KeyError) as problem:
             note(f"{file.parent} is left out of the page: {problem}")
-            continue
-        yield {
-            "title": found.title,
-            "kind": KINDS["all"],
-            "headers": headers,
-            "rows": rows,
-            "notes": transfer_notes(found.gains),
-            "drawing": transfer_drawing(found, f"map-figure-{i}"),
-        }
