@@ -706,10 +706,8 @@ def _setup(
 
     from survbench.experiments.plan import Request
     from survbench.experiments.results import tune_folder
-    from survbench.experiments.versions import source_digest
     from survbench.training.device import resolve_device
 
-    source_digest.cache_clear()  # a file of the user's may have changed since an earlier call
     if not isinstance(settings or {}, Mapping):
         raise BadConfig(f"settings is {settings!r}", "give a mapping such as {'learning_rate': 1e-4}")
     where, results = resolve_device(device), Path(out)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +23,7 @@ from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
 from survbench.console import warn
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.shipped import shipped
+from survbench.sources import load_file
 
 __all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "open_registry", "pick"]
 
@@ -242,30 +241,8 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> Any:
 
 def _module(name: str) -> ModuleType:
     try:
-        return _module_from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except MissingFile:
+        return load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except (MissingFile, BadModel):
         raise
     except Exception as error:  # whatever their code raises, the user needs to know whose code it was
         raise BadModel(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _module_from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise MissingFile(f"model file {path} does not exist")
-    written = f"{path.resolve()} {path.stat().st_mtime_ns}"  # a changed file is another module
-    key = f"survbench_user_{hashlib.sha256(written.encode()).hexdigest()[:12]}"
-    if key in sys.modules:
-        return sys.modules[key]
-    spec = importlib.util.spec_from_file_location(key, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    if (folder := str(path.resolve().parent)) not in sys.path:
-        sys.path.append(folder)  # for what it imports from beside it
-    sys.modules[key] = module  # dataclasses and type hints look their module up while it loads
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[key]
-        raise
-    return module

@@ -18,7 +18,7 @@ REPOSITORY = HOME.parent
 LEVELS = (
     ("errors", "shipped", "figures"),
     ("console", "files", "identity", "clock"),
-    ("cards", "registry"),
+    ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),
     ("complexity",),

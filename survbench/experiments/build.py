@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from survbench.experiments.job import Job
     from survbench.experiments.results import JobResult
 
-__all__ = ["build_model", "build_objective", "load_trained"]
+__all__ = ["build_model", "build_objective", "load_trained", "trusted"]
 
 
 def build_objective(entry: Mapping[str, Any]) -> Objective:
@@ -65,7 +65,7 @@ def _registered(result: JobResult, registry: Registry) -> tuple[str, dict[str, A
             "name its registry with --registry, or its file",
         )
     config = result.record.get("config", result.identity["config"])
-    named = _named(config, registry, str(result.path))
+    named = trusted(config, registry, str(result.path))
     objective = result.identity["objective"]
     known = registry.objectives.get(str(objective.get("name")))
     if known is None:
@@ -85,10 +85,15 @@ def _registered(result: JobResult, registry: Registry) -> tuple[str, dict[str, A
     return card.target, named, entry
 
 
-def _named(value: Any, registry: Registry, path: str) -> Any:
-    """Settings whose other models are those of the registry."""
+def trusted(value: Any, registry: Registry, path: str) -> Any:
+    """Settings from a file, whose other models are those of the registry.
+
+    Raises
+    ------
+    BadModel : they name code that is not registered.
+    """
     if isinstance(value, Mapping):
-        found = {key: _named(v, registry, path) for key, v in value.items() if key != "target"}
+        found = {key: trusted(v, registry, path) for key, v in value.items() if key != "target"}
         if "target" not in value:
             return found
         card = registry.models.get(str(value.get("model")))
@@ -96,7 +101,7 @@ def _named(value: Any, registry: Registry, path: str) -> Any:
             raise BadModel(f"{path} names model {value.get('model')}, which is not registered here")
         return {**found, "target": card.target}
     if isinstance(value, list | tuple):
-        return [_named(v, registry, path) for v in value]
+        return [trusted(v, registry, path) for v in value]
     known = {name for card in registry.models.values() for name in (card.target, *card.was, *targets(card.config))}
     for target in targets(value):
         if target not in known:

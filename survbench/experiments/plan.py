@@ -19,7 +19,7 @@ from survbench.data.cohort import Cohort, ExpressionScaler, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
-from survbench.experiments.build import build_objective
+from survbench.experiments.build import build_objective, trusted
 from survbench.experiments.job import Job
 from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
@@ -184,7 +184,7 @@ def _preset(card: ModelCard, cohort: Cohort, request: Request, registry: Registr
         file = (request.tuned or Path()) / place / "preset.yaml"
     else:
         file = Path(name)
-    return _tuned(file, card, cohort)
+    return _tuned(file, card, cohort, registry)
 
 
 def tuned_name(model: str, cohort: str, endpoint: str, scheme: str) -> str:
@@ -192,7 +192,7 @@ def tuned_name(model: str, cohort: str, endpoint: str, scheme: str) -> str:
     return f"{model}-{cohort}-{endpoint}-{scheme}"
 
 
-def _tuned(file: Path, card: ModelCard, cohort: Cohort) -> tuple[Mapping[str, Any], str]:
+def _tuned(file: Path, card: ModelCard, cohort: Cohort, registry: Registry) -> tuple[Mapping[str, Any], str]:
     hint = f"survbench tune --model {card.name} --cohort {cohort.name} --endpoint {cohort.endpoint}"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -202,6 +202,7 @@ def _tuned(file: Path, card: ModelCard, cohort: Cohort) -> tuple[Mapping[str, An
         raise MissingFile(f"preset {file} does not exist", f"make it with: {hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BadFile(f"preset {file} cannot be used ({error})", f"make it again with: {hint}") from None
+    preset["config"] = trusted(preset["config"], registry, f"preset {file}")
     for key, found in (("model", card.name), ("cohort", cohort.name), ("cohort_hash", cohort.content_hash)):
         if made[key] != found:
             raise BadConfig(f"preset {file} was tuned for {key} {made[key]}, not {found}", f"tune it: {hint}")

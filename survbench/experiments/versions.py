@@ -5,22 +5,21 @@ A model's version is part of a job's identity; the version of the whole code is 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
 import survbench
 from survbench.cards import ModelCard
-from survbench.errors import BadModel
 from survbench.registry import SHIPPED, Registry
+from survbench.sources import source_digest
 
-__all__ = ["changed_files", "code_version", "source_digest", "targets", "unversioned", "versioned", "versions_of"]
+__all__ = ["changed_files", "code_version", "targets", "unversioned", "versioned", "versions_of"]
 
 _TARGET = re.compile(r"(?:[A-Za-z_][\w.]*|.*\.py):[A-Za-z_]\w*")
 
@@ -85,63 +84,33 @@ def targets(value: Any) -> Iterator[str]:
 
 
 def _version(target: str, registry: Registry) -> str:
-    """`name@version` of a registered model; else a file's digest, a package's version or the class's name."""
+    """Of a shipped model `name@version`; of others a package's version or, where that may not move, a digest."""
     place, _, attribute = target.partition(":")
+    top = place.partition(".")[0]
     if place.endswith(".py"):
         return f"{attribute}@{source_digest(Path(place))[:16]}" if Path(place).is_file() else target
-    for card in registry.models.values():
-        if target in (card.target, *card.was):
-            return f"{card.name}@{card.version}"
-    top = place.partition(".")[0]
-    if top in SHIPPED or top == "survbench":
-        return attribute  # its numbers are those of the model that names it
-    found = packages_distributions().get(top)
-    return f"{attribute}@{found[0]} {version(found[0])}" if found else target
-
-
-@cache
-def source_digest(file: Path) -> str:
-    """Digest of what a user's file says, comments, docstrings and layout apart, and of what it imports beside it.
-
-    Raises
-    ------
-    BadModel : it is no Python.
-    """
-    seen: dict[Path, str] = {}
-    _read_source(file.resolve(), seen)
-    content = "\0".join(f"{path.name}\0{text}" for path, text in sorted(seen.items(), key=lambda item: item[0].name))
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _read_source(file: Path, seen: dict[Path, str]) -> None:
+    if top in (*SHIPPED, "survbench"):
+        cards = [card for card in registry.models.values() if target in (card.target, *card.was)]
+        return f"{cards[0].name}@{cards[0].version}" if cards else attribute  # then it goes with who names it
+    if package := _installed(top):
+        return f"{attribute}@{package}"
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except (SyntaxError, ValueError) as error:
-        raise BadModel(f"{file} is no Python: {error}") from None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body[0] = ast.Pass()
-    seen[file] = ast.unparse(tree)
-    for name in _imported(tree):
-        for other in (file.parent / f"{name}.py", file.parent / name / "__init__.py"):
-            if other.is_file() and other.resolve() not in seen:
-                _read_source(other.resolve(), seen)
+        spec = importlib.util.find_spec(place)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return target
+    root = Path(spec.origin).parents[place.count(".") + spec.origin.endswith("__init__.py")]
+    return f"{attribute}@{source_digest(Path(spec.origin), root)[:16]}"
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Names, as paths, of modules that stand in the same folder, if they do."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.replace(".", "/") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            place = (node.module or "").replace(".", "/")
-            yield from filter(None, [place, *(f"{place}/{alias.name}".strip("/") for alias in node.names)])
+def _installed(top: str) -> str:
+    """Name and version of the distribution that a module is of; empty where its files may change without a version."""
+    for name in packages_distributions().get(top, ()):
+        found = distribution(name)
+        if '"editable": true' not in (found.read_text("direct_url.json") or ""):
+            return f"{name} {found.version}"
+    return ""
 
 
 @cache

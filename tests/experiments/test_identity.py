@@ -20,8 +20,9 @@ from survbench.data.root import DataRoot
 from survbench.errors import BadModel, SurvbenchError
 from survbench.experiments.job import JobSpec
 from survbench.experiments.plan import Request, plan
-from survbench.experiments.versions import code_version, source_digest, versions_of
-from survbench.registry import load_registry
+from survbench.experiments.versions import code_version, versions_of
+from survbench.registry import import_target, load_registry
+from survbench.sources import source_digest
 
 MINE = '''
 """A model."""
@@ -53,11 +54,6 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path / "mine.py"
 
 
-def fresh_digest(file: Path) -> str:
-    source_digest.cache_clear()
-    return source_digest(file)
-
-
 @pytest.mark.parametrize(
     ("name", "old", "new", "same"),
     [
@@ -71,17 +67,73 @@ def fresh_digest(file: Path) -> str:
     ],
 )
 def test_a_users_file_counts_by_what_it_says(mine: Path, name: str, old: str, new: str, same: bool) -> None:
-    before = fresh_digest(mine)
+    before = source_digest(mine)
     file = mine.with_name(name)
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    assert (fresh_digest(mine) == before) == same
+    assert (source_digest(mine) == before) == same
+
+
+@pytest.mark.parametrize("name", ["common.py", "__init__.py", "sub/__init__.py", "sub/absolute.py", "sub/relative.py"])
+def test_imports_of_imports_count(tmp_path: Path, name: str) -> None:
+    package = tmp_path / "pkg"
+    (package / "sub").mkdir(parents=True)
+    for file, text in {
+        "__init__.py": "",
+        "sub/__init__.py": "",
+        "common.py": "K = 1",
+        "sub/absolute.py": "from pkg.common import K",
+        "sub/relative.py": "from ..common import K",
+    }.items():
+        (package / file).write_text(text)
+    main = tmp_path / "main.py"
+    main.write_text("import pkg.sub.absolute\nfrom pkg.sub import relative\n")
+    before = source_digest(main)
+    (package / name).write_text((package / name).read_text() + "\nL = 2\n")
+    assert source_digest(main) != before
+
+
+def test_two_files_may_each_have_a_helper_of_one_name(tmp_path: Path) -> None:
+    """And one that changes is loaded again, by whatever name it was imported before."""
+    for folder, scale in (("a", 1), ("b", -7)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper.py").write_text(f"K = {scale}")
+        (tmp_path / folder / "model.py").write_text("from helper import K")
+    targets = [f"{tmp_path / folder / 'model.py'}:K" for folder in "ab"]
+    assert [import_target(target) for target in targets] == [1, -7]
+    (tmp_path / "a" / "helper.py").write_text("K = 300")
+    assert [import_target(target) for target in targets] == [300, -7]
+    assert "helper" not in sys.modules
+
+
+def test_a_file_cannot_stand_in_for_an_installed_module(tmp_path: Path) -> None:
+    (tmp_path / "this.py").write_text("s = 1")
+    (tmp_path / "model.py").write_text("import json, torch, this")
+    (tmp_path / "torch.py").write_text("K = 1")
+    with pytest.raises(BadModel, match=r"imports this from .*this.py"):
+        import_target(f"{tmp_path / 'model.py'}:K")
+
+
+def test_a_package_that_is_not_installed_counts_by_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mypkg").mkdir()
+    (tmp_path / "mypkg" / "models.py").write_text("from mypkg.scale import K\nclass M: pass")
+    (tmp_path / "mypkg" / "scale.py").write_text("K = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry, cox = load_registry(), load_registry().objectives["cox"]
+    card = ModelCard("m", "M", ModelGroup.WSI, (), (), target="mypkg.models:M")
+    registry.models["m"] = card
+    before = versions_of(card, {}, cox, registry)[card.target]
+    assert re.fullmatch(r"m@1 of M@[0-9a-f]{16}", before)
+    (tmp_path / "mypkg" / "scale.py").write_text("K = -5")
+    assert versions_of(card, {}, cox, registry)[card.target] != before
 
 
 def test_what_is_no_python_is_refused(mine: Path) -> None:
     mine.write_text("class Mine(:\n")
     with pytest.raises(BadModel, match="no Python"):
-        fresh_digest(mine)
+        source_digest(mine)
 
 
 def test_versions_are_of_the_model_and_of_all_that_its_settings_name() -> None:
@@ -139,7 +191,6 @@ def test_a_file_that_changes_under_a_command_is_noticed(small_root: DataRoot, tm
     spec = JobSpec.of(planned, tmp_path, "cpu", 1)
     spec.load()
     mine.with_name("helper.py").write_text("SCALE = 3.0\n")
-    source_digest.cache_clear()
     with pytest.raises(SurvbenchError, match="changed since the command began"):
         spec.load()
 
@@ -155,7 +206,8 @@ from pathlib import Path
 import survbench
 from survbench.data.root import DataRoot
 from survbench.experiments.plan import Request, plan
-from survbench.registry import load_registry
+from survbench.registry import import_target, load_registry
+from survbench.sources import source_digest
 assert Path(survbench.__file__).is_relative_to(sys.argv[2]), survbench.__file__
 request = Request(["all"], ["stad"], "os", "event-stratified", folds=[0])
 jobs = plan(request, load_registry(), DataRoot.open(Path(sys.argv[1])))
@@ -207,3 +259,15 @@ def test_comments_moves_and_renames_change_nobodys_identity(small_root: DataRoot
     changed = {name for name in before if after[name] != before[name]}
     assert {"mlp", "abmil_cat", "transmil_cat", "dsmil_cat"} <= changed
     assert not changed & {"abmil", "snn", "amkd", "pomp", "abmil_cat_survpath"}
+
+
+def test_no_string_of_a_preset_is_imported(small_root: DataRoot, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit(7)")
+    request = Request(["amkd"], ["stad"], "os", "event-stratified", preset=str(tmp_path / "preset.yaml"))
+    content_hash = plan(replace(request, preset=None), load_registry(), small_root)[0].cohort.content_hash
+    about = {"model": "amkd", "cohort": "stad", "cohort_hash": content_hash, "trials": 3, "training": {}}
+    target = f"{tmp_path / 'evil.py'}:X"
+    for config in ({"teacher": {"model": "evil", "target": target}}, {"pooling": target}):
+        (tmp_path / "preset.yaml").write_text(json.dumps({**about, "config": config}))
+        with pytest.raises(BadModel, match="not registered"):
+            plan(request, load_registry(), small_root)
