@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count, takewhile
 from pathlib import Path
@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from survbench.console import note
 from survbench.errors import BadConfig, BadFile
 from survbench.files import lock
 
@@ -45,7 +46,7 @@ class SharedStudy:
     Raises
     ------
     BadConfig : the folder holds trials of another question or of another version.
-    BadFile : its journal cannot be read.
+    BadFile : its journal cannot be read, or its trials are not numbered as they are here.
     """
 
     def __init__(
@@ -111,8 +112,12 @@ class SharedStudy:
         return trial
 
     def record(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
-        """Write down how a trial ended: a value, or that it was pruned or failed. One line of the journal."""
-        self._journal.add_trial(trial.study.tell(trial, value, state))
+        """Write down how a trial ended: a value, or that it was pruned or failed. One line of the journal.
+
+        Nothing is written where another process, which took this one for dead, has finished the trial.
+        """
+        if trial.user_attrs["number"] not in self.finished():
+            self._journal.add_trial(trial.study.tell(trial, value, state))
 
 
 def replayed(trials: Iterable[FrozenTrial], **parts: Any) -> optuna.Study:
@@ -128,15 +133,29 @@ def _open(folder: Path, question: Mapping[str, Any]) -> optuna.Study:
         try:
             storage = JournalStorage(JournalFileBackend(str(journal), _Lock(journal)))
             study = optuna.create_study(storage=storage, study_name="study", load_if_exists=True)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadFile(f"{journal} cannot be read as trials ({error})", _MEND) from None
-        if not study.user_attrs:
-            study.set_user_attr("question", asked)
-        known = study.user_attrs.get("question", {})
-    differing = [key for key in {**asked, **known} if known.get(key) != asked.get(key)]
+            if not study.user_attrs:
+                study.set_user_attr("question", asked)
+            known = study.user_attrs.get("question", {})
+            differing = [key for key in {**asked, **known} if known.get(key) != asked.get(key)]
+            trials = study.get_trials(deepcopy=False)
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(journal, error) from None
     if differing:
         raise BadConfig(f"{folder} holds trials of another question: {differing[0]} differs", _MEND)
+    numbers = [trial.user_attrs.get("number") for trial in trials if trial.state.is_finished()]
+    if not _possible(numbers) or len(numbers) < len(trials):
+        raise _unreadable(journal, "their numbers are missing, repeated or out of order")
     return study
+
+
+def _possible(numbers: Sequence[Any]) -> bool:
+    """Whether trials can have ended in this order: each once, and none before all earlier generations had."""
+    ordered = all(type(n) is int and n // GENERATION == place // GENERATION for place, n in enumerate(numbers))
+    return ordered and len(set(numbers)) == len(numbers)
+
+
+def _unreadable(journal: Path, reason: object) -> BadFile:
+    return BadFile(f"{journal} cannot be read as trials ({reason})", _MEND)
 
 
 class _Lock(JournalFileOpenLock):
@@ -146,10 +165,16 @@ class _Lock(JournalFileOpenLock):
         self._path, self._held = journal, ExitStack()
 
     def acquire(self) -> bool:
-        self._held.enter_context(lock(self._path))
-        content = self._path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(self._path, content.rfind(b"\n") + 1)
+        with ExitStack() as held:
+            held.enter_context(lock(self._path))
+            content = self._path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if not content.startswith(b"{", whole) and content[whole:]:
+                raise _unreadable(self._path, "its end is no line that was left half written")
+            if content[whole:]:
+                os.truncate(self._path, whole)
+                note(f"dropped a line of {self._path} that was left half written")
+            self._held = held.pop_all()
         return True
 
     def release(self) -> None:

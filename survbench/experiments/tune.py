@@ -6,12 +6,14 @@ The test split is never built here, so no trial can be better for having seen it
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import optuna
@@ -53,6 +55,10 @@ class Tuning:
     space : empty takes the card's, else that of the trainer.
     name : of the study's folder.
     seed : of the settings that are drawn.
+
+    Raises
+    ------
+    BadConfig : the name is a path.
     """
 
     request: Request
@@ -60,6 +66,10 @@ class Tuning:
     space: Mapping[str, Mapping[str, Any]]
     name: str
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name in ("", "..") or PureWindowsPath(self.name).name != self.name:  # which knows both separators
+            raise BadConfig(f"the name of a study is '{self.name}', a path", "give it the plain name of a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +173,29 @@ class _Search:
     def _fold_value(self, job: Job, scratch: Path, show: Callable[[str, EpochReport], None]) -> float:
         """Lowest validation loss of the last stage; remembered, so that a trial begun by a dead process goes on."""
         kept = self.study.folder / "folds" / f"{job.id[:24]}.json"
-        if not kept.exists():
+        if (value := _remembered(kept)) is None:
             title = f"trial {scratch.name} {job.title}"
             fitted = train_model(
                 job, self.device, scratch / job.id[:24], self.out, lambda epoch: show(epoch.told(title), epoch)
             ).fitted
             last = fitted.history[-1]["stage"]
-            value = min(row["val_loss"] for row in fitted.history if row["stage"] == last)
+            value = float(min(row["val_loss"] for row in fitted.history if row["stage"] == last))
             write_json(kept, {"val_loss": value, "epochs": fitted.selected})
-        return float(json.loads(kept.read_text(encoding="utf-8"))["val_loss"])
+        return value
+
+
+def _remembered(kept: Path) -> float | None:
+    """None where nothing is, or nothing that can be read."""
+    try:
+        value = json.loads(kept.read_text(encoding="utf-8"))["val_loss"]
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise TypeError(f"val_loss is {value}")
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        warn(f"{kept} cannot be read ({error}); its fold is computed again")
+        return None
+    return value
 
 
 def _default(job: Job, space: Mapping[str, BaseDistribution]) -> dict[str, Any] | None:
@@ -247,8 +271,6 @@ def _plots(study: optuna.Study, folder: Path) -> None:
     import warnings
 
     import matplotlib as mpl
-
-    mpl.use("Agg")
     from matplotlib import pyplot as plt
     from optuna.visualization import matplotlib as shown
 
@@ -256,9 +278,11 @@ def _plots(study: optuna.Study, folder: Path) -> None:
         "history": shown.plot_optimization_history,
         "importance": shown.plot_param_importances,
     }
-    for name, draw in drawings.items():
-        with warnings.catch_warnings(), mpl.rc_context():  # they set a style for all figures of the process
-            warnings.simplefilter("ignore")  # optuna calls these functions experimental
+    with ExitStack() as after, warnings.catch_warnings(), mpl.rc_context():  # they set a style for all figures
+        after.callback(mpl.use, mpl.get_backend(), force=False)  # a notebook's, or one that has no display here
+        mpl.use("Agg")
+        warnings.simplefilter("ignore")  # optuna calls these functions experimental
+        for name, draw in drawings.items():
             try:
                 axes = draw(study)
             except (ValueError, RuntimeError) as reason:

@@ -16,12 +16,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import optuna
 import pandas as pd
 import pytest
 import torch
 import yaml
-from matplotlib import rcParams
+from matplotlib import pyplot, rcParams
 from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -312,8 +313,10 @@ def test_what_is_pruned_follows_from_earlier_generations_alone(tmp_path: Path) -
         assert trial.should_prune() == pruned
 
 
-@pytest.mark.parametrize("left", [b'{"op_code":4,"work', b"\x00\x00", b'{"a": 1}'])
-def test_a_line_that_was_left_half_written_is_cut_off(left: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b'{"op_code":4,"work', b'{"a": 1}'])
+def test_a_line_that_was_left_half_written_is_cut_off(
+    left: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study = opened(tmp_path)
     with (tmp_path / "journal.log").open("ab") as journal:
         journal.write(left)
@@ -323,6 +326,73 @@ def test_a_line_that_was_left_half_written_is_cut_off(left: bytes, tmp_path: Pat
         journal.write(left)
     carried_out(later, 1)
     assert len(study.history()) == len(opened(tmp_path).history()) == 2
+    assert capsys.readouterr().err.count("dropped a line") == 2
+
+
+@pytest.mark.parametrize("content", [b"\x93\x00\xff", b"\x93\n\x00\xff", b"[1]\n", b'{"op_code":77}\n'])
+@pytest.mark.parametrize("kept", [True, False])
+def test_other_bytes_in_a_journal_are_refused_and_left_alone(content: bytes, kept: bool, tmp_path: Path) -> None:
+    carried_out(opened(tmp_path), 0)
+    journal = tmp_path / "journal.log"
+    journal.write_bytes(journal.read_bytes() * kept + content)
+    for _ in range(2):
+        with pytest.raises(BadFile, match=r"cannot be read as trials.*delete that folder"):
+            opened(tmp_path)
+    assert content in journal.read_bytes()
+
+
+@pytest.mark.parametrize("number", ['"other":2', '"number":"2"', '"number":true', '"number":1', '"number":8'])
+def test_trials_with_impossible_numbers_are_refused(number: str, tmp_path: Path) -> None:
+    study, journal = opened(tmp_path), tmp_path / "journal.log"
+    for each in (1, 2):
+        carried_out(study, each)
+    assert len(opened(tmp_path).finished()) == 2  # another process may run the first
+    journal.write_text(journal.read_text().replace('"number":2', number))
+    with pytest.raises(BadFile, match=r"cannot be read as trials.*delete that folder"):
+        opened(tmp_path)
+
+
+def test_a_trial_is_recorded_once(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    late = study.ask(0)
+    carried_out(study, 0)
+    opened(tmp_path).record(late, 5.0)
+    assert opened(tmp_path).history()[0].value != 5.0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "a/", "/x", "a\\b"])
+def test_a_study_cannot_be_outside_its_place(name: str) -> None:
+    with pytest.raises(BadConfig, match="plain name of a folder"):
+        Tuning(Request(["snn"], ["toy"], "os", "event-stratified"), 1, SPACE, name)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"val_loss": null}', '{"val_loss": NaN}'])
+def test_a_remembered_value_that_cannot_be_read_is_computed_again(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(tmp_path, jobs(folds=1), trials=1)
+    study, before = tmp_path / "tune/study", values(tmp_path)
+    (study / "journal.log").unlink()
+    (kept,) = (study / "folds").iterdir()
+    whole = kept.read_text()
+    kept.write_text(content)
+    tuned(tmp_path, jobs(folds=1), trials=1)
+    assert values(tmp_path) == before
+    assert kept.read_text() == whole
+    assert "computed again" in capsys.readouterr().err
+
+
+def test_plots_leave_the_figures_of_the_process_alone(tmp_path: Path) -> None:
+    before = matplotlib.get_backend()
+    pyplot.switch_backend("svg")
+    mine = pyplot.figure()
+    try:
+        tuned(tmp_path, jobs(folds=1), trials=1)
+        assert matplotlib.get_backend() == "svg"
+        assert pyplot.get_fignums() == [mine.number]
+    finally:
+        pyplot.close(mine)
+        pyplot.switch_backend(before)
 
 
 @pytest.mark.slow
