@@ -202,13 +202,12 @@ def footnotes(table: Table, metric: str) -> list[str]:
 
 def simulation(table: Table) -> list[str]:
     """What has to be said of simulated data; nothing where there are none."""
-    return {
-        "all": [
-            "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
-        ],
-        "slides": ["simulated slides: real patients and labels, invented slide features; a rehearsal, not a result."],
-        UNKNOWN: ["data not known here: nothing tells whether these patients are real or simulated."],
-    }.get(table.simulated or "", [])
+    said = {
+        "all": "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer.",
+        "slides": "simulated slides: real patients and labels, invented slide features; a rehearsal, not a result.",
+        UNKNOWN: "data not known here: nothing tells whether these patients are real or simulated.",
+    }
+    return [said[table.simulated]] if table.simulated in said else []
 
 
 def _about_published(table: Table) -> str:
@@ -250,14 +249,8 @@ def _block(line: Line, table: Table, metric: str) -> Block:
 
     ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
     average = line.average(metric, table.columns) if ranked else None
-    figures = [
-        Figure(
-            Kind.MEASURED,
-            _origin(line, table),
-            tuple(_cell(row, metric) for row in rows),
-            "" if average is None else f"{average:.3f}",
-        )
-    ]
+    cells, mean = tuple(_cell(row, metric) for row in rows), "" if average is None else f"{average:.3f}"
+    figures = [Figure(Kind.MEASURED, _origin(line, table), cells, mean)]
     if any(row.metrics[metric].sd_seeds is not None for row in measured):
         figures.append(detail("SD over seeds", lambda row: _seed_spread(row, metric)))
     if metric == "d_calibration":
