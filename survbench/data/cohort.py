@@ -95,12 +95,8 @@ class Cohort:
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        has = {
-            Modality.SLIDES: self.bags is not None,
-            Modality.EXPRESSION: self.expression is not None,
-            Modality.CLINICAL: self.clinical is not None,
-        }
-        return frozenset(modality for modality, present in has.items() if present)
+        has = {Modality.SLIDES: self.bags, Modality.EXPRESSION: self.expression, Modality.CLINICAL: self.clinical}
+        return frozenset(modality for modality, content in has.items() if content is not None)
 
     @cached_property
     def content_hash(self) -> str:
@@ -145,7 +141,7 @@ class Cohort:
 
     def folds(self, scheme: str) -> list[Fold]:
         """Validated folds of a built-in or imported scheme."""
-        labels = self.patients[["time", "event"]]
+        labels, source = self.patients[["time", "event"]], f"cohort {self.name}, folds {scheme}"
         if scheme in BUILT_IN:
             folds = make_folds(labels, self.sites, scheme)
         else:
@@ -154,13 +150,8 @@ class Cohort:
                 raise UnknownName(
                     f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {', '.join(self.fold_schemes())}"
                 )
-            folds = imported_folds(table, labels, f"cohort {self.name}, folds {scheme}")
-        validate(
-            folds,
-            self.patients.index,
-            f"cohort {self.name}, folds {scheme}",
-            self.sites if scheme == "site-preserving" else None,
-        )
+            folds = imported_folds(table, labels, source)
+        validate(folds, self.patients.index, source, self.sites if scheme == "site-preserving" else None)
         return folds
 
     def scaler(self, fold: Fold) -> ExpressionScaler | None:
@@ -176,14 +167,8 @@ class Cohort:
         if self.expression is not None and scaler is not None:
             expression = scaler.transform(self.expression.loc[list(members)].to_numpy())
         clinical = None if self.clinical is None else self.clinical.loc[list(members)].to_numpy(np.float32)
-        return Split(
-            tuple(members),
-            rows["time"].to_numpy(np.float64),
-            rows["event"].to_numpy(bool),
-            expression,
-            self.bags,
-            clinical,
-        )
+        time, event = rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool)
+        return Split(tuple(members), time, event, expression, self.bags, clinical)
 
 
 def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str, object] | None = None) -> Cohort:

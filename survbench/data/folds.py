@@ -91,9 +91,7 @@ def imported_folds(table: pd.DataFrame, labels: pd.DataFrame, source: str) -> li
     BadFolds : a patient in two splits of a fold, or a split without patients.
     """
     folds = []
-    for index, rows in enumerate(
-        group for _, group in sorted(table.groupby("fold"), key=lambda item: int(str(item[0])))
-    ):
+    for index, (_, rows) in enumerate(sorted(table.groupby("fold"), key=lambda item: int(str(item[0])))):
         twice = rows.loc[rows.duplicated("patient"), "patient"]
         if len(twice):
             raise BadFolds(

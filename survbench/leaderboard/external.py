@@ -196,9 +196,8 @@ def _pair(row: ExternalRow) -> tuple[str, ...]:
 
 
 def _title(row: ExternalRow) -> str:
-    return f"External: trained on {row.train}, tested on {row.test} · {row.endpoint} · {row.folds} folds · " + str(
-        KINDS[row.simulated]
-    )
+    where = f"trained on {row.train}, tested on {row.test} · {row.endpoint} · {row.folds} folds"
+    return f"External: {where} · {KINDS[row.simulated]}"
 
 
 def _cells(row: ExternalRow) -> tuple[str, ...]:

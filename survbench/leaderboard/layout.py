@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from survbench.cards import ModelGroup
@@ -66,13 +66,12 @@ class Figure:
 
     Attributes
     ----------
-    cells : one text per column, empty where there is none. average : mean over cohorts, or empty.
+    cells : one text per column and for the mean over cohorts, below `headers`, empty where there is none.
     """
 
     kind: Kind
     label: str
     cells: tuple[str, ...]
-    average: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,9 @@ def title(table: Table, metric: str) -> str:
 
 
 def headers(table: Table) -> list[str]:
-    """One header per column, marked where a fold says little."""
-    return [f"{c.label} {THIN}" if c.thin_folds else c.label for c in table.columns]
+    """One header per column, marked where a fold says little, and one for the mean where there are several."""
+    labels = [f"{c.label} {THIN}" if c.thin_folds else c.label for c in table.columns]
+    return [*labels, "mean"] if len(labels) > 1 else labels
 
 
 def blocks(table: Table, metric: str) -> list[Block]:
@@ -202,13 +202,12 @@ def footnotes(table: Table, metric: str) -> list[str]:
 
 def simulation(table: Table) -> list[str]:
     """What has to be said of simulated data; nothing where there are none."""
-    return {
-        "all": [
-            "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer."
-        ],
-        "slides": ["simulated slides: real patients and labels, invented slide features; a rehearsal, not a result."],
-        UNKNOWN: ["data not known here: nothing tells whether these patients are real or simulated."],
-    }.get(table.simulated or "", [])
+    said = {
+        "all": "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer.",
+        "slides": "simulated slides: real patients and labels, invented slide features; a rehearsal, not a result.",
+        UNKNOWN: "data not known here: nothing tells whether these patients are real or simulated.",
+    }
+    return [said[table.simulated]] if table.simulated in said else []
 
 
 def _about_published(table: Table) -> str:
@@ -250,14 +249,7 @@ def _block(line: Line, table: Table, metric: str) -> Block:
 
     ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
     average = line.average(metric, table.columns) if ranked else None
-    figures = [
-        Figure(
-            Kind.MEASURED,
-            _origin(line, table),
-            tuple(_cell(row, metric) for row in rows),
-            "" if average is None else f"{average:.3f}",
-        )
-    ]
+    figures = [Figure(Kind.MEASURED, _origin(line, table), tuple(_cell(row, metric) for row in rows))]
     if any(row.metrics[metric].sd_seeds is not None for row in measured):
         figures.append(detail("SD over seeds", lambda row: _seed_spread(row, metric)))
     if metric == "d_calibration":
@@ -265,6 +257,9 @@ def _block(line: Line, table: Table, metric: str) -> Block:
     figures.append(detail("log-rank p", _logrank))
     if metric == "cindex":
         figures.extend(_published_figures(line, table))
+    if len(table.columns) > 1:
+        means = ["" if average is None else f"{average:.3f}", *[""] * (len(figures) - 1)]
+        figures = [replace(figure, cells=(*figure.cells, mean)) for figure, mean in zip(figures, means, strict=True)]
     return Block(
         group=GROUPS[line.group],
         name=_one_line(line.title) + (f" {RECONSTRUCTED}" if line.reconstruction else ""),

@@ -160,22 +160,17 @@ def _rich_table(table: Table, metric: str) -> RichTable:
 
     shown = RichTable(**_looks())
     shown.add_column("model", overflow="fold", max_width=_NAME_WIDTH)
-    for header in layout.headers(table):
+    columns = layout.headers(table)
+    for header in (*columns, "seeds", "param."):
         shown.add_column(Text(header), justify="right")
-    averaged = len(table.columns) > 1
-    if averaged:
-        shown.add_column("mean", justify="right")
-    shown.add_column("seeds", justify="right")
-    shown.add_column("param.", justify="right")
     for group, members in groupby(layout.blocks(table, metric), key=lambda block: block.group):
         shown.add_row(Text(group, style="bold underline"))
         for block in members:
-            cells = [""] * (len(table.columns) + averaged)
-            shown.add_row(Text(block.name, style="bold"), *cells, block.seeds, block.parameters)
+            shown.add_row(Text(block.name, style="bold"), *[""] * len(columns), block.seeds, block.parameters)
             if block.variant:
                 shown.add_row(Text(block.variant, style="dim"))
             for figure in block.figures:
-                shown.add_row(*_rich_figure(figure, table, averaged=averaged))
+                shown.add_row(*_rich_figure(figure, table))
         shown.add_section()
     return shown
 
@@ -187,7 +182,7 @@ def _rich_apart(table: Table, metric: str) -> Iterator[Any]:
     if rows := layout.apart_rows(table, metric):
         style = _STYLES[Kind.PUBLISHED]
         cells = [(name, *(Text(cell, style=style) for cell in printed)) for name, *printed in rows]
-        headed = ("model", "figure", *layout.headers(table))
+        headed = ("model", "figure", *layout.headers(table)[: len(table.columns)])
         yield from (Text(layout.APART, style="bold"), make_table(headed, cells, range(2, len(headed)), **_looks()))
 
 
@@ -218,14 +213,14 @@ def _markdown_apart(table: Table, metric: str) -> list[str]:
         [_escaped(name), _escaped(label), *(f"*{_escaped(cell)}*" if cell else "" for cell in cells)]
         for name, label, *cells in layout.apart_rows(table, metric)
     ]
-    headed = [*map(_escaped, ("model", "figure", *layout.headers(table)))]
+    headed = [*map(_escaped, ("model", "figure", *layout.headers(table)[: len(table.columns)]))]
     return [_escaped(f"{layout.APART}:"), "", *markdown_table(headed, rows, 2)] if rows else []
 
 
 def _markdown_contrasts(table: Table) -> list[str]:
-    header = ["difference in C-index", *layout.headers(table), *(["mean"] if len(table.columns) > 1 else [])]
-    rows = [[*map(_escaped, row)] for row in layout.contrast_rows(table)]
-    return [*markdown_table([*map(_escaped, header)], rows, 1), "", _escaped(layout.DIFFERENCES)]
+    shown = [("difference in C-index", *layout.headers(table)), *layout.contrast_rows(table)]
+    rows = [[*map(_escaped, row)] for row in shown]
+    return [*markdown_table(rows[0], rows[1:], 1), "", _escaped(layout.DIFFERENCES)]
 
 
 def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
@@ -246,29 +241,28 @@ def _json_contrasts(table: Table) -> Iterator[dict[str, Any]]:
             }
 
 
-def _rich_figure(figure: Figure, table: Table, *, averaged: bool) -> list[Any]:
+def _rich_figure(figure: Figure, table: Table) -> list[Any]:
     from rich.text import Text
 
     style = _STYLES[figure.kind]
     label = "yellow" if figure.kind is Kind.MEASURED and table.simulated != "" else style
     cells = [Text(cell, style="bold red" if cell == "failed" else style) for cell in figure.cells]
-    return [Text(figure.label, style=label), *cells, *([Text(figure.average, style=style)] if averaged else [])]
+    return [Text(figure.label, style=label), *cells]
 
 
 def _markdown_table(table: Table, metric: str) -> list[str]:
-    averaged = ["mean"] if len(table.columns) > 1 else []
-    header = ["group", "model", "figure", *layout.headers(table), *averaged, "seeds", "parameters"]
+    header = ["group", "model", "figure", *layout.headers(table), "seeds", "parameters"]
     rows = [
-        _markdown_cells(block, figure, first=i == 0, averaged=bool(averaged))
+        _markdown_cells(block, figure, first=i == 0)
         for block in layout.blocks(table, metric)
         for i, figure in enumerate(block.figures)
     ]
     return markdown_table([*map(_escaped, header)], rows, 3)
 
 
-def _markdown_cells(block: Block, figure: Figure, *, first: bool, averaged: bool) -> list[str]:
+def _markdown_cells(block: Block, figure: Figure, *, first: bool) -> list[str]:
     name = f"{block.name} ({block.variant})" if block.variant else block.name
-    cells = [_escaped(c) for c in (figure.label, *figure.cells, *([figure.average] if averaged else []))]
+    cells = [_escaped(c) for c in (figure.label, *figure.cells)]
     if figure.kind is Kind.PUBLISHED:
         cells = [f"*{cell}*" if cell else "" for cell in cells]
     about = [_escaped(block.group), _escaped(name)] if first else ["", ""]

@@ -248,23 +248,17 @@ def refuse_other_patients(rows: Sequence[Row]) -> tuple[list[Row], list[Refusal]
             if row.failed or row.labels == reference:
                 kept.append(row)
                 continue
-            refused.append(
-                Refusal(
-                    _names(row.identity, row.title),
-                    f"scored on {len(row.labels)} patients, other rows of the same cohort content on {len(reference)}; "
-                    f"{len(reference - row.labels)} patients, folds or labels differ. Run it again on the whole cohort",
-                )
+            why = (
+                f"scored on {len(row.labels)} patients, other rows of the same cohort content on {len(reference)}; "
+                f"{len(reference - row.labels)} patients, folds or labels differ. Run it again on the whole cohort"
             )
+            refused.append(_refusal(row, why))
     return kept, refused
 
 
-def _refusal(record: JobResult, reason: str) -> Refusal:
-    return Refusal(_names(record.identity, record.title), reason)
-
-
-def _names(identity: Mapping[str, Any], title: str) -> dict[str, Any]:
+def _refusal(of: JobResult | Row, reason: str) -> Refusal:
     names = ("model", "cohort", "endpoint", "folds", "cohort_hash", "config", "model_version")
-    return {"title": title, **{name: identity[name] for name in names}}
+    return Refusal({"title": of.title, **{name: of.identity[name] for name in names}}, reason)
 
 
 def _command(record: JobResult, missing: Mapping[int, Sequence[int]]) -> str:

@@ -10,17 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from survbench.data import root
 from survbench.data.features import slide_stem
-from survbench.data.root import (
-    COVARIATES,
-    FOLD_COLUMNS,
-    CohortContent,
-    CohortInfo,
-    check_expression,
-    label_problems,
-    read_gmt,
-    read_table,
-)
+from survbench.data.root import CohortContent, CohortInfo
 from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
 
 __all__ = [
@@ -68,7 +60,7 @@ class Draft:
         """Take folds as published, without the patients who have no label; these are remembered."""
         known = folds["patient"].isin(self.patients["patient"])
         self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
-        self.folds["official"] = folds.loc[known, list(FOLD_COLUMNS)]
+        self.folds["official"] = folds.loc[known, list(root.FOLD_COLUMNS)]
 
 
 def wanted(
@@ -173,7 +165,7 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
     for endpoint in endpoints:
         columns = [f"{endpoint}_months", f"{endpoint}_event"]
         labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1).astype(str)
-        problems = label_problems(labels[(labels != "").any(axis=1)])
+        problems = root.label_problems(labels[(labels != "").any(axis=1)])
         for patient, problem in problems.items():
             if not drop_invalid and not _tolerated(str(labels.at[patient, "time"]), str(labels.at[patient, "event"])):
                 raise BadLabels(
@@ -186,7 +178,7 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
             patients.loc[patients["patient"].isin(problems), columns] = ""
     order = [
         "patient",
-        *(c for c in COVARIATES if c in patients),
+        *(c for c in root.COVARIATES if c in patients),
         *(c for e in endpoints for c in (f"{e}_months", f"{e}_event")),
     ]
     return patients.loc[:, order], invalid
@@ -266,15 +258,15 @@ def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     twice = tuple(sorted(set(table.index[table.index.duplicated()])))
     table = table[~table.index.duplicated()]
-    check_expression(table, str(file))
+    root.check_expression(table, str(file))
     return table.astype(np.float32), twice
 
 
 def read_pathways(file: Path) -> dict[str, list[str]]:
     """Pathways of a GMT file, or of a wide CSV: a column is a pathway, its cells are genes, ragged with blanks."""
     if file.suffix.lower() == ".gmt":
-        return read_gmt(file)
-    table = read_table(file)
+        return root.read_gmt(file)
+    table = root.read_table(file)
     return {name: [gene for gene in dict.fromkeys(table[name]) if gene] for name in table.columns}
 
 

@@ -142,10 +142,7 @@ def _ranks(found: Comparison | None, table: Table, identifier: str) -> dict[str,
 
 
 def _costs(
-    table: Table,
-    jobs: Mapping[int, Sequence[JobResult]],
-    resampling: Resampling,
-    identifier: str,
+    table: Table, jobs: Mapping[int, Sequence[JobResult]], resampling: Resampling, identifier: str
 ) -> dict[str, Any]:
     """Of the lines with a figure on every cohort, so that all points are means of the same things."""
     points: list[Cost] = []
@@ -165,20 +162,14 @@ def _costs(
     return {
         "costs": charts.costs_drawing(points, f"{identifier}-cost", about, table.kind) if points else None,
         "cost_headers": ["model", "number", "C-index", "95 %, patients", *COSTS.values()],
-        "cost_rows": [
-            (
-                p.name,
-                p.number,
-                f"{p.score:.3f}",
-                "" if math.isnan(p.low) else f"[{p.low:.3f}, {p.high:.3f}]",
-                *(
-                    "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-                    for value in p.values.values()
-                ),
-            )
-            for p in points
-        ],
+        "cost_rows": [_cost_row(p) for p in points],
     }
+
+
+def _cost_row(p: Cost) -> tuple[object, ...]:
+    known = ("" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in p.values.values())
+    interval = "" if math.isnan(p.low) else f"[{p.low:.3f}, {p.high:.3f}]"
+    return p.name, p.number, f"{p.score:.3f}", interval, *known
 
 
 def _figures(table: Table, identifier: str, advance: Callable[[str], None]) -> dict[str, Any]:

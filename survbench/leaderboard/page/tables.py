@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
-from survbench.leaderboard.board import Column, Line, Row, Table
+from survbench.leaderboard.board import Line, Row, Table
 from survbench.leaderboard.comparison import MEAN
 from survbench.leaderboard.layout import Block, Kind, blocks, headers
 
@@ -72,21 +72,22 @@ def model_table(table: Table, metric: str, interval: Interval, best: Mapping[str
     ----------
     best : by label of a column, or MEAN: the line that is told apart from all others.
     """
-    averaged = len(table.columns) > 1
     rows = []
     for place, (line, block) in enumerate(zip(table.lines, blocks(table, metric), strict=True)):
         cells = [
             _cell(block, i, line.rows.get(column), metric, interval, best.get(column.label) is line)
             for i, column in enumerate(table.columns)
         ]
-        if averaged:
-            cells.append(_average(line, table.columns, block, metric, best.get(MEAN) is line))
+        if len(table.columns) > 1:
+            text = block.figures[0].cells[-1]
+            parts = (Part("measured", "", text),) if text else ()
+            cells.append(Cell(parts, line.average(metric, table.columns), best.get(MEAN) is line))
         counts = [row.parameters for row in line.rows.values() if row.parameters is not None]
         rows.append(ModelRow(place, block, tuple(cells), max(counts, default=None)))
     return View(
         metric,
         METRICS[metric].title,
-        (*headers(table), *(["mean"] if averaged else [])),
+        tuple(headers(table)),
         tuple(rows),
         METRICS[metric].larger_is_better is not False,
     )
@@ -117,8 +118,3 @@ def _intervals(row: Row | None, metric: str, interval: Interval) -> list[Part]:
         for label, low, high in (("patients", found.patient_low, found.patient_high), ("folds", found.low, found.high))
         if not math.isnan(low)
     ]
-
-
-def _average(line: Line, columns: tuple[Column, ...], block: Block, metric: str, best: bool) -> Cell:
-    text = block.figures[0].average
-    return Cell((Part("measured", "", text),) if text else (), line.average(metric, columns), best)
