@@ -19,6 +19,7 @@ from survbench.errors import BadConfig, BadFile, BadModel
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results, read_results, result_folder
 from survbench.experiments.versions import versions_of
+from survbench.files import digest
 from survbench.registry import load_registry
 
 CPU = torch.device("cpu")
@@ -88,7 +89,8 @@ def test_who_was_scored_is_kept_once_for_all_jobs(tmp_path: Path) -> None:
 def forged(out: Path, made: Job, **changes: Any) -> JobResult:
     """Edited, and sealed again by whoever did it."""
     file = result_folder(made, out) / "job.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    record = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps(record | {"id": digest(record["identity"])}))
     seal(file.parent)
     return JobResult.open(file.parent)
 
