@@ -627,9 +627,6 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
-    simulated = _typed(content, "simulated", str)
-    if simulated not in ("", "slides", "all"):
-        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
     grid = np.asarray(_typed(content, "grid", list), dtype=float)
     if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise ValueError("'grid' is not a list of increasing times")
@@ -637,7 +634,7 @@ def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: flo
         path=path,
         **_common(content, first),
         modified=modified,
-        simulated=simulated,
+        simulated=_kind(content),
         grid=tuple(grid.tolist()),
         horizon=float(_typed(content, "horizon", (int, float))),
         parameters=_count(content, "parameters"),
@@ -703,6 +700,13 @@ def _typed(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) 
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"'{key}' is {str(value)[:40]!r}, a {type(value).__name__}")
     return value
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    simulated: str = _typed(content, "simulated", str)
+    if simulated not in ("", "slides", "all"):
+        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
+    return simulated
 
 
 def _texts(value: Any, key: str) -> tuple[str, ...]:
@@ -787,6 +791,10 @@ def read_validations(out: Path) -> Iterator[ValidationResult | Unreadable]:
             if not first:
                 _check(table, _manifest(folder, content["job"]))
             about = _common(content | {"code": content.get("code", "")}, first, "job")
+            for key in ("test_cohort", "test_hash", "endpoint"):
+                _typed(content, key, str)
+            _kind(content)
+            _texts(content.get("genes_absent"), "genes_absent")
             yield ValidationResult(
                 content, about["identity"], _read_table(table), about["code"], about["selected"], modified
             )
