@@ -87,7 +87,7 @@ def run_jobs(
         machine. Jobs that share an accelerator would take the cores from each other with more.
     """
     summary, clock, bars = Summary(), Clock(), progress_bars()
-    waiting = remaining(jobs, out)
+    waiting = [job for job in jobs if not result_folder(job, out).exists()]
     planned = {job.id: job for job in waiting}
     admission = admission_of(workers, device, len(waiting))
     total = bars.add_task("jobs", total=len(jobs))
@@ -98,9 +98,9 @@ def run_jobs(
 
     def count(job: Job, outcome: Outcome) -> None:
         summary.count(job, record_failure(job, out, outcome) if outcome.status == "lost" else outcome, out)
-        if (folder := result_folder(job, out)).exists():
+        if outcome.status in ("done", "skipped"):
             with clock("tracking"):
-                mirror.log(folder)
+                mirror.log(result_folder(job, out))
         bars.advance(total)
 
     with bars:
@@ -116,8 +116,13 @@ def run_jobs(
 
 
 def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
-    """The jobs that are not done."""
-    return [job for job in jobs if not result_folder(job, out).exists()]
+    """The jobs that are not done.
+
+    Raises
+    ------
+    BadFile : a job's folder is not as it was written.
+    """
+    return [job for job in jobs if not JobResult.is_done(job, out)]
 
 
 def job_threads(asked: int | None) -> int:

@@ -32,9 +32,9 @@ from survbench.experiments.plan import job_split
 from survbench.experiments.provenance import package_versions
 from survbench.experiments.results import (
     FittedState,
+    JobResult,
     ResultWriter,
     failure_file,
-    result_folder,
     scratch_folder,
     stages_folder,
     write_cohort,
@@ -99,7 +99,7 @@ def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochRe
         if not mine:
             warn(f"{job.title} is being run by another process; left to it")
             return Outcome("left")
-        outcome = Outcome("skipped") if result_folder(job, out).exists() else _try(job, out, device, report)
+        outcome = _try(job, out, device, report)
         if outcome.status != "crowded":  # after an interruption we don't get here, so it keeps its checkpoints, too
             shutil.rmtree(scratch, ignore_errors=True)
         return outcome
@@ -107,6 +107,8 @@ def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochRe
 
 def _try(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
     try:
+        if JobResult.is_done(job, out):
+            return Outcome("skipped")
         _execute(job, out, device, report)
     except Exception as error:  # one model's failure must not take the others' results with it
         if out_of_memory(error):

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from survbench.cards import ModelGroup
-from survbench.console import note
-from survbench.errors import BadConfig, BadFile
+from survbench.console import note, warn
+from survbench.errors import BadConfig, BadFile, SurvbenchError
 from survbench.files import atomic_folder, digest, file_digest, write_json
 from survbench.identity import Identified
 
@@ -61,6 +62,7 @@ AGAIN = "delete the folder and run the job again"
 _MANIFEST, _RECORD = "manifest.json", "job.json"
 _PREDICTIONS, _METRICS, _HISTORY = "predictions.parquet", "metrics.json", "history.parquet"
 _FITTED, _WEIGHTS = "fitted.json", "model.safetensors"
+_FILES = (_RECORD, _PREDICTIONS, _METRICS, _HISTORY, _FITTED, _WEIGHTS)
 _VALIDATION, _VALIDATED = "external_validation.json", "external_validation.parquet"
 _FIRST_VALIDATION = ("external.json", "predictions.parquet")
 _FIRST_CODE = re.compile(r"[\w.]+\+[0-9a-f]{12}")
@@ -80,6 +82,17 @@ _IDENTITY: Mapping[str, type] = {
     "n_folds": int,
     "seed": int,
 }
+_ABOUT: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that a record may have
+    "versions": (str,),
+    "hardware": (str, int, float, type(None)),
+    "seconds": (int, float),
+    "phases": (int, float),
+    "memory": (int, float),
+    "selection": (object,),
+    "excluded": (list,),
+}
+_MOST_FOLDS = 100_000
+_ODD = (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 def _place(job: Job) -> Path:
@@ -88,7 +101,7 @@ def _place(job: Job) -> Path:
 
 
 def result_folder(job: Job, out: Path) -> Path:
-    """Where the result is once it is done; its existence means done."""
+    """Where the result is once it is done; see `JobResult.is_done`."""
     return out / "jobs" / _place(job)
 
 
@@ -238,8 +251,6 @@ def write_failure(job: Job, out: Path, reason: str, traceback: str = "") -> None
 def write_cohort(cohort: Cohort, out: Path) -> None:
     """Keep, once, who the patients of a cohort are and a digest of their labels, so that boards need no data root."""
     file = out / "cohorts" / f"{cohort.content_hash}.json"
-    if file.exists():
-        return
     labels = cohort.patients[["time", "event"]].rename_axis("patient").reset_index()
     content = {
         "format": SCHEMA,
@@ -250,6 +261,9 @@ def write_cohort(cohort: Cohort, out: Path) -> None:
         "labels": labels_digest(labels),
         "excluded": {reason: list(who) for reason, who in cohort.excluded.items()},
     }
+    with suppress(*_ODD):
+        if _json(file) == content:
+            return
     write_json(file, content)
 
 
@@ -262,12 +276,14 @@ def labels_digest(table: pd.DataFrame) -> str:
 
 
 @lru_cache(maxsize=64)
-def _cohort_file(file: Path) -> Mapping[str, Any] | None:
+def _cohort_file(file: Path, modified: int) -> tuple[frozenset[str], str] | None:
+    """Patients and digest of labels; `modified` is there for the cache to notice that the file is another one."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {"patients": frozenset(content["patients"]), "labels": str(content["labels"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # results copied without it are judged by what they say of each other
+        content = _json(file)
+        return frozenset(_texts(content["patients"], "patients")), _typed(content, "labels", str)
+    except _ODD as error:
+        warn(f"{file} is no list of a cohort's patients and is not used: {_line(error)}")
+        return None  # results without it are judged by what they say of each other
 
 
 @dataclass(frozen=True)
@@ -336,11 +352,15 @@ class JobResult(Identified):
 
         Raises
         ------
-        BadConfig : there is none; it names the job. BadFile : it was altered.
+        BadConfig : there is none; it names the job. BadFile : it was altered, or is that of another job.
         """
         folder = result_folder(job, out)
-        if folder.is_dir():
-            return cls.open(folder)
+        if folder.exists():
+            found = cls.open(folder)
+            if found.record.get("id") != job.id:
+                held = f"fold {found.fold} seed {found.seed} of {found.model} on {found.cohort}"
+                raise BadFile(f"{folder} holds {held}, not {job.title}", AGAIN)
+            return found
         for other in sorted(folder.parent.glob(f"fold{job.fold.index}-seed{job.seed}-*")):
             found = _read(other / _RECORD, other, _finished)
             if isinstance(found, JobResult) and found.unsealed and _same_job(found.identity, job):
@@ -349,6 +369,25 @@ class JobResult(Identified):
             job.title,
             f"survbench run --model {job.card.name} --cohort {job.cohort.name}, with the same options",
         )
+
+    @classmethod
+    def is_done(cls, job: Job, out: Path) -> bool:
+        """Whether a job's result is there and whole; of weights, only the length is looked at.
+
+        Raises
+        ------
+        BadFile : there is a folder, but it is not as it was written.
+        """
+        if not result_folder(job, out).exists():
+            return False
+        result = cls.of(job, out)
+        for name in {*_FILES, *result._digests} - {_WEIGHTS}:
+            result._intact(name)
+        with _readable(result.path / _WEIGHTS) as path:
+            from safetensors import safe_open
+
+            safe_open(path, "np")
+        return True
 
     def predictions(self) -> pd.DataFrame:
         """Of all patients: patient, split, time (months), event, risk (higher = worse), survival (at `grid`).
@@ -370,8 +409,8 @@ class JobResult(Identified):
 
     def metrics(self) -> dict[str, float | None]:
         """Metrics of the test split as they were stored; None where undefined. Boards compute their own."""
-        content = json.loads(self._intact(_METRICS).read_text(encoding="utf-8"))
-        return {name: score["value"] for name, score in content.items()}
+        with _readable(self._intact(_METRICS)) as path:
+            return {name: score["value"] for name, score in _json(path).items()}
 
     @property
     def fitted_state(self) -> FittedState:
@@ -396,7 +435,8 @@ class JobResult(Identified):
         """The trained model in evaluation mode and its fitted objective; see `build.load_trained`."""
         from survbench.experiments.build import load_trained
 
-        model, objective = load_trained(self, job, registry)
+        with _readable(self.path):
+            model, objective = load_trained(self, job, registry)
         return model.to(device), objective
 
     def files(self, *, weights: bool = True) -> dict[str, Path]:
@@ -412,7 +452,7 @@ class JobResult(Identified):
 
     @cached_property
     def _digests(self) -> Mapping[str, str]:
-        return {} if self.unsealed else _manifest(self.path)
+        return {} if self.unsealed else _manifest(self.path, self.record["id"])
 
     def _intact(self, name: str) -> Path:
         path = self.path / name
@@ -424,14 +464,13 @@ class JobResult(Identified):
         """What of the table is not as the cohort's file has it; empty where nothing is, or there is no such file."""
         out = self.path.parents[3] if len(self.path.parents) > 3 else self.path
         file = out / "cohorts" / f"{self.identity['cohort_hash']}.json"
-        known = _cohort_file(file) if file.exists() else None
+        known = _cohort_file(file, file.stat().st_mtime_ns) if file.exists() else None
         if known is None:
             return ""
-        patients = frozenset(table["patient"])
-        if patients != known["patients"]:
-            one = sorted(patients ^ known["patients"])[0]
-            return f"its patients are not those of the cohort, first {one}"
-        return "" if labels_digest(table) == known["labels"] else "its times or events are not those of the cohort"
+        patients, labels = known
+        if unlike := patients ^ frozenset(table["patient"]):
+            return f"its patients are not those of the cohort in {file}, first {min(map(str, unlike))}"
+        return "" if labels_digest(table) == labels else f"its times or events are not those of the cohort in {file}"
 
 
 def find_results(jobs: Sequence[Job], out: Path) -> list[JobResult]:
@@ -473,20 +512,46 @@ def read_results(out: Path) -> Iterator[JobResult | Unreadable]:
 def _weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    return load_file(folder / _WEIGHTS)
+    with _readable(folder / _WEIGHTS) as path:
+        return load_file(path)
 
 
 def _fitted(folder: Path) -> FittedState:
-    return FittedState.from_plain(json.loads((folder / _FITTED).read_text(encoding="utf-8")))
+    with _readable(folder / _FITTED) as path:
+        return FittedState.from_plain(_json(path))
+
+
+def _json(file: Path) -> Any:
+    """What a file holds.
+
+    Raises
+    ------
+    ValueError : it is no JSON, or has numbers or texts that cannot be computed with or written.
+    """
+    content = json.loads(file.read_text(encoding="utf-8"), parse_int=_int, parse_float=_float, parse_constant=_float)
+    json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be
+    return content
+
+
+def _float(text: str) -> float:
+    if not abs(value := float(text)) < 1e100:
+        raise ValueError(f"{text[:40]} is no number to compute with")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > len(str(2**60)):
+        raise ValueError(f"{text[:40]} is no number to compute with")
+    return int(text)
 
 
 def _read(file: Path, path: Path, build: Any) -> Any:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = _json(file)
         first = _is_first_edition(content)
         if path.is_dir():
             if (path / _MANIFEST).is_file():
-                _check(file, _manifest(path))
+                _check(file, _manifest(path, content.get("job" if file.name == _VALIDATION else "id")))
             elif not first:
                 raise ValueError(f"the folder has no {_MANIFEST}, so nothing says that its files are as written")
         return build(path, content, first, file.stat().st_mtime)
@@ -495,7 +560,7 @@ def _read(file: Path, path: Path, build: Any) -> Any:
         return Unreadable(path, f"it has no {name}")
     except BadFile as error:
         return Unreadable(path, str(error))
-    except (OSError, ValueError, RecursionError) as error:
+    except _ODD as error:
         return Unreadable(path, f"{file.name} cannot be used: {_line(error)}")
 
 
@@ -523,14 +588,18 @@ def _is_first_edition(content: Any) -> bool:
     return found == 1
 
 
-def _manifest(folder: Path) -> Mapping[str, str]:
+def _manifest(folder: Path, job: object) -> Mapping[str, str]:
+    """Digests by the name of the file; BadFile where they are not those of the job with this id."""
     try:
-        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return {str(name): str(value) for name, value in content["sha256"].items()}
+        content = _json(folder / _MANIFEST)
+        found, digests = content["id"], {str(name): str(value) for name, value in content["sha256"].items()}
     except FileNotFoundError:
         raise BadFile(f"{folder} has no {_MANIFEST}", AGAIN) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _ODD:
         raise BadFile(f"{folder / _MANIFEST} is no list of digests", AGAIN) from None
+    if found != job:
+        raise BadFile(f"{folder / _MANIFEST} is of another job than the record beside it", AGAIN)
+    return digests
 
 
 def _check(path: Path, digests: Mapping[str, str]) -> None:
@@ -541,17 +610,23 @@ def _check(path: Path, digests: Mapping[str, str]) -> None:
         raise BadFile(f"{path.name} was altered after it was written ({path})", AGAIN)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Raise BadFile for whatever a decoder trips over in a damaged file."""
     try:
-        return pd.read_parquet(path)
-    except Exception as error:  # a damaged parquet file raises whatever its decoder trips over
+        yield path
+    except SurvbenchError:
+        raise
+    except Exception as error:
         raise BadFile(f"{path} cannot be read ({_line(error)})", AGAIN) from None
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    with _readable(path):
+        return pd.read_parquet(path)
+
+
 def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
-    simulated = _typed(content, "simulated", str)
-    if simulated not in ("", "slides", "all"):
-        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
     grid = np.asarray(_typed(content, "grid", list), dtype=float)
     if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise ValueError("'grid' is not a list of increasing times")
@@ -559,7 +634,7 @@ def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: flo
         path=path,
         **_common(content, first),
         modified=modified,
-        simulated=simulated,
+        simulated=_kind(content),
         grid=tuple(grid.tolist()),
         horizon=float(_typed(content, "horizon", (int, float))),
         parameters=_count(content, "parameters"),
@@ -574,7 +649,7 @@ def _failed(path: Path, content: Mapping[str, Any], first: bool, modified: float
     return JobResult(path=path, **_common(content, first), modified=modified, simulated=known, error=error)
 
 
-def _common(content: Mapping[str, Any], first: bool) -> dict[str, Any]:
+def _common(content: Mapping[str, Any], first: bool, key_of_id: str = "id") -> dict[str, Any]:
     identity, card = dict(_typed(content, "identity", dict)), _typed(content, "card", dict)
     if first:  # its versions were numbered by the suite's code
         identity["protocol_version"] = identity.pop("task_version", None)
@@ -582,8 +657,17 @@ def _common(content: Mapping[str, Any], first: bool) -> dict[str, Any]:
     code = identity.pop("code") if first else content.get("code", "")
     for key, kind in _IDENTITY.items():
         _typed(identity, key, kind)
-    if not 0 <= identity["fold"] < identity["n_folds"]:
+    if not 0 <= identity["fold"] < identity["n_folds"] < _MOST_FOLDS:
         raise ValueError(f"fold {identity['fold']} of {identity['n_folds']} folds does not exist")
+    if not first and content.get(key_of_id) != digest(identity):
+        raise ValueError("its id is not that of its identity")
+    for key, kinds in _ABOUT.items():
+        part = content.get(key) or {}
+        if not isinstance(part, dict) or not all(isinstance(value, kinds) for value in part.values()):
+            raise ValueError(f"'{key}' is {str(part)[:40]!r}, not of its form")
+    encoder = content.get("encoder")
+    if encoder is not None and not isinstance(encoder, str):
+        raise ValueError(f"'encoder' is {str(encoder)[:40]!r}, a {type(encoder).__name__}")
     origin = str(content.get("selected", "default"))
     marked = "unsealed" if origin == "default" else f"{origin}, unsealed"
     return {
@@ -595,7 +679,7 @@ def _common(content: Mapping[str, Any], first: bool) -> dict[str, Any]:
         "group": ModelGroup(_typed(card, "modality", str)),
         "reconstruction": str(card.get("reconstruction") or ""),
         "selected": marked if first else origin,
-        "beside": tuple(map(str, card.get("beside") or ())),
+        "beside": _texts(card.get("beside") or [], "beside"),
         "as_registered": content.get("as_registered") is True,
     }
 
@@ -616,6 +700,19 @@ def _typed(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) 
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"'{key}' is {str(value)[:40]!r}, a {type(value).__name__}")
     return value
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    simulated: str = _typed(content, "simulated", str)
+    if simulated not in ("", "slides", "all"):
+        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
+    return simulated
+
+
+def _texts(value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(of, str) for of in value):
+        raise ValueError(f"'{key}' is {str(value)[:40]!r}, not a list of texts")
+    return tuple(value)
 
 
 def _count(content: Mapping[str, Any], key: str) -> int | None:
@@ -692,10 +789,14 @@ def read_validations(out: Path) -> Iterator[ValidationResult | Unreadable]:
         content, first, modified = found
         try:
             if not first:
-                _check(table, _manifest(folder))
-            about = _common(content | {"code": content.get("code", "")}, first)
+                _check(table, _manifest(folder, content["job"]))
+            about = _common(content | {"code": content.get("code", "")}, first, "job")
+            for key in ("test_cohort", "test_hash", "endpoint"):
+                _typed(content, key, str)
+            _kind(content)
+            _texts(content.get("genes_absent"), "genes_absent")
             yield ValidationResult(
                 content, about["identity"], _read_table(table), about["code"], about["selected"], modified
             )
-        except (BadFile, ValueError) as error:
-            yield Unreadable(folder, str(error))
+        except (BadFile, *_ODD) as error:
+            yield Unreadable(folder, _line(error))

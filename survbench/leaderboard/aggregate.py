@@ -207,7 +207,7 @@ def _configuration(row: Row) -> str:
 
 def _settings(row: Row) -> dict[str, Any]:
     """The same, flat and for reading: `alpha`, `learning_rate`, `objective`."""
-    flat: dict[str, Any] = {"selected": row.selected}
+    flat: dict[str, Any] = {}
     for key, value in row.identity.items():
         if key in ("config", "training"):
             flat |= value
@@ -215,7 +215,7 @@ def _settings(row: Row) -> dict[str, Any]:
             flat |= {"objective" if k == "name" else f"objective.{k}": v for k, v in value.items()}
         elif key not in (*PLACE, "model", "model_version"):
             flat[key] = value
-    return flat
+    return flat | {"selected": row.selected}
 
 
 def _short(value: Any) -> str:

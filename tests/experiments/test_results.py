@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,12 @@ import torch
 from support.job_folders import seal
 from support.toy import cohort, job, run
 from survbench.errors import BadConfig, BadFile, BadModel
+from survbench.experiments.collect import run_jobs
 from survbench.experiments.job import Job
-from survbench.experiments.results import JobResult, find_results, read_results, result_folder
+from survbench.experiments.mlflow.tracking import Mirror
+from survbench.experiments.results import JobResult, find_results, read_results, result_folder, write_cohort
 from survbench.experiments.versions import versions_of
+from survbench.files import digest
 from survbench.registry import load_registry
 
 CPU = torch.device("cpu")
@@ -88,7 +93,8 @@ def test_who_was_scored_is_kept_once_for_all_jobs(tmp_path: Path) -> None:
 def forged(out: Path, made: Job, **changes: Any) -> JobResult:
     """Edited, and sealed again by whoever did it."""
     file = result_folder(made, out) / "job.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    record = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps(record | {"id": digest(record["identity"])}))
     seal(file.parent)
     return JobResult.open(file.parent)
 
@@ -152,3 +158,81 @@ def test_curves_stand_at_the_grid(tmp_path: Path) -> None:
     assert result.grid == result.fitted_state.grid
     assert result.horizon == pytest.approx(result.grid[-1])
     assert isinstance(result.predictions(), pd.DataFrame)
+
+
+def test_a_folder_of_another_job_is_refused(tmp_path: Path) -> None:
+    made = [replace(planned(), seed=seed) for seed in (0, 1)]
+    run(tmp_path, *made)
+    folders = [result_folder(job, tmp_path) for job in made]
+    folders[0].rename(tmp_path / "kept")
+    folders[1].rename(folders[0])
+    (tmp_path / "kept").rename(folders[1])
+    with pytest.raises(BadFile, match=r"holds fold 0 seed 1 of snn on toy, not snn toy fold 0 seed 0"):
+        JobResult.of(made[0], tmp_path)
+    assert len(run(tmp_path, *made).failed) == 2
+
+
+def empty_folder(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        empty_folder,
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: os.truncate(folder / "model.safetensors", 200),
+        lambda folder: (folder / "metrics.json").write_text("{}"),
+        lambda folder: (folder / "history.parquet").unlink() or seal(folder),
+    ],
+)
+def test_what_is_not_whole_is_neither_done_nor_deleted(harm: Any, tmp_path: Path) -> None:
+    made = planned()
+    run(tmp_path, made)
+    folder = result_folder(made, tmp_path)
+    harm(folder)
+    left = sorted(folder.iterdir())
+    summary = run_jobs([made], tmp_path, CPU, Mirror(tmp_path, "x", enabled=False))
+    assert (summary.done, summary.skipped) == (0, 0)
+    (reason,) = summary.failed
+    assert str(folder) in reason
+    assert "delete the folder and run the job again" in reason
+    assert sorted(folder.iterdir()) == left
+    shutil.rmtree(folder)
+    assert run(tmp_path, made).done == 1
+    assert run(tmp_path, made).skipped == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"genes": 5}'])
+def test_damaged_files_of_the_first_edition_are_named(content: bytes | None, tmp_path: Path) -> None:
+    out = shutil.copytree(Path(__file__).parents[1] / "fixtures" / "first_edition" / "out", tmp_path / "out")
+    result = JobResult.open(next((out / "jobs" / "snn").glob("*/*")))
+    for name, ask in (
+        ("history.parquet", lambda: result.history()),
+        ("fitted.json", lambda: result.fitted_state),
+        ("fitted.json", lambda: result.load_model(CPU)),
+        ("model.safetensors", lambda: result.weights()),
+        ("model.safetensors", lambda: result.load_model(CPU)),
+    ):
+        file = result.path / name
+        before = file.read_bytes()
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(BadFile, match=name):
+            ask()
+        file.write_bytes(before)
+
+
+@pytest.mark.parametrize("odd", ["{}", "", "[" * 100_000])
+def test_a_cohort_file_that_differs_is_written_again(odd: str, tmp_path: Path) -> None:
+    made = planned()
+    write_cohort(made.cohort, tmp_path)
+    (file,) = (tmp_path / "cohorts").iterdir()
+    before = file.read_bytes()
+    file.write_text(odd)
+    write_cohort(made.cohort, tmp_path)
+    assert file.read_bytes() == before

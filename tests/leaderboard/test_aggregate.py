@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from sksurv.compare import compare_survival
 from sksurv.util import Surv
 
 from support.job_folders import patients, seal, write_job, write_row
+from support.pages import ABOUT
+from survbench.files import digest
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard, Row
+from survbench.leaderboard.page.provenance import jobs_of, provenance, seconds_of, seconds_per_job
 
 
 def row(board: Leaderboard, model: str, cohort: str = "stad") -> Row:
@@ -353,6 +357,94 @@ def test_labels_are_those_of_the_cohort(tmp_path: Path, change: str, said: str) 
     board = build(tmp_path)
     assert not board.rows
     assert said in reasons(board)
+
+
+def test_a_cohort_file_of_another_form_condemns_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from survbench.experiments.results import labels_digest
+
+    write_row(tmp_path, "snn", cohort_hash="abc")
+    file = tmp_path / "cohorts" / "abc.json"
+    file.parent.mkdir()
+    everyone = patients()
+    known = {"patients": list(everyone["patient"]), "labels": labels_digest(everyone)}
+    for odd in ({}, [], known | {"patients": "P000"}, known | {"patients": [1]}, known | {"labels": 5}):
+        file.write_text(json.dumps(odd))
+        assert len(build(tmp_path).rows) == 1
+        assert "".join(capsys.readouterr().err.split()).count("abc.jsonis") == 1
+    file.write_text(json.dumps(known | {"labels": "0" * 64}))  # seen although the file has been read before
+    assert f"of the cohort in {file}" in reasons(build(tmp_path))
+    assert "predictions.parquet" in reasons(build(tmp_path))
+    file.write_text(json.dumps(known))
+    assert len(build(tmp_path).rows) == 1
+
+
+ODD = (None, 5, -1, True, 0.5, "x", [], {}, [{}], {"x": [{"y": None}]}, 10**400, 1e308, "\ud800", ["\ud800"], math.nan)
+
+
+def odd_ones(record: object) -> Iterator[object]:
+    """The record with one leaf or branch replaced by something else, or taken away."""
+    items = list(record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ())
+    for key, value in items:
+        for odd in (*ODD, *odd_ones(value)):
+            changed = dict(items) | {key: odd}
+            yield changed if isinstance(record, dict) else list(changed.values())
+        if isinstance(record, dict):
+            yield {k: v for k, v in items if k != key}
+
+
+def named_anew(record: dict[str, object]) -> list[dict[str, object]]:
+    """The odd ones, each with the id of its identity where only that would give it away."""
+    found = [odd for odd in odd_ones(record) if isinstance(odd, dict)]
+    return [odd | ({"id": digest(odd.get("identity"))} if odd.get("id") == record["id"] else {}) for odd in found]
+
+
+@pytest.mark.parametrize("kind", ["sealed", "first edition", "failure"])
+def test_odd_records_are_shown_or_refused(tmp_path: Path, kind: str) -> None:
+    """Every leaf and branch of a record, replaced in turn; whatever is read can be put on the page."""
+    from survbench.experiments.results import JobResult, read_results
+
+    path = write_job(tmp_path, "snn", error="it broke" if kind == "failure" else "")
+    file = path if kind == "failure" else path / "job.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | ABOUT | {"phases": {"data": 1.0}}))
+    if kind == "first edition":
+        first_edition(path)
+    usable = refused = 0
+    for odd in named_anew(json.loads(file.read_text()))[::2]:
+        file.write_text(json.dumps(odd))
+        if kind == "sealed":
+            seal(path)
+        (found,) = read_results(tmp_path)
+        if not isinstance(found, JobResult):
+            refused += 1
+            continue
+        usable += 1
+        json.dumps([found.title, found.beside, found.reconstruction, found.selected], ensure_ascii=False).encode()
+        seconds_of([found])
+    assert usable > 30
+    assert refused > 100
+
+
+def test_odd_records_do_no_harm_to_the_board(tmp_path: Path) -> None:
+    folder = write_job(tmp_path, "snn", table=patients(folds=2), fold=0)
+    write_job(tmp_path, "snn", table=patients(folds=2), fold=1)
+    record = json.loads((folder / "job.json").read_text()) | ABOUT
+    for odd in named_anew(record)[::11]:
+        edit(folder, **dict.fromkeys(record) | odd)
+        board = build(tmp_path)
+        assert board.rows or board.refused
+        jobs = jobs_of(board, tmp_path)
+        for table in board.tables:
+            provenance(table, jobs)
+            [seconds_per_job(line, jobs) for line in table.lines]
+
+
+def test_a_record_or_manifest_of_another_id_is_refused(tmp_path: Path) -> None:
+    folders = write_row(tmp_path, "snn")
+    edit(folders[0], id="0" * 64)
+    shutil.copyfile(folders[2] / "manifest.json", folders[1] / "manifest.json")
+    said = reasons(build(tmp_path))
+    assert "its id is not that of its identity" in said
+    assert "manifest.json is of another job" in said
 
 
 def test_a_version_that_now_fails_does_not_hide_behind_an_older_result(tmp_path: Path) -> None:

@@ -73,8 +73,10 @@ def write_job(
         "n_folds": int(table["fold"].max()) + 1,
         "seed": seed,
     } | name
+    identifier = digest(full)
     record = {
         "format": format_number,
+        "id": identifier,
         "identity": full,
         "code": code,
         "selected": selected,
@@ -82,7 +84,6 @@ def write_job(
         | dict(card or {}),
         "as_registered": as_registered,
     }
-    identifier = digest(full)
     folder = model.replace("/", "-")
     place = Path(folder, f"{cohort}-{full['endpoint']}-{full['folds']}", f"fold{fold}-seed{seed}-{identifier[:10]}")
     if error:
@@ -93,7 +94,6 @@ def write_job(
     path = out / "jobs" / place
     path.mkdir(parents=True)
     record |= {
-        "id": identifier,
         "simulated": simulated,
         "risk_cut": 0.0,
         "horizon": GRID[-1],
@@ -113,7 +113,11 @@ def write_job(
 def seal(folder: Path) -> None:
     """Write the manifest anew, as whoever altered a file on purpose would."""
     files = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
-    (folder / "manifest.json").write_text(json.dumps({"format": 2, "id": "", "sha256": files}))
+    try:
+        identifier = json.loads((folder / "job.json").read_text())["id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        identifier = ""
+    (folder / "manifest.json").write_text(json.dumps({"format": 2, "id": identifier, "sha256": files}))
 
 
 def write_row(
