@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import pkgutil
@@ -20,6 +21,7 @@ import survbench
 from support.toy import TINY
 from survbench import api
 from survbench.cards import Modality, ModelCard, ModelGroup
+from survbench.cli import cli, main
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadModel, SurvbenchError, UnknownName
 from survbench.model import SurvivalModel
@@ -241,6 +243,59 @@ def test_a_class_is_found_by_its_file_or_its_name(
     assert np.corrcoef(one, other)[0, 1] == pytest.approx(-1)
     snn = importlib.import_module("baselines.snn").SNN
     assert list(survbench.run(snn, "stad", **chosen).jobs["model"]) == ["snn"]
+
+
+def test_a_model_file_that_ends_the_process_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "ends.py"
+    file.write_text("import sys; sys.exit(3)")
+    with pytest.raises(BadModel, match="SystemExit: 3"):
+        survbench.run(str(file), "stad", **options)
+
+
+def test_a_deleted_folder_is_a_line(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(BadConfig, match="the current folder cannot be used"):
+        survbench.run("snn", "stad", **options)
+    with pytest.raises(SystemExit) as end:
+        main(["models"])
+    assert end.value.code == 2
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_import_path_may_hold_paths(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    results = survbench.run("snn", "stad", only_folds=0, workers=1, **{**options, "out": tmp_path})
+    assert results.failed == []
+
+
+def test_nobody_need_listen(options: dict[str, Any], tmp_path: Path) -> None:
+    """Streams that are closed take what is said."""
+    settings = " ".join(f"--set {key}={value}" for key, value in TINY.items())
+    command = f"run -m snn -c stad --fold 0 --no-mlflow --data {options['data']} --out {tmp_path} {settings}"
+    for closed in (">&-", "<&- >&- 2>&-"):
+        done = subprocess.run(f"{sys.executable} -m survbench {command} {closed}", shell=True, stderr=subprocess.PIPE)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert len(survbench.load_results(tmp_path).jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENAMETOOLONG, "File name too long", "x"), UnicodeEncodeError("ascii", "\u03b1", 0, 1, "no")]
+)
+def test_what_a_system_refuses_is_a_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", refuse)
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_class_that_other_processes_cannot_import_is_refused(options: dict[str, Any]) -> None:
