@@ -5,18 +5,19 @@ Arguments are read and checked here and in experiments/plan.py; what they start 
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
+from survbench.arguments import filled, mapping, names, numbers, of_kind, path, paths, text, whole, writing
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
 from survbench.registry import Registry, load_registry, open_registry
-from survbench.result_set import Results, names, with_job
+from survbench.result_set import Results, with_job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ FOLDS = "event-stratified"
 T = TypeVar("T")
 Place = str | Path
 Data = Place | None
-Models = str | type | Sequence[str | type]
+Models = Place | type | Sequence[Place | type]
 Names = str | Sequence[str]
 Numbers = int | Sequence[int]
 Registries = Place | Sequence[Place]
@@ -61,7 +62,7 @@ class JobOptions(TypedDict, total=False):
     only_folds: Numbers
     seeds: Numbers
     objective: str
-    preset: str | None
+    preset: Place | None
     settings: Choice
     device: str
     registry: Registries
@@ -72,7 +73,7 @@ class RunOptions(JobOptions, total=False):
 
     workers: int | None
     threads: int | None
-    mlflow: bool | str
+    mlflow: bool | Place
 
 
 def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, registry: Registries = ()) -> Cohort:
@@ -97,8 +98,8 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     """
     from survbench.data import cohort
 
-    root, known = _open_root(data), open_registry(registry)
-    found = known.select_cohorts([name], root.cohorts())
+    root, known = _open_root(data), _registry(registry)
+    found = known.select_cohorts([text(name, "name")], root.cohorts())
     if len(found) > 1:
         raise UnknownName(f"cohort '{name}' names {len(found)} cohorts", "name one")
     return cohort.load_cohort(root, found[0], _endpoint(endpoint), _expected(known, found[0], root))
@@ -115,13 +116,13 @@ def run(
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
-    preset: str | None = None,
+    preset: Place | None = None,
     settings: Choice = None,
     test: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
-    mlflow: bool | str = False,
+    mlflow: bool | Place = False,
     registry: Registries = (),
 ) -> Results:
     """Train models on every fold of every cohort and score them on patients they never saw.
@@ -252,13 +253,18 @@ def tune(
     from survbench.experiments.tune import tune as search_settings
 
     pairs = setup.pairs()
+    space, number = mapping(search, "search"), whole(trials, "trials", 1)
+    for key, entry in space.items():
+        of_kind(entry, f"search of {key}", "{'low': ..., 'high': ...} or {'choices': [...]}", Mapping)
+    if name is not None and (text(name, "name") != Path(name).name or name in ("", "..") or "\0" in name):
+        raise BadConfig(f"name is {name!r}", "give the name of a folder, without its place")
     if name is not None and len(pairs) > 1:
         raise BadConfig(f"--name {name} for {len(pairs)} studies", "name one model and one cohort")
     _make_out(setup.out)
 
     def of(request: Request) -> Outcome:
         place = name or tuned_name(request.models[0], request.cohorts[0], request.endpoint, request.scheme)
-        tuning = Tuning(request, _at_least_one(trials, "trials") or 1, search or {}, place, request.seeds[0])
+        tuning = Tuning(request, number, space, place, request.seeds[0])
         return search_settings(tuning, setup.registry, setup.root, setup.out, setup.device)
 
     try:
@@ -313,7 +319,7 @@ def ablate(study: str, model: str | None = None, cohorts: Names = "all", **optio
     from survbench.experiments.study import all_jobs, find_study, plan_study
     from survbench.leaderboard.studies import study_frame, write_study
 
-    found = find_study(study, model, setup.registry)
+    found = find_study(text(study, "study"), text(model, "model", type(None)), setup.registry)
     request = replace(setup.request, models=[found.model.name])
     jobs = plan_study(found, request, setup.registry, setup.root)
     about = (f"{found.model.name} study {found.name}", ",".join(request.cohorts), request.endpoint, request.scheme)
@@ -371,8 +377,8 @@ def study_transfer(
     from survbench.experiments.transfer import Grid, find_student, plan_transfer, simulated_root
     from survbench.leaderboard.transfer import write_transfer
 
-    card = find_student(model, load_registry(options.get("registry", ())))
-    grid, out = Grid(traces, patients, event_rates, replicates), Path(options.get("out", OUT))
+    card = find_student(model, load_registry(paths(options.get("registry", ()), "registry")))
+    grid, out = Grid(traces, patients, event_rates, replicates), path(options.get("out", OUT), "out")
     _make_out(out)
     root = simulated_root(grid, out)
     known: RunOptions = {**options, "data": root.path, "endpoint": "os", "mlflow": False}
@@ -399,9 +405,8 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
     --------
     >>> survbench.load_results("survbench-runs").select(cohorts="stad").leaderboard()
     """
-
-    root = None if data is None else Path(data)
-    return Results(out=Path(out), registry=open_registry(registry), data=root)
+    root = None if data is None else path(data, "data")
+    return Results(out=path(out, "out"), registry=_registry(registry), data=root)
 
 
 def compare(
@@ -438,12 +443,12 @@ def compare(
     >>> survbench.compare(["amkd", "abmil"], cohorts="stad")
     """
     results = load_results(out).select(cohorts=cohorts, endpoint=endpoint, folds=folds)
-    return results.compare(*names(models, "models"), settings=settings)
+    return results.compare(models, settings=settings)
 
 
 def predict(
     results: Results,
-    model: str | type,
+    model: Place | type,
     cohort: str | Cohort,
     *,
     train: str | None = None,
@@ -482,10 +487,13 @@ def predict(
     """
     import pandas as pd
 
+    from survbench.data.cohort import Cohort
     from survbench.experiments.external import apply_frozen, check_external
     from survbench.experiments.results import ValidationResult, read_validations
     from survbench.training.device import resolve_device
 
+    of_kind(results, "results", "what `run` or `load_results` returned", Results)
+    of_kind(cohort, "cohort", "a name or what `load_cohort` returned", str, Cohort)
     jobs = results.planned(model, train, settings)
     given = results.data if data is None else data
     if isinstance(cohort, str):
@@ -512,8 +520,9 @@ def explain_pathways(
     setup = _setup(models, cohorts, starts_jobs=False, **options)
     from survbench.explain.report import rank, write_ranking
 
+    points = whole(steps, "steps", 1)
     kind, found = {"attention": "pathways"}.get(by, by), []
-    for (ranking, complete), place in _explained(setup, lambda jobs: rank(by, jobs, setup.out, setup.device, steps)):
+    for (ranking, complete), place in _explained(setup, lambda jobs: rank(by, jobs, setup.out, setup.device, points)):
         found.append((ranking, complete, write_ranking(ranking, place.with_name(f"{kind}-{place.name}.png"))))
     return found
 
@@ -583,7 +592,7 @@ def measure_costs(
     registry : registry files of your own.
     """
 
-    known = open_registry(registry)
+    known = _registry(registry)
     cards = known.select_models(_patterns(models, known))
     from survbench.profiling import Cost, measure_all
     from survbench.training.device import resolve_device
@@ -610,7 +619,7 @@ def fold_summaries(
     from survbench.data.folds import summarize
 
     root, outcome, tables = _open_root(data), None, {}
-    for name in open_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
+    for name in _registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
         tables[name] = summarize(found.folds(folds), found.patients, found.sites)
@@ -655,11 +664,11 @@ class _Setup:
     request: Request
     workers: int | None
     threads: int | None
-    mlflow: bool | str
+    mlflow: bool | Place
 
     def pairs(self) -> list[Request]:
         """What is asked of each model on each cohort."""
-        cards = self.registry.select_models(self.request.models)
+        cards = self.registry.select_models(filled(self.request.models, "models"))
         cohorts = self.registry.select_cohorts(self.request.cohorts, self.root.cohorts())
         return [replace(self.request, models=[card.name], cohorts=[name]) for name, card in product(cohorts, cards)]
 
@@ -682,23 +691,27 @@ def _setup(
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
-    preset: str | None = None,
+    preset: Place | None = None,
     settings: Choice = None,
     device: str = "auto",
     registry: Registries = (),
     workers: int | None = None,
     threads: int | None = None,
-    mlflow: bool | str = False,
+    mlflow: bool | Place = False,
     *,
     starts_jobs: bool = True,
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
-    known, root = open_registry(registry), _open_root(data)
-    wanted = names(cohorts, "cohorts")
+    known, root = _registry(registry), _open_root(data)
+    wanted, task = filled(names(cohorts, "cohorts"), "cohorts"), (text(folds, "folds"), text(objective, "objective"))
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
     known.select_models(patterns)
-    workers = _at_least_one(workers, "workers")
+    several = filled(numbers(seeds, "seeds"), "seeds"), numbers(only_folds, "only_folds")
+    named = None if preset is None else str(path(preset, "preset"))
+    overrides, results = mapping(settings, "settings"), path(out, "out")
+    workers, threads = (v if v is None else whole(v, k, 1) for k, v in (("workers", workers), ("threads", threads)))
+    mlflow = of_kind(mlflow, "mlflow", "True, False or an address", bool, str, Path)
     if starts_jobs:
         from survbench.experiments.executors.local import start_ahead
 
@@ -708,15 +721,11 @@ def _setup(
     from survbench.experiments.results import tune_folder
     from survbench.training.device import resolve_device
 
-    if not isinstance(settings or {}, Mapping):
-        raise BadConfig(f"settings is {settings!r}", "give a mapping such as {'learning_rate': 1e-4}")
-    where, results = resolve_device(device), Path(out)
-    task = _endpoint(endpoint), folds, objective
-    numbers = _numbers(seeds, "seeds"), _numbers(only_folds, "only_folds")
-    request = Request(patterns, wanted, *task, *numbers, preset, dict(settings or {}), tune_folder(results))
-    threads = _at_least_one(threads, "threads")
+    where, outcome = resolve_device(device), _endpoint(endpoint)
+    request = Request(patterns, wanted, outcome, *task, *several, named, overrides, tune_folder(results))
     opened: dict[str, Any] = {"registry": known, "root": root, "device": where, "out": results, "request": request}
-    return _Setup(**opened, workers=workers, threads=threads, mlflow=mlflow)
+    place = str(mlflow) if isinstance(mlflow, Path) else mlflow
+    return _Setup(**opened, workers=workers, threads=threads, mlflow=place)
 
 
 def _plan(setup: _Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
@@ -725,13 +734,11 @@ def _plan(setup: _Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
     from survbench.experiments.external import check_external
     from survbench.experiments.plan import plan
 
-    for what in ("models", "cohorts", "seeds"):
-        if not getattr(setup.request, what):
-            raise BadConfig(f"{what} is empty", "name one at least")
+    filled(setup.request.models, "models")
     jobs = plan(setup.request, setup.registry, setup.root)
     if test is None:
         return jobs, None
-    (chosen, *more) = setup.registry.select_cohorts([test], setup.root.cohorts())
+    (chosen, *more) = setup.registry.select_cohorts([text(test, "test")], setup.root.cohorts())
     if more or len({job.cohort.name for job in jobs}) > 1:
         raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
     external = cohort.load_cohort(setup.root, chosen, jobs[0].cohort.endpoint)
@@ -791,14 +798,21 @@ def _explained(setup: _Setup, compute: Callable[[list[Job]], T]) -> Iterator[tup
 def _open_root(data: Data) -> DataRoot:
     from survbench.data.demo import open_root
 
-    return open_root(data)
+    return open_root(None if data is None else path(data, "data"))
+
+
+def _registry(files: Registries) -> Registry:
+    return open_registry(paths(files, "registry"))
 
 
 def _make_out(out: Path) -> None:
     """The folder of results, or a clear refusal."""
-    if out.exists() and not out.is_dir():
-        raise BadConfig(f"--out {out} is a file", "name a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out, "out"):
+        if out.exists() and not out.is_dir():
+            raise BadConfig(f"--out {out} is a file", "name a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _endpoint(endpoint: str | None) -> str:
@@ -806,7 +820,7 @@ def _endpoint(endpoint: str | None) -> str:
     if endpoint is None:
         note("endpoint: os, overall survival (choose with --endpoint)")
         return "os"
-    return endpoint.lower()
+    return text(endpoint, "endpoint").lower()
 
 
 def _expected(registry: Registry, cohort: str, root: DataRoot) -> Mapping[str, Any] | None:
@@ -816,17 +830,5 @@ def _expected(registry: Registry, cohort: str, root: DataRoot) -> Mapping[str, A
 
 
 def _patterns(models: Models, registry: Registry) -> list[str]:
-    return [name if isinstance(name, str) else registry.pattern_of(name) for name in names(models, "models")]
-
-
-def _numbers(value: Numbers, what: str) -> tuple[int, ...]:
-    try:
-        return tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),)
-    except TypeError:
-        raise BadConfig(f"{what} is {value!r}", "give whole numbers such as [0, 1, 2]") from None
-
-
-def _at_least_one(value: int | None, what: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise BadConfig(f"{what} is {value!r}", "give a whole number from 1")
-    return value
+    given = names(models, "models", type, Path)
+    return [registry.pattern_of(one) if isinstance(one, type) else str(one) for one in given]

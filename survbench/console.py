@@ -40,7 +40,7 @@ def stdout() -> Console:
     """Console for what the command was asked for; wide when piped, so that tables are not squeezed."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 160)
 
 
 def make_table(

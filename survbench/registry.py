@@ -81,7 +81,7 @@ class Registry:
                 "run jobs cannot import it",
                 f"save it as my_model.py and give models=['my_model.py'], or: from my_model import {model.__name__}",
             )
-        file = getattr(sys.modules[model.__module__], "__file__", None)
+        file = getattr(sys.modules.get(model.__module__), "__file__", None)
         if file and "." not in model.__module__:
             return f"{file}:{model.__name__}"
         card = _card_of(model, target, None)
@@ -244,5 +244,5 @@ def _module(name: str) -> ModuleType:
         return load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except (MissingFile, BadModel):
         raise
-    except Exception as error:  # whatever their code raises, the user needs to know whose code it was
+    except (Exception, SystemExit) as error:  # whatever their code raises, the user needs to know whose code it was
         raise BadModel(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

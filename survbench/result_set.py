@@ -6,12 +6,13 @@ How results are made is api.py's; what may be said of them is decided in leaderb
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from survbench.arguments import mapping, names, of_kind, path, text, whole, writing
 from survbench.console import warn
 from survbench.errors import BadConfig
 from survbench.files import digest
@@ -23,31 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from survbench.experiments.job import Job
-    from survbench.experiments.results import JobResult
+    from survbench.experiments.results import JobResult, Unreadable
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.leaderboard.external import ExternalRow
     from survbench.leaderboard.written import Checked
     from survbench.model import SurvivalModel
 
-__all__ = ["Results", "names", "with_job"]
+__all__ = ["Results", "with_job"]
 
 Place = str | Path
 Names = str | Sequence[str]
 Choice = Mapping[str, Any] | None
-
-
-def names(value: object, what: str) -> tuple[Any, ...]:
-    """One name or several as a tuple.
-
-    Raises
-    ------
-    BadConfig : it is neither.
-    """
-    listed = [value] if isinstance(value, str | type) or not isinstance(value, Iterable) else list(value)
-    if not all(isinstance(name, str | type) for name in listed):
-        raise BadConfig(f"{what} is {value!r}", "give a name or a list of names")
-    return tuple(listed)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -100,8 +88,8 @@ class Results:
             self,
             models=self.models if models is None else names(models, "models"),
             cohorts=self.cohorts if cohorts is None else names(cohorts, "cohorts"),
-            endpoint=self.endpoint if endpoint is None else endpoint.lower(),
-            folds=self.folds if folds is None else folds,
+            endpoint=self.endpoint if endpoint is None else text(endpoint, "endpoint").lower(),
+            folds=self.folds if folds is None else text(folds, "folds"),
         )
 
     def add_predictions(
@@ -130,8 +118,10 @@ class Results:
         from survbench.data.root import DataRoot
         from survbench.leaderboard.brought import read_brought
 
-        root = None if data is None else DataRoot.open(Path(data))
-        found = read_brought(Path(file), root, endpoint, censorship=censorship, time_unit=time_unit)
+        root = None if data is None else DataRoot.open(path(data, "data"))
+        unit, column = text(time_unit, "time_unit"), text(censorship, "censorship", type(None))
+        outcome = text(endpoint, "endpoint", type(None))
+        found = read_brought(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
         return replace(self, external_predictions=found)
 
     @cached_property
@@ -156,7 +146,7 @@ class Results:
 
         Parameters
         ----------
-        metric : cindex (Harrell), uno_c, ibs, auc or d_calibration.
+        metric : cindex (Harrell), uno_c, ibs, auc, d_calibration or comparable_pairs.
         published : add the paper's figures, as rows whose `source` is `published`.
 
         Returns
@@ -173,9 +163,9 @@ class Results:
         from survbench.leaderboard.render import to_frame
 
         refused = (f"not shown: {refusal.label}: {refusal.reason}" for refusal in self.board.refused)
-        for text in (*self.board.notes, *refused):
-            warn(text)
-        return to_frame(self.board, metric, published=published)
+        for said in (*self.board.notes, *refused):
+            warn(said)
+        return to_frame(self.board, text(metric, "metric"), published=published)
 
     @property
     def jobs(self) -> pd.DataFrame:
@@ -230,7 +220,7 @@ class Results:
             parts.append(with_job(table.assign(job=job.path.name, grid=grids), job))
         return pd.concat(parts, ignore_index=True)
 
-    def compare(self, *models: str, settings: Choice = None) -> pd.DataFrame:
+    def compare(self, *models: Names, settings: Choice = None) -> pd.DataFrame:
         """Paired differences in C-index between models; see `comparison_frame` for the columns.
 
         Parameters
@@ -247,12 +237,13 @@ class Results:
 
         return comparison_frame(self.comparisons(*models, settings=settings)[0])
 
-    def comparisons(self, *models: str, settings: Choice = None) -> tuple[list[Comparison], Leaderboard]:
+    def comparisons(self, *models: Names, settings: Choice = None) -> tuple[list[Comparison], Leaderboard]:
         """The same with ranks and notes, a comparison per table of the board that stands beside."""
         from survbench.leaderboard.comparison import compare_models
 
-        wanted = models or self.models or ("all",)
-        return compare_models(self.out, wanted, list(self.cohorts) or None, self.endpoint, self.folds, settings)
+        wanted = [name for several in models for name in names(several, "models")] or self.models or ("all",)
+        chosen = self.endpoint, self.folds, mapping(settings, "settings")
+        return compare_models(self.out, wanted, list(self.cohorts) or None, *chosen)
 
     def km(self, model: str, cohort: str, *, settings: Choice = None) -> Figure:
         """Kaplan-Meier curves of low and high risk, with numbers at risk and log-rank p.
@@ -288,7 +279,7 @@ class Results:
 
     def model(
         self,
-        model: str | type,
+        model: Place | type,
         cohort: str,
         fold: int = 0,
         seed: int = 0,
@@ -319,7 +310,7 @@ class Results:
 
     def pathways(
         self,
-        model: str | type,
+        model: Place | type,
         cohort: str,
         *,
         by: str = "attention",
@@ -351,11 +342,11 @@ class Results:
         from survbench.training.device import resolve_device
 
         jobs = self.planned(model, cohort, settings)
-        return rank(by, jobs, self.out, resolve_device(device), steps)[0].table
+        return rank(by, jobs, self.out, resolve_device(device), whole(steps, "steps", 1))[0].table
 
     def heatmap(
         self,
-        model: str | type,
+        model: Place | type,
         cohort: str,
         patient: str | None = None,
         *,
@@ -384,7 +375,7 @@ class Results:
         from survbench.training.device import resolve_device
 
         jobs, where = self.planned(model, cohort, settings), resolve_device(device)
-        ((job, who),) = chosen_patients(jobs, self.out, [] if patient is None else [patient], 1)
+        ((job, who),) = chosen_patients(jobs, self.out, [] if patient is None else [text(patient, "patient")], 1)
         found = attention(job, who, names(pathways, "pathways"), self.out, where)
         figure = heatmap_figure(found, lay_out(found, job.cohort, ()))
         if figure is None:
@@ -395,13 +386,17 @@ class Results:
         """Write the board as Markdown, CSV and JSON; see `check`."""
         from survbench.leaderboard.written import write_leaderboard
 
-        return write_leaderboard(Path(folder), self.board, self.external_validation, metric, self._choice(metric))
+        place, shown = path(folder, "folder"), text(metric, "metric")
+        with writing(place, "folder"):
+            return write_leaderboard(place, self.board, self.external_validation, shown, self._choice(shown))
 
     def write_page(self, file: Place, metric: str = "cindex") -> None:
         """Write the board as one HTML page that needs no network."""
         from survbench.leaderboard.page import write_page
 
-        write_page(Path(file), self.board, self.external_validation, self.out, metric)
+        place, shown = path(file, "file"), text(metric, "metric")
+        with writing(place, "file"):
+            write_page(place, self.board, self.external_validation, self.out, shown)
 
     def check(self, written: Place, metric: str = "cindex") -> Checked:
         """Recompute a board that `write` wrote and list what differs.
@@ -418,16 +413,16 @@ class Results:
         """
         from survbench.leaderboard.written import Checked, check_written, read_written
 
-        file, found = read_written(Path(written))
+        file, found = read_written(path(written, "written"))
         of, selected = self, (self.models, self.cohorts, self.endpoint, self.folds)
         if selected == ((), (), None, None) and metric == "cindex" and "asked" in found:
             chosen = dict(found["asked"])
             metric, scheme = chosen.pop("metric"), chosen.pop("scheme")
             of = self.select(**chosen, folds=scheme)
-        mismatches = check_written(Path(written), found, of.board, of.external_validation, metric)
+        mismatches = check_written(Path(written), found, of.board, of.external_validation, text(metric, "metric"))
         return Checked(file, len(found["rows"]), tuple(mismatches))
 
-    def planned(self, model: str | type, cohort: str | None = None, settings: Choice = None) -> list[Job]:
+    def planned(self, model: Place | type, cohort: str | None = None, settings: Choice = None) -> list[Job]:
         """The finished jobs of one row with their data, as `run` planned them.
 
         Parameters
@@ -463,16 +458,17 @@ class Results:
     def __repr__(self) -> str:
         from survbench.leaderboard.board import KINDS
 
-        jobs = self._records
+        jobs, unreadable = self._read
+        lost = f", {len(unreadable)} cannot be read" * bool(unreadable)
         if not jobs:
-            return f"Results in {self.out}: nothing yet"
+            return f"Results in {self.out}: nothing yet{lost}"
         parts = [
             ", ".join(dict.fromkeys(str(job.identity[key]) for job in jobs))
             for key in ("model", "cohort", "endpoint", "folds")
         ]
         kinds = ", ".join(dict.fromkeys(KINDS[job.simulated] for job in jobs))
         return (
-            f"Results in {self.out}: {sum(not job.error for job in jobs)} jobs done, {len(self.failed)} failed\n"
+            f"Results in {self.out}: {sum(not job.error for job in jobs)} jobs done, {len(self.failed)} failed{lost}\n"
             f"models: {parts[0]}; cohorts: {parts[1]}; endpoint: {parts[2]}; folds: {parts[3]}\n{kinds}"
         )
 
@@ -481,23 +477,35 @@ class Results:
         chosen = {"metric": metric, "cohorts": self.cohorts, "models": self.models}
         return {**chosen, "endpoint": self.endpoint, "scheme": self.folds}
 
-    def _name(self, model: str | type) -> str:
+    def _name(self, model: Place | type) -> str:
         """Name of a model that is given by its file or class."""
-        pattern = model if isinstance(model, str) else self.registry.pattern_of(model)
+        known = of_kind(model, "model", "a name, a file or a class", str, Path, type)
+        pattern = self.registry.pattern_of(known) if isinstance(known, type) else str(known)
         is_file = pattern.partition(":")[0].endswith(".py")
         return self.registry.select_models([pattern])[0].name if is_file else pattern
 
-    @cached_property
+    @property
     def _records(self) -> list[JobResult]:
-        """Jobs of the selection, by cohort, model, seed and fold; a job that failed counts until it has succeeded."""
+        return self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[list[JobResult], list[Unreadable]]:
+        """Jobs of the selection, by cohort, model, seed and fold; a job that failed counts until it has succeeded.
+
+        And what cannot be read, each with a warning.
+        """
         from survbench.experiments.results import JobResult, read_results
 
         wanted = {"model": self.models, "cohort": self.cohorts, "endpoint": self.endpoint, "folds": self.folds}
         found: dict[str, JobResult] = {}
+        unreadable = []
         for job in read_results(self.out):
-            if isinstance(job, JobResult) and all(_matches(job.identity[key], of) for key, of in wanted.items()):
+            if not isinstance(job, JobResult):
+                warn(f"not read: {job.path}: {job.reason}")
+                unreadable.append(job)
+            elif all(_matches(job.identity[key], of) for key, of in wanted.items()):
                 found.setdefault(digest(job.identity), job)
-        return sorted(found.values(), key=lambda job: (job.cohort, job.model, job.seed, job.fold))
+        return sorted(found.values(), key=lambda job: (job.cohort, job.model, job.seed, job.fold)), unreadable
 
     def _chosen(self, rows: Sequence[Any], settings: Choice = None, **wanted: Any) -> list[Any]:
         """Those that are wanted; names may be wildcards."""
@@ -506,13 +514,15 @@ class Results:
         for key, value in wanted.items():
             if value is not None:
                 known = sorted({getattr(row, key) for row in rows})
-                found = pick(value, known, key) if isinstance(value, str) else [value]
+                number = key in ("fold", "seed")
+                found = [whole(value, key, 0)] if number else pick(text(value, key), known, key)
                 rows = [row for row in rows if getattr(row, key) in found]
-        kept = [row for row in rows if all(_settings(row.identity).get(k, v) == v for k, v in (settings or {}).items())]
+        chosen, have = mapping(settings, "settings"), [_settings(row.identity) for row in rows]
+        if unknown := sorted(chosen.keys() - {key for one in have for key in one}):
+            raise BadConfig(f"no finished job here has a setting '{unknown[0]}'", f"settings: {', '.join(have[0])}")
+        kept = [row for row, one in zip(rows, have, strict=True) if all(one.get(k, v) == v for k, v in chosen.items())]
         if not kept:
-            said = ", ".join(
-                f"{key} {value}" for key, value in {**wanted, **(settings or {})}.items() if value is not None
-            )
+            said = ", ".join(f"{key} {value}" for key, value in {**wanted, **chosen}.items() if value is not None)
             raise BadConfig(f"no finished job in {self.out} has {said or 'what is selected'}", "`jobs` lists them")
         return kept
 

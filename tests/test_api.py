@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ import survbench
 from support.toy import TINY
 from survbench import api
 from survbench.cards import Modality, ModelCard, ModelGroup
+from survbench.cli import cli, main
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadModel, SurvbenchError, UnknownName
 from survbench.model import SurvivalModel
@@ -243,6 +246,59 @@ def test_a_class_is_found_by_its_file_or_its_name(
     assert list(survbench.run(snn, "stad", **chosen).jobs["model"]) == ["snn"]
 
 
+def test_a_model_file_that_ends_the_process_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "ends.py"
+    file.write_text("import sys; sys.exit(3)")
+    with pytest.raises(BadModel, match="SystemExit: 3"):
+        survbench.run(str(file), "stad", **options)
+
+
+def test_a_deleted_folder_is_a_line(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(BadConfig, match="the current folder cannot be used"):
+        survbench.run("snn", "stad", **options)
+    with pytest.raises(SystemExit) as end:
+        main(["models"])
+    assert end.value.code == 2
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_import_path_may_hold_paths(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    results = survbench.run("snn", "stad", only_folds=0, workers=1, **{**options, "out": tmp_path})
+    assert results.failed == []
+
+
+def test_nobody_need_listen(options: dict[str, Any], tmp_path: Path) -> None:
+    """Streams that are closed take what is said."""
+    settings = " ".join(f"--set {key}={value}" for key, value in TINY.items())
+    command = f"run -m snn -c stad --fold 0 --no-mlflow --data {options['data']} --out {tmp_path} {settings}"
+    for closed in (">&-", "<&- >&- 2>&-"):
+        done = subprocess.run(f"{sys.executable} -m survbench {command} {closed}", shell=True, stderr=subprocess.PIPE)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert len(survbench.load_results(tmp_path).jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENAMETOOLONG, "File name too long", "x"), UnicodeEncodeError("ascii", "\u03b1", 0, 1, "no")]
+)
+def test_what_a_system_refuses_is_a_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", refuse)
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_class_that_other_processes_cannot_import_is_refused(options: dict[str, Any]) -> None:
     card = ModelCard("mine", "Mine", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,))
     model = type("Mine", (SurvivalModel,), {"__module__": "__main__", "card": card})
@@ -285,6 +341,7 @@ def test_settings_are_tuned(options: dict[str, Any], tmp_path: Path) -> None:
         (lambda o, r: r.predictions(seed=3), "seed 3"),
         (lambda o, r: r.pathways("snn", "stad", by="chance"), "choose attention or attribution"),
         (lambda o, r: survbench.predict(r, "snn", "stad"), "both stad"),
+        (lambda o, r: r.planned("snn", settings={"widht": 32}), "has a setting 'widht'"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -294,3 +351,114 @@ def test_mistakes_are_one_line(
         call(options, results)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def run(**wrong: Any) -> Callable[..., Any]:
+    """A call to `run` with something wrong in it."""
+    return lambda o, r: survbench.run(**{"models": "snn", "cohorts": "stad", **o, **wrong})
+
+
+def tune(**wrong: Any) -> Callable[..., Any]:
+    return lambda o, r: survbench.tune(**{"models": "snn", "cohorts": "stad", "trials": 1, **o, **wrong})
+
+
+def of(method: str, *arguments: Any, **more: Any) -> Callable[..., Any]:
+    """A call to a method of results."""
+    return lambda o, r: getattr(r, method)(*arguments, **more)
+
+
+WRONG: dict[str, list[Any]] = {
+    "models": [None, 5, [None], {"snn": 1}, [], Path("missing.py"), int],
+    "cohorts": [None, 5, [5], [], Path("stad")],
+    "endpoint": [5, ["os"], ""],
+    "folds": [None, 5, [], "", "../official"],
+    "only_folds": ["0", -1, True, 1.0],
+    "seeds": [-1, True, [0, True], "0", [], None, 1.5],
+    "objective": [None, 5, [], ""],
+    "preset": [5, [], Path("missing.yaml"), "missing.yaml", ""],
+    "settings": [5, [1], {1: 2}, {"width": {1, 2}}, {"width": object()}, {"epochs": "a"}, {"epochs": math.nan}],
+    "test": [5, ["crad"], ""],
+    "data": [5, [], "", "missing", "a\0b"],
+    "out": [None, 5, [], "", "a\0b", "/proc/x", "/dev/null/x", "x" * 300],
+    "device": [None, 5, [], "", "abacus"],
+    "registry": [5, [5], "missing.yaml", None],
+    "workers": [0, -1, 1.0, "2", True, []],
+    "threads": [0, 1.5, "1", True],
+    "mlflow": [None, 5, []],
+}
+SEARCH = [5, [1], {"width": 5}, {"width": ["a"]}, {"width": {}}, {"width": {"choices": 5}}, {"width": {"choices": []}}]
+SEARCH += [{1: {}}, {"width": {"low": "a", "high": "b"}}, {"width": {"low": 1, "high": object()}}]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(run(**{name: value}) for name, values in WRONG.items() for value in values),
+        *(tune(trials=value) for value in (0, -1, 1.5, "1", None, True)),
+        *(tune(search=value) for value in SEARCH),
+        *(tune(name=value) for value in (5, "", ".", "..", "a/b", "../a", "/a", "a\0b", Path("a"))),
+        *(tune(**{name: []}) for name in ("models", "cohorts", "seeds")),
+        *(lambda o, r, v=value: survbench.load_cohort(v, data=o["data"]) for value in (None, 5, ["stad"], "")),
+        *(lambda o, r, v=value: survbench.load_results(v) for value in (None, 5, [], "")),
+        *(lambda o, r, v=value: survbench.ablate(v, data=o["data"]) for value in (None, 5, [], "")),
+        lambda o, r: survbench.ablate("losses", 5, data=o["data"]),
+        *(lambda o, r, v=value: survbench.predict(v, "snn", "crad") for value in (None, "out", 5)),
+        *(lambda o, r, v=value: survbench.predict(r, v, "crad") for value in (None, 5, [])),
+        *(lambda o, r, v=value: survbench.predict(r, "snn", v) for value in (None, 5, ["crad"])),
+        *(lambda o, r, v=value: survbench.predict(r, "snn", "crad", train=v) for value in (5, [])),
+        *(lambda o, r, v=value: survbench.predict(r, "snn", "crad", settings=v) for value in (5, {"widht": 1})),
+        *(lambda o, r, v=value: survbench.compare(v, out=r.out) for value in (None, 5, [5])),
+        *(lambda o, r, v=value: survbench.compare(out=r.out, settings=v) for value in (5, [1], {"widht": 1})),
+        *(of("compare", "snn", value) for value in (None, 5)),
+        *(of("predictions", fold=value) for value in ("0", -1, True, 0.0)),
+        *(of("predictions", seed=value) for value in ("0", [0])),
+        *(of("predictions", value) for value in (5, ["snn"])),
+        *(of("model", "snn", "stad", settings=value) for value in (5, [1], {"widht": 1}, {1: 1})),
+        *(of("model", value, "stad") for value in (None, 5, [], int, Path("missing.py"))),
+        *(of("model", "snn", "stad", device=value) for value in (None, [], "abacus")),
+        *(of("select", **{key: value}) for key in ("endpoint", "folds", "models", "cohorts") for value in (5, [5])),
+        *(of("add_predictions", value) for value in (None, 5, "missing.csv")),
+        *(of("pathways", "snn", "stad", by="attribution", steps=value) for value in (0, "a", True, 1.5)),
+        *(of("pathways", "snn", "stad", by=value) for value in (None, [])),
+        *(of("heatmap", "abmil", "stad", value) for value in (5, "nobody")),
+        *(of("km", value, "stad") for value in (None, 5, [])),
+        *(of(method, value) for method in ("write", "write_page") for value in (None, 5, "/proc/x", "/dev/null/x")),
+        *(of("check", value) for value in (None, 5, "missing")),
+        *(of("leaderboard", value) for value in (None, 5, [])),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_line(
+    call: Callable[..., Any], options: dict[str, Any], results: survbench.Results
+) -> None:
+    with pytest.raises(SurvbenchError) as refused:
+        call(options, results)
+    assert "\n" not in str(refused.value)
+
+
+def test_right_arguments_of_several_kinds(options: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL.replace("FACTOR", "1"))
+    number, place = np.int64(1), {**options, "out": str(tmp_path / "out")}
+    given = {"workers": number, "threads": number, "seeds": np.arange(1), "only_folds": np.int64(0)}
+    results = survbench.run(file, "stad", preset=None, **given, **place)
+    assert results.failed == []
+    assert isinstance(results.model(file, "stad"), SurvivalModel)
+
+
+def test_models_are_compared_in_a_list_or_one_by_one(results: survbench.Results) -> None:
+    assert results.compare(["snn", "abmil"]).equals(results.compare("snn", "abmil"))
+
+
+def test_folders_that_cannot_be_read_are_named(
+    results: survbench.Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(results.out, tmp_path / "out")
+    whole = survbench.load_results(tmp_path / "out")
+    folder = Path(whole.jobs["folder"][0])
+    table = whole.predictions()
+    (folder / "job.json").write_text("{")
+    again = survbench.load_results(tmp_path / "out")
+    assert set(whole.jobs["folder"]) - set(again.jobs["folder"]) == {str(folder)}
+    assert len(again.predictions()) < len(table)
+    assert "1 cannot be read" in repr(again).splitlines()[0]
+    assert capsys.readouterr().err.count(f"warning: not read: {folder}: ") == 1

@@ -49,7 +49,7 @@ def explain() -> None:
         "survbench explain pathways --model survpath --cohort stad --data DATA --json",
     )
 )
-@options.models(required=True)
+@options.files_too
 @options.as_json
 @options.about_jobs
 def pathways(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
@@ -67,7 +67,7 @@ def pathways(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
         "survbench explain attribution --model 'amkd_teacher,survpath' --cohort stad --steps 128 --json",
     )
 )
-@options.models(required=True)
+@options.files_too
 @click.option("--steps", type=click.IntRange(2), default=64, show_default=True, help="Points on the path of gradients.")
 @options.as_json
 @options.about_jobs
@@ -88,7 +88,7 @@ def attribution(models: tuple[str, ...], steps: int, as_json: bool, **chosen: An
         "survbench explain heatmap --model amkd --cohort stad --data DATA --patient P --slide P-01Z-00-DX1.svs --json",
     )
 )
-@options.models(required=True)
+@options.files_too
 @patient_option
 @highest_option
 @slide_option
@@ -110,7 +110,7 @@ def heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
         "survbench explain pathway-heatmap --model survpath --cohort stad --data DATA --pathway HALLMARK_HYPOXIA",
     )
 )
-@options.models(required=True)
+@options.files_too
 @click.option(
     "--pathway", "pathways", multiple=True, required=True, help="Pathway, or gene family of a model that has those."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from survbench.cli.run import ablate, run, study, tune
 from survbench.errors import SurvbenchError
 
 __all__ = ["cli", "main"]
+
+_MISTAKES = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class _Commands(click.Group):
@@ -106,14 +109,22 @@ for command in (run, cohorts, folds, data, leaderboard, compare, ablate, tune, s
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: a user's mistake is one line and exit code 2; a traceback means a bug."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, and the next file to be opened would take its place
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "r+"))  # noqa: SIM115
+            os.set_inheritable(getattr(sys, name).fileno(), True)
     try:
+        os.getcwd()  # fails where it was deleted, and libraries would end the process
         cli.main(arguments, prog_name="survbench", standalone_mode=True)
     except SurvbenchError as error:
         _fail(str(error))
+    except UnicodeEncodeError as error:
+        _fail(f"the output is not {error.encoding}: {error.reason}. Set PYTHONIOENCODING=utf-8 or a UTF-8 locale")
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno not in _MISTAKES and (error.errno, error.filename) != (errno.ENOENT, None):
             raise
-        _fail(f"{error.filename or 'writing'}: {error.strerror}. Check permissions, disk space and the path")
+        place = "the current folder" if error.errno == errno.ENOENT else "writing"
+        _fail(f"{error.filename or place}: {error.strerror}. Check permissions, disk space and the path")
 
 
 def _fail(message: str) -> None:

@@ -78,12 +78,12 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def models(text: str = "Names or wildcards.", **more: Any) -> Decorator:
+def models(text: str = "Names, wildcards or `all`, separated by commas.", **more: Any) -> Decorator:
     """Names of models."""
     return click.option("--model", "-m", "models", callback=names, help=text, **more)
 
 
-def cohorts(text: str = "Only these cohorts.", default: str = "") -> Decorator:
+def cohorts(text: str = "Only these cohorts: names or wildcards, separated by commas.", default: str = "") -> Decorator:
     """Names of cohorts."""
     shown = bool(default)
     return click.option("--cohort", "-c", "cohorts", callback=names, default=default, show_default=shown, help=text)
@@ -94,6 +94,7 @@ def settings(text: str) -> Decorator:
     return click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE", help=text)
 
 
+files_too = models("Names, wildcards, `all`, or Python files of your own (my_model.py[:Class]).", required=True)
 all_cohorts = cohorts("Names, wildcards or `all`, separated by commas.", default="all")
 data = click.option(
     "--data",
@@ -113,15 +114,21 @@ folds = click.option("--folds", default=FOLDS, show_default=True, help=_folds)
 only_folds = click.option("--folds", help="Only these folds.")
 _objective = "cox (Efron ties), cox-breslow or nll (discrete time)."
 objective = click.option("--objective", default="cox", show_default=True, help=_objective)
-_seeds = "One run per seed; claims need three."
-seeds = click.option("--seeds", callback=numbers, default="0", show_default=True, help=_seeds)
+
+
+def _seeds(text: str) -> Decorator:
+    return click.option("--seeds", callback=numbers, default="0", show_default=True, help=text)
+
+
+seeds = _seeds("One run per seed; claims need three.")
+trial_seeds = _seeds("Each trial trains every fold once per seed; the first one also draws the settings.")
 fold = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
 _preset = "Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
 preset = click.option("--preset", help=_preset)
 set_ = settings("A setting of the model or of the trainer.")
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 _mlflow = "Mirror results in MLflow (MLFLOW_TRACKING_URI is honored)."
-mlflow = click.option("--mlflow/--no-mlflow", "mlflow", default=True, help=_mlflow)
+mlflow = click.option("--mlflow/--no-mlflow", "mlflow", default=True, show_default=True, help=_mlflow)
 workers = click.option(
     "--workers",
     callback=_workers,
@@ -136,7 +143,7 @@ _threads = "CPU threads of each job; last digits depend on it, not on --workers.
 threads = click.option("--threads", type=click.IntRange(1), help=_threads)
 
 
-def about_jobs(command: Command) -> Command:
+def about_jobs(command: Command, seeds: Decorator = seeds) -> Command:
     """Give a command the options that say which jobs are meant, named as functions of api.py name them."""
 
     @click.pass_obj

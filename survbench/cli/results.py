@@ -32,9 +32,9 @@ __all__ = ["compare", "km", "leaderboard"]
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
-@click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc or d_calibration.")
+@click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc, d_calibration or comparable_pairs.")
 @options.cohorts()
-@options.models("Only these models.", default="")
+@options.models("Only these models: names or wildcards, separated by commas.", default="")
 @click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
 @options.only_folds
 @click.option(
@@ -148,7 +148,7 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     )
 )
 @options.models(default="all", show_default=True)
-@options.cohorts("Names or wildcards.", default="all")
+@options.cohorts("Names, wildcards or `all`, separated by commas.", default="all")
 @options.out
 @options.only_endpoint
 @options.only_folds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ __all__ = ["ablate", "run", "study", "tune"]
         "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
     )
 )
-@options.models("Names, wildcards, `all`, or a Python file of your own (my_model.py[:Class]).", required=True)
+@options.files_too
 @click.option("--train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", help="Cohort for external validation; no one is trained or tuned on it.")
 @options.mlflow
@@ -122,7 +123,7 @@ def ablate(**chosen: Any) -> None:
         "survbench run --model amkd --cohort stad --preset tuned",
     )
 )
-@options.models("Names, wildcards or `all`.", required=True)
+@options.files_too
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
 @click.option(
     "--search",
@@ -132,7 +133,7 @@ def ablate(**chosen: Any) -> None:
     help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
 )
 @click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
-@options.about_jobs
+@partial(options.about_jobs, seeds=options.trial_seeds)
 def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 

@@ -44,7 +44,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise BadConfig(f"device '{name}' cannot be used: {str(error).splitlines()[0]}", "try --device auto") from None
     return device
 

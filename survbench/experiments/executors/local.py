@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survbench.console import note, say, warn
+from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +72,21 @@ def bearable_workers() -> int:
 
 def start_ahead() -> None:
     """Start the server unless there is one; returns at once, while it imports what jobs need."""
+    _folder()
     with _lock:
         _running_server()
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise BadConfig(f"the current folder cannot be used: {error.strerror}", "change to another one") from None
+
+
+def _import_path() -> list[str]:
+    """`sys.path` without what Python itself passes over."""
+    return [str(place) for place in sys.path if isinstance(place, str | Path)]
 
 
 def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -82,7 +96,7 @@ def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
     if _server is not None:
         _server[1].close()
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps([*map(str, sys.path)])]
+    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps(_import_path())]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the server ignores it
     try:
         with theirs:
@@ -118,6 +132,7 @@ class Process:
 
     def __init__(self, task: str, arguments: Mapping[str, Any], device: str) -> None:
         global _server
+        about = {"folder": _folder(), "path": _import_path(), "environment": dict(os.environ)}
         self.channel, theirs = Pipe()
         self._forked = device.partition(":")[0] in FORKED
         with theirs, _lock:
@@ -128,7 +143,6 @@ class Process:
                 control.close()
                 _server = None
         self._pid = None if self._forked else self._server.pid
-        about = {"folder": os.getcwd(), "path": [*map(str, sys.path)], "environment": dict(os.environ)}
         with suppress(OSError):
             self.channel.send_bytes(json.dumps({"task": task, "arguments": arguments, **about}).encode())
 

@@ -87,8 +87,8 @@ def _work(channel: Connection) -> NoReturn:
         last = {"result": TASKS[request["task"]](request["arguments"], tell)}
     except BaseException as error:  # whatever a model does, the answer is a line
         last = {"error": f"{type(error).__name__}: {error}"}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # none where the user closed it
+        stream.flush()
     tell(**last)
     os._exit(0)
 
