@@ -88,7 +88,7 @@ def _refuse_strangers(loaded: Sequence[ModuleType], path: Path, known: Collectio
     """Everything that came from beside a file must be what its digest is of."""
     for module in loaded:
         file = Path(getattr(module, "__file__", None) or "/").resolve()
-        if file.is_relative_to(path.parent) and file not in known:
+        if file.is_relative_to(path.parent) and file not in known and file.is_file():  # some have no file of their own
             raise BadModel(f"{path} imports {module.__name__} from {file}", "rename it: others have that name")
 
 
