@@ -42,7 +42,8 @@ def load_trained(
 
     Raises
     ------
-    BadModel : the model is not registered, has another version now, or its settings name code that is not registered.
+    BadModel : the model is not registered, has another version now, or its settings name code that is not registered,
+        or its weights have other names or shapes.
     """
     fitted = result.fitted_state
     if job is not None:
@@ -52,7 +53,10 @@ def load_trained(
         target, config, entry = _registered(result, registry or load_registry())
         objective = build_objective(entry).from_state(fitted.objective)
         model = import_target(target)(fitted.inputs, objective.outputs, **config)
-    model.load_state_dict(result.weights())
+    try:
+        model.load_state_dict(result.weights())
+    except RuntimeError as error:  # names and shapes that differ, one a line
+        raise BadModel(f"the weights in {result.path} are of another model: {str(error).splitlines()[-1]}") from None
     return model.eval(), objective
 
 

@@ -5,7 +5,6 @@ What is done is skipped, what was killed goes on, what fails is recorded. Which 
 
 from __future__ import annotations
 
-import json
 import shutil
 import traceback
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from survbench.clock import Clock
-from survbench.complexity import Complexity, complexity
+from survbench.complexity import complexity
 from survbench.console import warn
 from survbench.data.batches import Split
 from survbench.data.cohort import POLICY, ExpressionScaler
@@ -255,7 +254,7 @@ def _score(job: Job, device: torch.device, writer: ResultWriter) -> dict[str, An
     predictions = pd.concat(frames, ignore_index=True)
     metrics = score_fold(predictions, grid, state.horizon)
     writer.save_predictions(predictions, {name: (v.value, v.reason) for name, v in metrics.items()})
-    cost = _cost(job, model, objective)
+    cost = complexity(model, job.cohort.inputs, job.card.inference_inputs)
     return {
         "risk_name": objective.risk_name,
         "risk_cut": risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy()),
@@ -264,17 +263,6 @@ def _score(job: Job, device: torch.device, writer: ResultWriter) -> dict[str, An
         "parameters": cost.parameters,
         "fvcore_flops": cost.fvcore_flops,
     }
-
-
-_COSTS: dict[tuple[str, str, int, str], Complexity] = {}
-
-
-def _cost(job: Job, model: SurvivalModel, objective: Objective) -> Complexity:
-    """Counted once per model and cohort; folds and seeds have the same."""
-    key = (job.card.target, json.dumps(job.config, default=list), objective.outputs, job.cohort.content_hash)
-    if key not in _COSTS:
-        _COSTS[key] = complexity(model, job.cohort.inputs, job.card.inference_inputs)
-    return _COSTS[key]
 
 
 def _checked(job: Job, logits: Tensor, patients: int) -> Tensor:

@@ -16,7 +16,7 @@ from survbench.data.cohort import Cohort, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
-from survbench.experiments.versions import changed_files, code_version, versioned
+from survbench.experiments.versions import changed, code_version, versioned
 from survbench.files import digest
 from survbench.training.settings import Settings
 
@@ -178,9 +178,9 @@ class JobSpec:
         ------
         SurvbenchError : code or data are no longer those it was planned with.
         """
-        changed = changed_files(self.job["versions"])
+        altered = changed(self.job["versions"])
         cohort = load_cohort(DataRoot.open(Path(self.root)), self.job["cohort"], self.job["endpoint"])
         job = Job.from_plain(self.job, cohort)
-        if job.id != self.id or changed:
+        if job.id != self.id or altered:
             raise SurvbenchError("code or data changed since the command began", "give the same command again")
         return job

@@ -435,8 +435,7 @@ class JobResult(Identified):
         """The trained model in evaluation mode and its fitted objective; see `build.load_trained`."""
         from survbench.experiments.build import load_trained
 
-        with _readable(self.path):
-            model, objective = load_trained(self, job, registry)
+        model, objective = load_trained(self, job, registry)
         return model.to(device), objective
 
     def files(self, *, weights: bool = True) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from survbench.cards import ModelCard
 from survbench.registry import SHIPPED, Registry
 from survbench.sources import source_digest
 
-__all__ = ["changed_files", "code_version", "targets", "unversioned", "versioned", "versions_of"]
+__all__ = ["changed", "code_version", "targets", "unversioned", "versioned", "versions_of"]
 
 _TARGET = re.compile(r"(?:[A-Za-z_][\w.]*|.*\.py):[A-Za-z_]\w*")
 
@@ -33,21 +33,18 @@ def versions_of(
     ------
     BadModel : a user's file that is no Python.
     """
-    others = {target: _version(target, registry) for target in targets([config, objective])}
-    base = _version(card.target, registry)
+    found = {
+        target: _shipped_version(target, registry) if _is_shipped(target) else _version(target)
+        for target in (card.target, *targets([config, objective]))
+    }
+    base = found[card.target]
     registered = base.split("@")[0] == card.name or card.target.partition(":")[0].endswith(".py")
-    own = base if registered else f"{card.name}@{card.version} of {base}"
-    return others | {card.target: own}
+    return found | {card.target: base if registered else f"{card.name}@{card.version} of {base}"}
 
 
-def changed_files(versions: Mapping[str, str]) -> list[str]:
-    """Of the targets in users' files those whose version is another one now."""
-    files = {target: Path(target.partition(":")[0]) for target in versions if ".py:" in target}
-    return [
-        target
-        for target, file in files.items()
-        if not file.is_file() or source_digest(file)[:16] not in versions[target]
-    ]
+def changed(versions: Mapping[str, str]) -> list[str]:
+    """The targets outside the suite whose code is of another version now."""
+    return [target for target, known in versions.items() if not _is_shipped(target) and _version(target) not in known]
 
 
 def versioned(value: Any, versions: Mapping[str, str]) -> Any:
@@ -83,16 +80,22 @@ def targets(value: Any) -> Iterator[str]:
         yield value
 
 
-def _version(target: str, registry: Registry) -> str:
-    """Of a shipped model `name@version`; of others a package's version or, where that may not move, a digest."""
+def _is_shipped(target: str) -> bool:
+    return re.split(r"[.:]", target, maxsplit=1)[0] in (*SHIPPED, "survbench")
+
+
+def _shipped_version(target: str, registry: Registry) -> str:
+    """`name@version` of a registered model; what no model is goes with who names it, so its name will do."""
+    cards = [card for card in registry.models.values() if target in (card.target, *card.was)]
+    return f"{cards[0].name}@{cards[0].version}" if cards else target.rpartition(":")[2]
+
+
+def _version(target: str) -> str:
+    """Of code outside the suite: its package's version or, where that may stay though the code changes, a digest."""
     place, _, attribute = target.partition(":")
-    top = place.partition(".")[0]
     if place.endswith(".py"):
         return f"{attribute}@{source_digest(Path(place))[:16]}" if Path(place).is_file() else target
-    if top in (*SHIPPED, "survbench"):
-        cards = [card for card in registry.models.values() if target in (card.target, *card.was)]
-        return f"{cards[0].name}@{cards[0].version}" if cards else attribute  # then it goes with who names it
-    if package := _installed(top):
+    if package := _installed(place.partition(".")[0]):
         return f"{attribute}@{package}"
     try:
         spec = importlib.util.find_spec(place)
@@ -104,6 +107,7 @@ def _version(target: str, registry: Registry) -> str:
     return f"{attribute}@{source_digest(Path(spec.origin), root)[:16]}"
 
 
+@cache
 def _installed(top: str) -> str:
     """Name and version of the distribution that a module is of; empty where its files may change without a version."""
     for name in packages_distributions().get(top, ()):

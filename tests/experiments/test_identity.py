@@ -271,3 +271,16 @@ def test_no_string_of_a_preset_is_imported(small_root: DataRoot, tmp_path: Path)
         (tmp_path / "preset.yaml").write_text(json.dumps({**about, "config": config}))
         with pytest.raises(BadModel, match="not registered"):
             plan(request, load_registry(), small_root)
+
+
+def test_a_package_that_changes_under_a_command_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from survbench.experiments.versions import changed
+
+    (tmp_path / "theirs.py").write_text("class M: pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    card = ModelCard("m", "M", ModelGroup.WSI, (), (), target="theirs:M")
+    cox = load_registry().objectives["cox"]
+    versions = versions_of(card, {"with": "sklearn.linear_model:Ridge"}, cox, load_registry())
+    assert changed(versions) == []
+    (tmp_path / "theirs.py").write_text("class M: K = 2")
+    assert changed(versions) == ["theirs:M"]
