@@ -6,10 +6,8 @@ read and called unsealed. `docs/results-schema.md` describes every file.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +22,7 @@ import pandas as pd
 from survbench.cards import ModelGroup
 from survbench.console import note, warn
 from survbench.errors import BadConfig, BadFile, SurvbenchError
+from survbench.experiments import forms
 from survbench.files import atomic_folder, digest, file_digest, write_json
 from survbench.identity import Identified
 
@@ -56,8 +55,6 @@ __all__ = [
     "write_validation",
 ]
 
-SCHEMA = 2  # of job.json and manifest.json; 1 is the first edition's
-SPLITS = ("train", "val", "test")
 AGAIN = "delete the folder and run the job again"
 _MANIFEST, _RECORD = "manifest.json", "job.json"
 _PREDICTIONS, _METRICS, _HISTORY = "predictions.parquet", "metrics.json", "history.parquet"
@@ -65,34 +62,6 @@ _FITTED, _WEIGHTS = "fitted.json", "model.safetensors"
 _FILES = (_RECORD, _PREDICTIONS, _METRICS, _HISTORY, _FITTED, _WEIGHTS)
 _VALIDATION, _VALIDATED = "external_validation.json", "external_validation.parquet"
 _FIRST_VALIDATION = ("external.json", "predictions.parquet")
-_FIRST_CODE = re.compile(r"[\w.]+\+[0-9a-f]{12}")
-_COLUMNS = ("patient", "split", "time", "event", "risk", "survival")
-_IDENTITY: Mapping[str, type] = {
-    "protocol_version": int,
-    "model": str,
-    "model_version": str,
-    "config": dict,
-    "objective": dict,
-    "training": dict,
-    "cohort": str,
-    "cohort_hash": str,
-    "endpoint": str,
-    "folds": str,
-    "fold": int,
-    "n_folds": int,
-    "seed": int,
-}
-_ABOUT: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that a record may have
-    "versions": (str,),
-    "hardware": (str, int, float, type(None)),
-    "seconds": (int, float),
-    "phases": (int, float),
-    "memory": (int, float),
-    "selection": (object,),
-    "excluded": (list,),
-}
-_MOST_FOLDS = 100_000
-_ODD = (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 def _place(job: Job) -> Path:
@@ -225,7 +194,7 @@ def _about(job: Job) -> dict[str, Any]:
     from survbench.experiments.versions import code_version
 
     return {
-        "format": SCHEMA,
+        "format": forms.SCHEMA,
         "id": job.id,
         "identity": job.identity,
         "config": dict(job.config),
@@ -240,7 +209,7 @@ def _about(job: Job) -> dict[str, Any]:
 
 def _seal(folder: Path, identifier: str) -> None:
     files = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != _MANIFEST}
-    write_json(folder / _MANIFEST, {"format": SCHEMA, "id": identifier, "sha256": files})
+    write_json(folder / _MANIFEST, {"format": forms.SCHEMA, "id": identifier, "sha256": files})
 
 
 def write_failure(job: Job, out: Path, reason: str, traceback: str = "") -> None:
@@ -253,7 +222,7 @@ def write_cohort(cohort: Cohort, out: Path) -> None:
     file = out / "cohorts" / f"{cohort.content_hash}.json"
     labels = cohort.patients[["time", "event"]].rename_axis("patient").reset_index()
     content = {
-        "format": SCHEMA,
+        "format": forms.SCHEMA,
         "name": cohort.name,
         "endpoint": cohort.endpoint,
         "simulated": cohort.simulated,
@@ -261,8 +230,8 @@ def write_cohort(cohort: Cohort, out: Path) -> None:
         "labels": labels_digest(labels),
         "excluded": {reason: list(who) for reason, who in cohort.excluded.items()},
     }
-    with suppress(*_ODD):
-        if _json(file) == content:
+    with suppress(*forms.ODD):
+        if forms.read_json(file) == content:
             return
     write_json(file, content)
 
@@ -279,10 +248,10 @@ def labels_digest(table: pd.DataFrame) -> str:
 def _cohort_file(file: Path, modified: int) -> tuple[frozenset[str], str] | None:
     """Patients and digest of labels; `modified` is there for the cache to notice that the file is another one."""
     try:
-        content = _json(file)
-        return frozenset(_texts(content["patients"], "patients")), _typed(content, "labels", str)
-    except _ODD as error:
-        warn(f"{file} is no list of a cohort's patients and is not used: {_line(error)}")
+        content = forms.read_json(file)
+        return frozenset(forms.texts(content["patients"], "patients")), forms.typed(content, "labels", str)
+    except forms.ODD as error:
+        warn(f"{file} is no list of a cohort's patients and is not used: {forms.line(error)}")
         return None  # results without it are judged by what they say of each other
 
 
@@ -398,7 +367,7 @@ class JobResult(Identified):
         """
         path = self._intact(_PREDICTIONS)
         table = _read_table(path)
-        problem = _problem(table, len(self.grid)) or self._contradiction(table)
+        problem = forms.problem(table, len(self.grid)) or self._contradiction(table)
         if problem:
             raise BadFile(f"{path}: {problem}", AGAIN)
         return table.astype({"patient": str, "time": float, "event": bool, "risk": float})
@@ -410,7 +379,7 @@ class JobResult(Identified):
     def metrics(self) -> dict[str, float | None]:
         """Metrics of the test split as they were stored; None where undefined. Boards compute their own."""
         with _readable(self._intact(_METRICS)) as path:
-            return {name: score["value"] for name, score in _json(path).items()}
+            return {name: score["value"] for name, score in forms.read_json(path).items()}
 
     @property
     def fitted_state(self) -> FittedState:
@@ -517,37 +486,13 @@ def _weights(folder: Path) -> dict[str, Any]:
 
 def _fitted(folder: Path) -> FittedState:
     with _readable(folder / _FITTED) as path:
-        return FittedState.from_plain(_json(path))
-
-
-def _json(file: Path) -> Any:
-    """What a file holds.
-
-    Raises
-    ------
-    ValueError : it is no JSON, or has numbers or texts that cannot be computed with or written.
-    """
-    content = json.loads(file.read_text(encoding="utf-8"), parse_int=_int, parse_float=_float, parse_constant=_float)
-    json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be
-    return content
-
-
-def _float(text: str) -> float:
-    if not abs(value := float(text)) < 1e100:
-        raise ValueError(f"{text[:40]} is no number to compute with")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > len(str(2**60)):
-        raise ValueError(f"{text[:40]} is no number to compute with")
-    return int(text)
+        return FittedState.from_plain(forms.read_json(path))
 
 
 def _read(file: Path, path: Path, build: Any) -> Any:
     try:
-        content = _json(file)
-        first = _is_first_edition(content)
+        content = forms.read_json(file)
+        first = forms.is_first_edition(content)
         if path.is_dir():
             if (path / _MANIFEST).is_file():
                 _check(file, _manifest(path, content.get("job" if file.name == _VALIDATION else "id")))
@@ -559,42 +504,18 @@ def _read(file: Path, path: Path, build: Any) -> Any:
         return Unreadable(path, f"it has no {name}")
     except BadFile as error:
         return Unreadable(path, str(error))
-    except _ODD as error:
-        return Unreadable(path, f"{file.name} cannot be used: {_line(error)}")
-
-
-def _is_first_edition(content: Any) -> bool:
-    """Whether a record is of the first edition by its form: another one without a manifest is no result.
-
-    Raises
-    ------
-    ValueError : it is of neither.
-    """
-    if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
-    found = content.get("format")
-    if isinstance(found, int) and found > SCHEMA:
-        raise ValueError(
-            f"it has format {found}, written by a newer survbench; this one reads format {SCHEMA}. Update survbench"
-        )
-    if found not in (1, SCHEMA) or isinstance(found, bool):
-        raise ValueError(f"its format is {found!r}, expected {SCHEMA}")
-    identity = content.get("identity")
-    if found == 1 and isinstance(identity, dict):
-        task, code = _typed(identity, "task_version", int), _typed(identity, "code", str)
-        if task != 1 or not _FIRST_CODE.fullmatch(code):
-            raise ValueError(f"task_version {task} and code '{code[:40]}' are not of the first edition")
-    return found == 1
+    except forms.ODD as error:
+        return Unreadable(path, f"{file.name} cannot be used: {forms.line(error)}")
 
 
 def _manifest(folder: Path, job: object) -> Mapping[str, str]:
     """Digests by the name of the file; BadFile where they are not those of the job with this id."""
     try:
-        content = _json(folder / _MANIFEST)
+        content = forms.read_json(folder / _MANIFEST)
         found, digests = content["id"], {str(name): str(value) for name, value in content["sha256"].items()}
     except FileNotFoundError:
         raise BadFile(f"{folder} has no {_MANIFEST}", AGAIN) from None
-    except _ODD:
+    except forms.ODD:
         raise BadFile(f"{folder / _MANIFEST} is no list of digests", AGAIN) from None
     if found != job:
         raise BadFile(f"{folder / _MANIFEST} is of another job than the record beside it", AGAIN)
@@ -617,7 +538,7 @@ def _readable(path: Path) -> Iterator[Path]:
     except SurvbenchError:
         raise
     except Exception as error:
-        raise BadFile(f"{path} cannot be read ({_line(error)})", AGAIN) from None
+        raise BadFile(f"{path} cannot be read ({forms.line(error)})", AGAIN) from None
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -626,61 +547,26 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _finished(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
-    grid = np.asarray(_typed(content, "grid", list), dtype=float)
+    grid = np.asarray(forms.typed(content, "grid", list), dtype=float)
     if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise ValueError("'grid' is not a list of increasing times")
     return JobResult(
         path=path,
-        **_common(content, first),
+        **forms.common(content, first),
         modified=modified,
-        simulated=_kind(content),
+        simulated=forms.kind_of_data(content),
         grid=tuple(grid.tolist()),
-        horizon=float(_typed(content, "horizon", (int, float))),
-        parameters=_count(content, "parameters"),
-        fvcore_flops=_count(content, "fvcore_flops"),
+        horizon=float(forms.typed(content, "horizon", (int, float))),
+        parameters=forms.count(content, "parameters"),
+        fvcore_flops=forms.count(content, "fvcore_flops"),
     )
 
 
 def _failed(path: Path, content: Mapping[str, Any], first: bool, modified: float) -> JobResult:
-    error = " ".join(_typed(content, "error", str).split()) or "no reason recorded"
+    error = " ".join(forms.typed(content, "error", str).split()) or "no reason recorded"
     simulated = content.get("simulated")
     known = simulated if simulated in ("", "slides", "all") else None
-    return JobResult(path=path, **_common(content, first), modified=modified, simulated=known, error=error)
-
-
-def _common(content: Mapping[str, Any], first: bool, key_of_id: str = "id") -> dict[str, Any]:
-    identity, card = dict(_typed(content, "identity", dict)), _typed(content, "card", dict)
-    if first:  # its versions were numbered by the suite's code
-        identity["protocol_version"] = identity.pop("task_version", None)
-        identity["model_version"] = "unsealed"
-    code = identity.pop("code") if first else content.get("code", "")
-    for key, kind in _IDENTITY.items():
-        _typed(identity, key, kind)
-    if not 0 <= identity["fold"] < identity["n_folds"] < _MOST_FOLDS:
-        raise ValueError(f"fold {identity['fold']} of {identity['n_folds']} folds does not exist")
-    if not first and content.get(key_of_id) != digest(identity):
-        raise ValueError("its id is not that of its identity")
-    for key, kinds in _ABOUT.items():
-        part = content.get(key) or {}
-        if not isinstance(part, dict) or not all(isinstance(value, kinds) for value in part.values()):
-            raise ValueError(f"'{key}' is {str(part)[:40]!r}, not of its form")
-    encoder = content.get("encoder")
-    if encoder is not None and not isinstance(encoder, str):
-        raise ValueError(f"'encoder' is {str(encoder)[:40]!r}, a {type(encoder).__name__}")
-    origin = str(content.get("selected", "default"))
-    marked = "unsealed" if origin == "default" else f"{origin}, unsealed"
-    return {
-        "record": content,
-        "identity": identity,
-        "unsealed": first,
-        "code": str(code),
-        "title": _typed(card, "title", str),
-        "group": ModelGroup(_typed(card, "modality", str)),
-        "reconstruction": str(card.get("reconstruction") or ""),
-        "selected": marked if first else origin,
-        "beside": _texts(card.get("beside") or [], "beside"),
-        "as_registered": content.get("as_registered") is True,
-    }
+    return JobResult(path=path, **forms.common(content, first), modified=modified, simulated=known, error=error)
 
 
 def _same_job(identity: Mapping[str, Any], job: Job) -> bool:
@@ -688,58 +574,8 @@ def _same_job(identity: Mapping[str, Any], job: Job) -> bool:
     from survbench.experiments.versions import unversioned
 
     known = {**job.identity, "config": job.config, "objective": job.objective}
-    keys = set(_IDENTITY) - {"model_version"} | {"folds_hash", "train_inputs", "inference_inputs"}
+    keys = set(forms.IDENTITY) - {"model_version"} | {"folds_hash", "train_inputs", "inference_inputs"}
     return all(unversioned(identity.get(key)) == unversioned(known[key]) for key in keys)
-
-
-def _typed(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    if key not in content:
-        raise ValueError(f"'{key}' is missing")
-    value = content[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"'{key}' is {str(value)[:40]!r}, a {type(value).__name__}")
-    return value
-
-
-def _kind(content: Mapping[str, Any]) -> str:
-    simulated: str = _typed(content, "simulated", str)
-    if simulated not in ("", "slides", "all"):
-        raise ValueError(f"'simulated' is {simulated!r}, expected '', 'slides' or 'all'")
-    return simulated
-
-
-def _texts(value: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(of, str) for of in value):
-        raise ValueError(f"'{key}' is {str(value)[:40]!r}, not a list of texts")
-    return tuple(value)
-
-
-def _count(content: Mapping[str, Any], key: str) -> int | None:
-    return None if content.get(key) is None else int(_typed(content, key, int))
-
-
-def _problem(table: pd.DataFrame, times: int) -> str:
-    """What is wrong with a table of predictions; empty where nothing is. An infinite or NaN risk is for the metrics."""
-    lacking = [column for column in _COLUMNS if column not in table]
-    if lacking:
-        return f"the column '{lacking[0]}' is missing"
-    if not table["split"].isin(SPLITS).all():
-        return f"a split is {table.loc[~table['split'].isin(SPLITS), 'split'].iloc[0]!r}, expected {', '.join(SPLITS)}"
-    if table["patient"].isna().any() or table["patient"].duplicated().any():
-        return "a patient stands in it twice or has no name"
-    numbers = table[["time", "risk"]].dtypes.map(pd.api.types.is_numeric_dtype)
-    if not numbers.all() or not np.isfinite(table["time"]).all() or (table["time"] < 0).any():
-        return "a time or a risk is not a number"
-    if not table["event"].isin([True, False]).all():
-        return "an event is neither true nor false"
-    lengths = {np.size(curve) for curve in table["survival"]}
-    if lengths - {times}:
-        return f"a survival curve has {min(lengths - {times})} values, and the grid of job.json {times}"
-    return "" if set(table["split"]) >= {"train", "test"} else "its train or its test split is empty"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -772,7 +608,7 @@ def write_validation(folder: Path, record: Mapping[str, Any], table: pd.DataFram
     """Store what a frozen model predicts, by one rename."""
     with atomic_folder(folder) as scratch:
         table.to_parquet(scratch / _VALIDATED)
-        write_json(scratch / _VALIDATION, {"format": SCHEMA, **record})
+        write_json(scratch / _VALIDATION, {"format": forms.SCHEMA, **record})
         _seal(scratch, str(record["job"]))
 
 
@@ -789,13 +625,13 @@ def read_validations(out: Path) -> Iterator[ValidationResult | Unreadable]:
         try:
             if not first:
                 _check(table, _manifest(folder, content["job"]))
-            about = _common(content | {"code": content.get("code", "")}, first, "job")
+            about = forms.common(content | {"code": content.get("code", "")}, first, "job")
             for key in ("test_cohort", "test_hash", "endpoint"):
-                _typed(content, key, str)
-            _kind(content)
-            _texts(content.get("genes_absent"), "genes_absent")
+                forms.typed(content, key, str)
+            forms.kind_of_data(content)
+            forms.texts(content.get("genes_absent"), "genes_absent")
             yield ValidationResult(
                 content, about["identity"], _read_table(table), about["code"], about["selected"], modified
             )
-        except (BadFile, *_ODD) as error:
-            yield Unreadable(folder, _line(error))
+        except (BadFile, *forms.ODD) as error:
+            yield Unreadable(folder, forms.line(error))
