@@ -195,8 +195,10 @@ def test_results_on_disk_are_the_same_results(results: survbench.Results, small_
         demo.planned("snn")
 
 
-def test_configurations_are_told_apart(options: dict[str, Any], results: survbench.Results) -> None:
-    wide = {**options, "settings": {**TINY, "width": 32}}
+def test_configurations_are_told_apart(options: dict[str, Any], results: survbench.Results, tmp_path: Path) -> None:
+    out = tmp_path / "out"  # of its own: other tests read the shared folder, in any order
+    shutil.copytree(results.out, out)
+    wide = {**options, "out": out, "settings": {**TINY, "width": 32}}
     both = survbench.run("snn", "stad", workers=1, only_folds=0, **wide)
     with pytest.raises(BadConfig, match="2 configurations"):
         both.planned("snn")
