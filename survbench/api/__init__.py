@@ -506,7 +506,7 @@ def predict(
     import pandas as pd
 
     from survbench.data.cohort import Cohort
-    from survbench.experiments.results import ValidationResult, read_validations
+    from survbench.experiments.validation_results import ValidationResult, read_validations
     from survbench.studies.external_validation import apply_frozen, check_external
     from survbench.training.device import resolve_device
 
@@ -738,8 +738,8 @@ def _setup(
 
         start_ahead()
 
+    from survbench.experiments.folders import tune_folder
     from survbench.experiments.plan import Request
-    from survbench.experiments.results import tune_folder
     from survbench.training.device import resolve_device
 
     where, outcome = resolve_device(device), _endpoint(endpoint)

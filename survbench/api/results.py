@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from survbench.experiments.forms import Identified
+    from survbench.experiments.folders import Unreadable
     from survbench.experiments.job import Job
-    from survbench.experiments.results import JobResult, Unreadable
+    from survbench.experiments.results import JobResult
+    from survbench.experiments.schema import Identified
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.model import SurvivalModel

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
-from survbench.experiments.results import failure_file, result_folder
+from survbench.experiments.folders import failure_file, result_folder
 from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row

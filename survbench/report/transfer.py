@@ -17,7 +17,7 @@ import pandas as pd
 
 from survbench.evaluation.compare import mean_difference
 from survbench.evaluation.metrics import harrell
-from survbench.experiments.results import result_folder
+from survbench.experiments.folders import result_folder
 from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
