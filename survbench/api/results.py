@@ -417,8 +417,8 @@ class Results:
 
         file, found = read_written(path(written, "written"))
         of, selected = self, (self.models, self.cohorts, self.endpoint, self.scheme)
-        if selected == ((), (), None, None) and metric == "cindex" and "asked" in found:
-            chosen = dict(found["asked"])
+        if selected == ((), (), None, None) and metric == "cindex" and "selection" in found:
+            chosen = dict(found["selection"])
             metric = chosen.pop("metric")
             of = self.select(**chosen)
         mismatches = check_written(Path(written), found, of.board, of.external_validation, text(metric, "metric"))

@@ -16,13 +16,12 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.root import DataRoot
-from survbench.evaluation.groups import risk_cut
-from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
+from survbench.evaluation.metrics import prediction_grid, prediction_horizon
 from survbench.experiments.results import JobResult
 from survbench.files import digest
 from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
 from survbench.leaderboard.external_file import read_predictions_file
-from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row
+from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row, score_predictions
 
 __all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
 
@@ -129,18 +128,12 @@ def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int
         simulated=simulated,
         selected="default",
     )
-    train, test = (part[part["split"] == split] for split in ("train", "test"))
+    train = part[part["split"] == "train"]
     grid, horizon = np.empty(0), math.nan
     if train["event"].any():
         horizon = prediction_horizon(train["time"].to_numpy(float), train["event"].to_numpy(bool))
         grid = prediction_grid(horizon)
-    cut = risk_cut(train["risk"].to_numpy(float)) if len(train) else math.nan
-    high = test["risk"] > cut if len(train) else pd.Series(math.nan, test.index)
-    return Scored(
-        record,
-        score_fold(part.drop(columns=["model", "cohort", "fold", "seed"]), grid, horizon),
-        test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
-    )
+    return score_predictions(record, part, grid, horizon)
 
 
 def _in_one_place(rows: Sequence[Row]) -> list[Row]:

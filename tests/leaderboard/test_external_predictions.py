@@ -22,7 +22,7 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import EXTERNAL, Leaderboard
 from survbench.leaderboard.external_file import read_predictions_file
 from survbench.leaderboard.external_predictions import NOT_STATED, read_brought
-from survbench.report.columns import to_csv, to_json
+from survbench.report.columns import to_csv, to_plain
 from survbench.report.tables import to_markdown, to_rich
 
 TABLE = patients()
@@ -78,7 +78,7 @@ def test_they_share_the_column_of_exactly_the_same_patients_labels_and_folds(tmp
     console.print(to_rich(board))
     for text in (console.export_text(), to_markdown(board), to_csv(board)):
         assert "external predictions" in text
-    document = json.loads(to_json(board))
+    document = to_plain(board)
     sources = {(row["model"], row["source"]) for row in document["rows"]}
     assert sources == {("snn", "measured"), ("theirs", EXTERNAL), ("snn", "published")}
 
@@ -103,7 +103,7 @@ def test_on_any_other_content_they_are_ranked_by_themselves(tmp_path: Path, chan
     assert board.tables[1].kind == "data not known here"
     assert any("ranked by themselves" in note for note in board.notes)
     assert any("never ranked together" in note for note in board.notes)
-    assert next(row for row in json.loads(to_json(board))["rows"] if row["source"] == EXTERNAL)["simulated"] is None
+    assert next(row for row in to_plain(board)["rows"] if row["source"] == EXTERNAL)["simulated"] is None
 
 
 def test_another_outcome_or_simulated_slides_are_another_table(tmp_path: Path) -> None:
@@ -271,5 +271,5 @@ def test_a_name_that_the_suite_knows_is_no_measured_row_and_borrows_no_published
     assert board.tables[0].contrasts == ()
     assert any("should be read beside amkd, not run yet" in note for note in board.notes)
     assert "published" not in next(line for line in to_markdown(board).splitlines() if "amkd" in line)
-    published = [row["model"] for row in json.loads(to_json(board))["rows"] if row["source"] == "published"]
+    published = [row["model"] for row in to_plain(board)["rows"] if row["source"] == "published"]
     assert "amkd" not in published
