@@ -197,7 +197,10 @@ def _said(value: Any) -> str:
 
 def _csv(file: Path, text: str) -> list[Mismatch]:
     """Figures of the CSV; numbers as numbers."""
-    written, expected = (plain(pd.read_csv(source).to_dict("records")) for source in (file, io.StringIO(text)))
+    try:
+        written, expected = (plain(pd.read_csv(source).to_dict("records")) for source in (file, io.StringIO(text)))
+    except ValueError as error:  # of pandas' and of decoding
+        return [Mismatch(file.name, "file", " ".join(str(error).split()), "recomputed")]
     found = _lists(written, expected, _CSV, ("model", "cohort", "source"))
     return [Mismatch(f"{file.name}: {one.row}", one.what, one.written, one.recomputed) for one in found]
 
@@ -205,7 +208,8 @@ def _csv(file: Path, text: str) -> list[Mismatch]:
 def _tables(file: Path, text: str) -> list[Mismatch]:
     """The lines of the Markdown's tables; notes around them may name folders, which may have moved."""
     written, expected = (
-        [line for line in of.splitlines() if line.startswith("|")] for of in (file.read_text(encoding="utf-8"), text)
+        [line for line in of.splitlines() if line.startswith("|")]
+        for of in (file.read_text(encoding="utf-8", errors="replace"), text)
     )
     longest = max(len(written), len(expected))
     pairs = zip(*(lines + [_ABSENT] * (longest - len(lines)) for lines in (written, expected)), strict=True)
