@@ -20,10 +20,11 @@ from survbench.evaluation.ranks import ALPHA
 from survbench.leaderboard.board import Leaderboard
 from survbench.leaderboard.comparison import Compared, Comparison
 from survbench.report import render
-from survbench.report.external_validation import ExternalRow, external_markdown, external_tables
 from survbench.report.plots.ranks import ranks_text
+from survbench.report.studies import external_markdown, external_tables
 from survbench.report.wording import p_text
 from survbench.report.written import Mismatch, document
+from survbench.studies.external_validation import ExternalRow
 
 __all__ = ["show_board", "show_comparisons", "show_mismatches", "show_risk_groups"]
 
