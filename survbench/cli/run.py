@@ -197,7 +197,7 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     from survbench.studies.transfer import Transfer
 
     sheet = transfer_sheet(Transfer(found.title, found.curves, found.gains))
-    stdout().print(sheet.to_rich("bold black on yellow"))
+    stdout().print(sheet.to_rich())
     note(f"tables and plot are in {found.folder}")
     if found.failed:
         sys.exit(1)

@@ -17,7 +17,7 @@ from survbench.leaderboard.rows import grouped
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure
 from survbench.report.plots.transfer import transfer_figure
-from survbench.report.sheet import Sheet
+from survbench.report.sheet import Look, Sheet
 from survbench.report.wording import DIFFERENCES, difference_text
 from survbench.studies.external_validation import ExternalRow
 from survbench.studies.transfer import SETTING, Transfer
@@ -55,7 +55,7 @@ def study_sheet(title: str, frame: pd.DataFrame) -> Sheet:
         )
         for row in frame.to_dict("records")
     ]
-    return Sheet(title=title, headers=_STUDY_HEADERS, rows=rows, notes=_study_notes(frame), left=2)
+    return Sheet(title=title, headers=_STUDY_HEADERS, rows=rows, notes=_study_notes(frame), align="llr")
 
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
@@ -91,7 +91,7 @@ def transfer_sheet(found: Transfer) -> Sheet:
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
         f"gain: C-index, mean over {int(found.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
-    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, left=0)
+    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
 
 
 def write_transfer(found: Transfer, folder: Path) -> None:

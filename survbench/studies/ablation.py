@@ -18,7 +18,7 @@ from survbench.cards import ModelCard
 from survbench.console import warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
 from survbench.evaluation.compare import Difference, mean_difference, unknown
-from survbench.experiments.results import failure_file, result_folder
+from survbench.experiments.folders import failure_file, result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
 from survbench.leaderboard.contrasts import difference_columns, row_difference

@@ -21,17 +21,10 @@ from survbench.errors import BadConfig, BadModel
 from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
 from survbench.evaluation.metrics import harrell
-from survbench.experiments.results import (
-    FittedState,
-    JobResult,
-    Unreadable,
-    ValidationResult,
-    read_validations,
-    result_folder,
-    validation_folder,
-    write_cohort,
-    write_validation,
-)
+from survbench.experiments.cohort_labels import write_cohort
+from survbench.experiments.folders import Unreadable, result_folder, validation_folder
+from survbench.experiments.results import FittedState, JobResult
+from survbench.experiments.validation_results import ValidationResult, read_validations, write_validation
 from survbench.files import digest, plain
 from survbench.leaderboard.board import KINDS, OfKind
 from survbench.leaderboard.published import published_cindex

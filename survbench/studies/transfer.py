@@ -24,7 +24,7 @@ from survbench.data.root import DataRoot
 from survbench.errors import BadConfig
 from survbench.evaluation.compare import mean_difference
 from survbench.evaluation.metrics import harrell
-from survbench.experiments.results import result_folder
+from survbench.experiments.folders import result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import difference_columns, row_difference

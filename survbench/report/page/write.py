@@ -17,13 +17,14 @@ from survbench.experiments.results import JobResult
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
+from survbench.report.columns import check_metric
 from survbench.report.page.charts import study_drawing, transfer_drawing
 from survbench.report.page.differences import MATRIX_RULE, Resampling
 from survbench.report.page.provenance import jobs_of, seconds_of
 from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
 from survbench.report.page.svg import page_style
 from survbench.report.studies import external_tables, study_sheet, transfer_sheet
-from survbench.report.wording import DIFFERENCES, check_metric, nothing
+from survbench.report.wording import DIFFERENCES, nothing
 from survbench.studies.ablation import read_study
 from survbench.studies.external_validation import ExternalRow
 from survbench.studies.transfer import read_transfer
