@@ -175,14 +175,14 @@ def _compared(written: Any, recomputed: Any, at: str) -> Iterator[tuple[str, str
         for key in dict.fromkeys([*written, *recomputed]):
             where = f"{at}.{key}" if at else str(key)
             if key not in written or key not in recomputed:
-                yield where, _said(written.get(key, _ABSENT)), _said(recomputed.get(key, _ABSENT))
+                yield where, _text(written.get(key, _ABSENT)), _text(recomputed.get(key, _ABSENT))
             else:
                 yield from _compared(written[key], recomputed[key], where)
     elif isinstance(written, list) and isinstance(recomputed, list) and len(written) == len(recomputed):
         for i, pair in enumerate(zip(written, recomputed, strict=True)):
             yield from _compared(*pair, f"{at}[{i}]")
     elif not _equal(written, recomputed):
-        yield at, _said(written), _said(recomputed)
+        yield at, _text(written), _text(recomputed)
 
 
 def _equal(written: Any, recomputed: Any) -> bool:
@@ -192,7 +192,7 @@ def _equal(written: Any, recomputed: Any) -> bool:
     return bool(written == recomputed) and type(written) is type(recomputed)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
