@@ -12,7 +12,7 @@ import pandas as pd
 
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
-from survbench.leaderboard.contrasts import difference_of
+from survbench.leaderboard.paired_differences import difference_of
 from survbench.leaderboard.rows import grouped
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure

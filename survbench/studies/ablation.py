@@ -21,7 +21,7 @@ from survbench.evaluation.compare import Difference, mean_difference, unknown
 from survbench.experiments.folders import failure_file, result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
-from survbench.leaderboard.contrasts import difference_columns, row_difference
+from survbench.leaderboard.paired_differences import difference_columns, row_difference
 from survbench.leaderboard.published import published_change, published_cindex
 from survbench.registry import Registry, pick
 

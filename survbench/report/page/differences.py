@@ -17,7 +17,7 @@ from survbench.evaluation.compare import Difference, paired, unknown
 from survbench.evaluation.ranks import CriticalDifference
 from survbench.leaderboard.board import Line, Row
 from survbench.leaderboard.comparison import MEAN, Compared, Comparison
-from survbench.leaderboard.contrasts import Drawn, draw
+from survbench.leaderboard.paired_differences import Resampled, resample
 
 __all__ = ["MATRIX_RULE", "MatrixCell", "Resampling", "best_line", "matrices", "pairs_data", "ranks_by_title"]
 
@@ -34,26 +34,26 @@ class Resampling:
     """Resamples the patients of each row once, for its own interval and for all of its differences."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Drawn] = {}
+        self._known: dict[int, Resampled] = {}
 
-    def __call__(self, row: Row) -> Drawn:
+    def __call__(self, row: Row) -> Resampled:
         if id(row) not in self._known:
-            self._known[id(row)] = draw(row)
+            self._known[id(row)] = resample(row)
         return self._known[id(row)]
 
     def interval(self, row: Row) -> Difference:
         """Mean C-index of a row with both intervals: its difference from nothing, so its p says nothing."""
-        drawn = self(row)
-        if drawn.problem:
-            return unknown(drawn.problem)
-        return paired(drawn.folds, [np.zeros_like(fold) for fold in drawn.folds])
+        resampled = self(row)
+        if resampled.problem:
+            return unknown(resampled.problem)
+        return paired(resampled.folds, [np.zeros_like(fold) for fold in resampled.folds])
 
     def mean_interval(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Patient bootstrap interval of the mean over cohorts; NaN where a row has none."""
-        drawn = [found.draws for found in map(self.interval, rows) if found.draws is not None]
-        if len(drawn) < len(rows) or not drawn:
+        resampled = [found.draws for found in map(self.interval, rows) if found.draws is not None]
+        if len(resampled) < len(rows) or not resampled:
             return math.nan, math.nan
-        low, high = np.nanpercentile(np.mean(drawn, axis=0), [2.5, 97.5])
+        low, high = np.nanpercentile(np.mean(resampled, axis=0), [2.5, 97.5])
         return float(low), float(high)
 
 
@@ -72,7 +72,7 @@ def best_line(found: Comparison | None, cohort: str) -> Line | None:
     pairs = [one for one in found.differences if one.cohort == cohort]
     for line in found.lines:
         own = [one for one in pairs if line.model in (one.first, one.second)]
-        gains = [one.found.mean if one.first == line.model else -one.found.mean for one in own]
+        gains = [one.difference.mean if one.first == line.model else -one.difference.mean for one in own]
         if own and all(one.separated for one in own) and min(gains) > 0:
             return line
     return None
@@ -83,7 +83,7 @@ def matrices(found: Comparison) -> Iterator[dict[str, Any]]:
     labels = list(dict.fromkeys(one.cohort for one in found.differences))
     for cohort in sorted(labels, key=lambda label: label != MEAN):
         pairs = {(one.first, one.second): one for one in found.differences if one.cohort == cohort}
-        if all(one.found.reason for one in pairs.values()):
+        if all(one.difference.reason for one in pairs.values()):
             continue
         rows = [
             {"name": row.title, "cells": [_cell(pairs, row.model, column.model) for column in found.lines]}
@@ -119,17 +119,17 @@ def _cell(pairs: Mapping[tuple[str, str], Compared], row: str, column: str) -> M
         return MatrixCell("·", "self")
     turned = (row, column) not in pairs
     one = pairs[column, row] if turned else pairs[row, column]
-    if one.found.reason or math.isnan(one.found.mean):
+    if one.difference.reason or math.isnan(one.difference.mean):
         return MatrixCell("–")
-    value = -one.found.mean if turned else one.found.mean
+    value = -one.difference.mean if turned else one.difference.mean
     text = f"{value:+.3f}".replace("-", "−")
     if one.separated:
         return MatrixCell(text, "up" if value > 0 else "down")
-    return MatrixCell(text + (" *" if one.found.clear else ""))
+    return MatrixCell(text + (" *" if one.difference.clear else ""))
 
 
 def _numbers(one: Compared) -> list[float | None] | None:
-    of = one.found
+    of = one.difference
     if of.reason or math.isnan(of.mean):
         return None
     sizes = [of.mean, of.low, of.high, of.patient_low, of.patient_high]

@@ -124,7 +124,7 @@ def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
     shown = found if not reason else None
     found_matrices = list(matrices(shown)) if shown else []
     if shown and not found_matrices:
-        reason = f"undefined, {shown.differences[0].found.reason}"
+        reason = f"undefined, {shown.differences[0].difference.reason}"
     return {
         "contrasts": contrast_rows(table),
         "contrast_headers": ["models", "cohort", "difference"],

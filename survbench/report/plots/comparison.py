@@ -55,7 +55,7 @@ def _draw_intervals(found: Comparison, axis: Axes) -> None:
     first, second = (line.model for line in found.lines)
     labels = [one.cohort + (" *" if one.separated else "") for one in found.differences]
     for place, one in enumerate(found.differences):
-        of = one.found
+        of = one.difference
         if of.reason:
             axis.text(0, place, f"undefined: {of.reason}", ha="center", va="center", fontsize="x-small")
             continue
@@ -82,7 +82,7 @@ def _draw_matrix(found: Comparison, cohort: str, axis: Axes) -> None:
     values = np.full((len(names), len(names)), math.nan)
     for (first, second), one in pairs.items():
         i, j = names.index(first), names.index(second)
-        values[i, j], values[j, i] = one.found.mean, -one.found.mean
+        values[i, j], values[j, i] = one.difference.mean, -one.difference.mean
     reach = max(0.05, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 0.05
     colors = colormaps["PuOr_r"].with_extremes(bad="#e4e4e4")
     axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-1.8 * reach, vmax=1.8 * reach)  # light enough for ink
