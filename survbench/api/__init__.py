@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from survbench.explain.pathways import PathwayRanking
     from survbench.profiling import Cost
     from survbench.studies.ablation import Study
-    from survbench.studies.tuning import Outcome
+    from survbench.studies.tuning import TuningResult
 
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
@@ -234,7 +234,7 @@ def tune(
     search: Mapping[str, Mapping[str, Any]] | None = None,
     name: str | None = None,
     **options: Unpack[JobOptions],
-) -> list[Outcome]:
+) -> list[TuningResult]:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
     Processes that tune the same share the study. `run(..., preset="tuned")` uses the winner.
@@ -263,7 +263,7 @@ def tune(
     >>> best.settings
     """
     setup = _setup(models, cohorts, starts_jobs=False, **options)
-    from survbench.experiments.plan import tuned_name
+    from survbench.experiments.plan import plan, tuned_name
     from survbench.studies.tuning import Tuning
     from survbench.studies.tuning import tune as search_settings
 
@@ -277,10 +277,11 @@ def tune(
         raise BadConfig(f"--name {name} for {len(pairs)} studies", "name one model and one cohort")
     _make_out(setup.out)
 
-    def of(request: Request) -> Outcome:
+    def of(request: Request) -> TuningResult:
         place = name or tuned_name(request.models[0], request.cohorts[0], request.endpoint, request.scheme)
-        tuning = Tuning(request, number, space, place, request.seeds[0])
-        return search_settings(tuning, setup.registry, setup.root, setup.out, setup.device)
+        tuning = Tuning(request=request, trials=number, space=space, name=place, seed=request.seeds[0])
+        jobs = plan(request, setup.registry, setup.root)
+        return search_settings(tuning, jobs, setup.registry, setup.out, setup.device)
 
     try:
         return [outcome for _, outcome in _each(pairs, of)]
