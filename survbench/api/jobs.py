@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from survbench.experiments.plan import Request
     from survbench.profiling import Cost
     from survbench.studies.ablation import Study
+    from survbench.studies.transfer import Transfer
     from survbench.studies.tuning import TuningResult
 
 __all__ = ["Ablation", "TransferStudy", "ablate", "estimate", "measure_costs", "run", "study_transfer", "tune"]
@@ -249,8 +250,8 @@ def ablate(study: str, model: str | None = None, cohorts: Names = "all", **optio
     >>> survbench.ablate("alpha", cohorts="stad", seeds=[0, 1, 2]).frame
     """
     setup = open_setup(models=(), cohorts=cohorts, test=None, **options)
-    from survbench.report.ablation import study_frame, write_study
-    from survbench.studies.ablation import all_jobs, find_study, plan_study
+    from survbench.report.studies import write_study
+    from survbench.studies.ablation import all_jobs, find_study, plan_study, study_frame
 
     chosen = find_study(arguments.text(study, "study"), arguments.text(model, "model", type(None)), setup.registry)
     request = replace(setup.request, models=[chosen.model.name])
@@ -267,22 +268,18 @@ def ablate(study: str, model: str | None = None, cohorts: Names = "all", **optio
     return Ablation(study=chosen, frame=frame, folder=folder, results=setup.results(every, summary))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TransferStudy:
     """A finished transfer study.
 
     Attributes
     ----------
-    title : of the model.
-    curves : a row per cohort and model, see `curves_frame`.
-    gains : a row per setting and model compared with, see `gains_frame`.
+    map : of when distillation pays.
     folder : of tables and plot.
     failed : a line for each job that failed.
     """
 
-    title: str
-    curves: pd.DataFrame
-    gains: pd.DataFrame
+    map: Transfer
     folder: Path
     failed: tuple[str, ...]
 
@@ -308,8 +305,8 @@ def study_transfer(
     replicates : cohorts of each kind.
     options : as of `run`, without what names data; nothing is mirrored in MLflow.
     """
-    from survbench.report.transfer import write_transfer
-    from survbench.studies.transfer import Grid, find_student, plan_transfer, simulated_root
+    from survbench.report.studies import write_transfer
+    from survbench.studies.transfer import Grid, find_student, plan_transfer, simulated_root, transfer_map
 
     card = find_student(model, load_registry(arguments.paths(options.get("registry", ()), "registry")))
     grid, out = Grid(traces, patients, event_rates, replicates), arguments.path(options.get("out", OUT), "out")
@@ -321,8 +318,9 @@ def study_transfer(
     every = [job for of in jobs.values() for job in of]
     summary, _ = setup.run(every, (f"{card.name} study transfer",))
     folder = out / "studies" / f"{card.name}-transfer"
-    curves, gains = write_transfer(jobs, card, root, out, folder)
-    return TransferStudy(title=card.title, curves=curves, gains=gains, folder=folder, failed=tuple(summary.failed))
+    swept = transfer_map(jobs, card, root, out)
+    write_transfer(swept, folder)
+    return TransferStudy(swept, folder, tuple(summary.failed))
 
 
 def measure_costs(
