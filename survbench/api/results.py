@@ -70,13 +70,13 @@ class Results(Selection):
         BadFile, BadLabels : what is wrong in the file, and where.
         """
         from survbench.data.root import DataRoot
-        from survbench.leaderboard.external_predictions import read_brought
+        from survbench.leaderboard.external_predictions import read_rows
 
         root = None if data is None else DataRoot.open(path(data, "data"))
         unit, column = text(time_unit, "time_unit"), text(censorship, "censorship", type(None))
         outcome = text(endpoint, "endpoint", type(None))
-        found = read_brought(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
-        return replace(self, external_predictions=found)
+        rows = read_rows(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
+        return replace(self, external_predictions=rows)
 
     @cached_property
     def board(self) -> Leaderboard:
@@ -84,7 +84,7 @@ class Results(Selection):
         from survbench.leaderboard.aggregate import build
 
         rows, refused = self.external_predictions
-        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "brought": rows}
+        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "external_predictions": rows}
         board = build(self.out, cohorts=list(self.cohorts) or None, models=list(self.models) or None, **chosen)
         return replace(board, refused=(*board.refused, *refused))
 
@@ -348,8 +348,8 @@ class Results(Selection):
 
         file, content = read_written(path(written, "written"))
         of, selected = self, (self.models, self.cohorts, self.endpoint, self.scheme)
-        if selected == ((), (), None, None) and metric == "cindex" and "asked" in content:
-            chosen = dict(content["asked"])
+        if selected == ((), (), None, None) and metric == "cindex" and "selection" in content:
+            chosen = dict(content["selection"])
             metric = chosen.pop("metric")
             of = self.select(**chosen)
         mismatches = check_written(Path(written), content, of.board, of.external_validation, text(metric, "metric"))
