@@ -118,12 +118,12 @@ class Results:
         BadFile, BadLabels : what is wrong in the file, and where.
         """
         from survbench.data.root import DataRoot
-        from survbench.leaderboard.external_predictions import read_brought
+        from survbench.leaderboard.external_predictions import read_rows
 
         root = None if data is None else DataRoot.open(path(data, "data"))
         unit, column = text(time_unit, "time_unit"), text(censorship, "censorship", type(None))
         outcome = text(endpoint, "endpoint", type(None))
-        found = read_brought(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
+        found = read_rows(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
         return replace(self, external_predictions=found)
 
     @cached_property
@@ -132,7 +132,7 @@ class Results:
         from survbench.leaderboard.aggregate import build
 
         rows, refused = self.external_predictions
-        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "brought": rows}
+        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "external_predictions": rows}
         board = build(self.out, cohorts=list(self.cohorts) or None, models=list(self.models) or None, **chosen)
         return replace(board, refused=(*board.refused, *refused))
 
@@ -417,8 +417,8 @@ class Results:
 
         file, found = read_written(path(written, "written"))
         of, selected = self, (self.models, self.cohorts, self.endpoint, self.scheme)
-        if selected == ((), (), None, None) and metric == "cindex" and "asked" in found:
-            chosen = dict(found["asked"])
+        if selected == ((), (), None, None) and metric == "cindex" and "selection" in found:
+            chosen = dict(found["selection"])
             metric = chosen.pop("metric")
             of = self.select(**chosen)
         mismatches = check_written(Path(written), found, of.board, of.external_validation, text(metric, "metric"))
