@@ -139,7 +139,7 @@ def check_written(
 
 
 def _markdown(board: Leaderboard, external: Sequence[ExternalRow], metric: str) -> str:
-    below = [external_markdown(external)] if external else []
+    below = [external_markdown(external, metric)] if external else []
     return "\n\n".join([to_markdown(board, metric), *below])
 
 
