@@ -16,18 +16,7 @@ from survbench.errors import BadConfig
 __all__ = ["compare", "km", "leaderboard"]
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench leaderboard",
-        "survbench leaderboard --format markdown > table.md",
-        "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
-        "survbench leaderboard --predictions theirs.csv --endpoint os",
-        "survbench leaderboard --predictions theirs.csv --data DATA --endpoint os     labels from the data root",
-        "survbench leaderboard --html leaderboard.html",
-        "survbench leaderboard --write leaderboards/mine",
-        "survbench leaderboard --check leaderboards/mine",
-    )
-)
+@click.command(cls=options.Command)
 @options.out
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
@@ -36,7 +25,7 @@ __all__ = ["compare", "km", "leaderboard"]
 @options.cohorts()
 @options.models("Only these models: names or wildcards, separated by commas.", default="")
 @click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
-@options.only_folds
+@options.only_scheme
 @click.option(
     "--predictions",
     type=options.PATH,
@@ -76,6 +65,16 @@ def leaderboard(
 
     Rows on different data, endpoints, folds or simulated and real data are never ranked together. External predictions
     share a column with measured rows of exactly the same patients, labels and folds, and no other.
+
+    Examples:
+      survbench leaderboard
+      survbench leaderboard --format markdown > table.md
+      survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'
+      survbench leaderboard --predictions theirs.csv --endpoint os
+      survbench leaderboard --predictions theirs.csv --data DATA --endpoint os     labels from the data root
+      survbench leaderboard --html leaderboard.html
+      survbench leaderboard --write leaderboards/mine
+      survbench leaderboard --check leaderboards/mine
     """
     if predictions is None and (data, censorship, time_unit) != (None, None, "months"):
         raise BadConfig("--data, --censorship and --time-unit are about --predictions", "name its file, too")
@@ -104,19 +103,12 @@ def leaderboard(
         show_board(results.board, results.external_validation, form, metric)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench compare amkd abmil",
-        "survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc",
-        "survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several",
-        "survbench compare all --json > differences.json",
-    )
-)
+@click.command(cls=options.Command)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @options.out
 @options.cohorts()
 @options.only_endpoint
-@options.only_folds
+@options.only_scheme
 @options.settings("Of several configurations those with this setting.")
 @options.as_json
 def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_json: bool, **selection: Any) -> None:
@@ -125,6 +117,12 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     MODEL is a name, a wildcard or `all`. Differences are paired by fold, seed and patient. A model is called higher
     only where both intervals leave out zero and the Holm-adjusted p is below 5 %. Three models and two cohorts are
     ranked, too. Figures go to OUT/figures.
+
+    Examples:
+      survbench compare amkd abmil
+      survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc
+      survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several
+      survbench compare all --json > differences.json
     """
     wanted = [part for model in models for part in model.split(",") if part]
     found, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
@@ -134,38 +132,33 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     from survbench.report.terminal import show_comparisons
 
     figures = [draw_comparison(one, out / "figures") for one in found]
-    if as_json:
-        pairs = zip(found, figures, strict=True)
-        plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
-        options.print_json({"comparisons": plain, "notes": list(board.notes)})
-    else:
-        show_comparisons(found, figures, board)
+    pairs = zip(found, figures, strict=True)
+    plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
+    document = {"comparisons": plain, "notes": list(board.notes)}
+    options.print_result(as_json, document, show_comparisons, found, figures, board)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench km --model amkd", "survbench km --model 'amkd,abmil' --cohort stad --json > groups.json"
-    )
-)
+@click.command(cls=options.Command)
 @options.models(default="all", show_default=True)
 @options.cohorts("Names, wildcards or `all`, separated by commas.", default="all")
 @options.out
 @options.only_endpoint
-@options.only_folds
+@options.only_scheme
 @options.as_json
 def km(out: Path, as_json: bool, **selection: Any) -> None:
     """Kaplan-Meier curves of low and high risk, with numbers at risk and log-rank p, one figure per model and cohort.
 
     High risk is above the median of the fold's training patients. The p is stratified by fold; the pooled one, which
     the paper prints, stands beside it. Figures go to OUT/figures.
+
+    Examples:
+      survbench km --model amkd
+      survbench km --model 'amkd,abmil' --cohort stad --json > groups.json
     """
     records = api.load_results(out).select(**selection).write_km()
-    if as_json:
-        options.print_json(records)
-        return
-    if not records:
+    if not records and not as_json:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")
 
     from survbench.report.terminal import show_risk_groups
 
-    show_risk_groups(records)
+    options.print_result(as_json, records, show_risk_groups, records)
