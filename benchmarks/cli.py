@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from survbench.cli.options import examples, names
+from survbench.cli.options import Command, names
 from survbench.console import note, stderr, stdout
 from survbench.errors import BadConfig, MissingFile, SurvbenchError
 
@@ -53,15 +53,7 @@ def _integers(context: click.Context, parameter: click.Parameter, value: str) ->
     return found
 
 
-@click.command(
-    epilog=examples(
-        "python -m benchmarks --quick                              a few models and statistics, in two minutes",
-        "python -m benchmarks step --models abmil,dsmil --patches 3000 --patients 8,32",
-        "python -m benchmarks peers --peer mine=my_adapter.py      our models beside somebody else's",
-        "python -m benchmarks --compare before.json after.json     what a change was worth",
-        "python -m benchmarks --show monday.json tuesday.json      saved results as Markdown",
-    )
-)
+@click.command(cls=Command)
 @click.argument("what", nargs=-1, metavar="[SUITE | FILE]...")
 @click.option("--models", callback=names, default="all", show_default=True, help="Names or wildcards.")
 @click.option("--patches", callback=_integers, default="1000,3000,10000", show_default=True, help="Per patient.")
@@ -111,6 +103,13 @@ def bench(
 
     A share is relative to the matrix product measured in the same rounds. Rounds in which other processes were busy
     are dropped and counted.
+
+    Examples:
+      python -m benchmarks --quick                              a few models and statistics, in two minutes
+      python -m benchmarks step --models abmil,dsmil --patches 3000 --patients 8,32
+      python -m benchmarks peers --peer mine=my_adapter.py      our models beside somebody else's
+      python -m benchmarks --compare before.json after.json     what a change was worth
+      python -m benchmarks --show monday.json tuesday.json      saved results as Markdown
     """
     if compare or show:
         _from_files([Path(name) for name in what], compare)

@@ -13,7 +13,19 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from survbench.api.arguments import filled, mapping, names, numbers, of_kind, path, paths, text, whole, writing
+from survbench.api.arguments import (
+    filled,
+    mapping,
+    names,
+    numbers,
+    of_kind,
+    path,
+    paths,
+    renamed,
+    text,
+    whole,
+    writing,
+)
 from survbench.api.results import Results, with_job
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
 
     from survbench.data.check import CheckReport
     from survbench.data.cohort import Cohort
+    from survbench.data.importers.common import ImportReport
     from survbench.data.root import DataRoot
     from survbench.experiments.collect import Summary
     from survbench.experiments.forecast import Calibration, Forecast
@@ -41,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
 OUT = "survbench-runs"
-FOLDS = "event-stratified"
+SCHEME = "event-stratified"
 T = TypeVar("T")
 Place = str | Path
 Data = Place | None
@@ -58,7 +71,7 @@ class JobOptions(TypedDict, total=False):
     data: Data
     out: Place
     endpoint: str | None
-    folds: str
+    scheme: str
     only_folds: Numbers
     seeds: Numbers
     objective: str
@@ -105,6 +118,7 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     return cohort.load_cohort(root, found[0], _endpoint(endpoint), _expected(known, found[0], root))
 
 
+@renamed(folds="scheme")
 def run(
     models: Models,
     cohorts: Names = "all",
@@ -112,7 +126,7 @@ def run(
     data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
@@ -137,7 +151,7 @@ def run(
     data : data root; None is the demo, whose patients are simulated.
     out : folder of the results.
     endpoint : os, dss, pfi, ... as the cohorts have them; None is os.
-    folds : event-stratified, site-preserving, or imported ones such as `official`.
+    scheme : of the folds: event-stratified, site-preserving, or imported ones such as `official`.
     only_folds : numbers of the outer folds to run; none means all.
     seeds : one run per seed; claims need three.
     objective : cox (Efron ties), cox-breslow or nll (discrete time).
@@ -166,7 +180,7 @@ def run(
     >>> results = survbench.run(["abmil", "snn"], "stad", preset="rehearsal")
     >>> results.leaderboard()[["model", "mean", "sd"]]
     """
-    how = (data, out, endpoint, folds, only_folds, seeds, objective, preset, settings, device, registry)
+    how = (data, out, endpoint, scheme, only_folds, seeds, objective, preset, settings, device, registry)
     setup = _setup(models, cohorts, *how, workers, threads, mlflow)
     jobs, external = _plan(setup, test)
     request = setup.request
@@ -184,6 +198,7 @@ def run(
     return results
 
 
+@renamed(folds="scheme")
 def estimate(
     models: Models, cohorts: Names = "all", *, test: str | None = None, **options: Unpack[RunOptions]
 ) -> Forecast:
@@ -211,6 +226,7 @@ def estimate(
     return forecast(grouped, timed, len(jobs) - len(left), setup.out, number)
 
 
+@renamed(folds="scheme")
 def tune(
     models: Models,
     cohorts: Names = "all",
@@ -295,6 +311,7 @@ class Ablation:
         return f"{self.study.model.title}: {self.study.title}, {len(self.study.arms)} arms\n{self.results!r}"
 
 
+@renamed(folds="scheme")
 def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Unpack[RunOptions]) -> Ablation:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
@@ -354,6 +371,7 @@ class TransferStudy:
     failed: tuple[str, ...]
 
 
+@renamed(folds="scheme")
 def study_transfer(
     model: str | None = None,
     *,
@@ -409,13 +427,14 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
     return Results(out=path(out, "out"), registry=_registry(registry), data=root)
 
 
+@renamed(folds="scheme")
 def compare(
     models: Names = "all",
     *,
     out: Place = OUT,
     cohorts: Names = (),
     endpoint: str | None = None,
-    folds: str | None = None,
+    scheme: str | None = None,
     settings: Choice = None,
 ) -> pd.DataFrame:
     """Differences in C-index between finished models, all pairs, paired by fold, seed and patient.
@@ -426,7 +445,7 @@ def compare(
     out : folder of the results.
     cohorts : only these.
     endpoint : only this outcome.
-    folds : only this fold scheme.
+    scheme : only this fold scheme.
     settings : of several configurations of a model those with these.
 
     Returns
@@ -442,7 +461,7 @@ def compare(
     --------
     >>> survbench.compare(["amkd", "abmil"], cohorts="stad")
     """
-    results = load_results(out).select(cohorts=cohorts, endpoint=endpoint, folds=folds)
+    results = load_results(out).select(cohorts=cohorts, endpoint=endpoint, scheme=scheme)
     return results.compare(models, settings=settings)
 
 
@@ -506,6 +525,7 @@ def predict(
     return pd.concat([with_job(found.table, found) for found in kept], ignore_index=True)
 
 
+@renamed(folds="scheme")
 def explain_pathways(
     models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Unpack[JobOptions]
 ) -> list[tuple[PathwayRanking, Completeness | None, Path]]:
@@ -527,6 +547,7 @@ def explain_pathways(
     return found
 
 
+@renamed(folds="scheme")
 def explain_heatmaps(
     models: Models,
     cohorts: Names = "all",
@@ -606,11 +627,12 @@ def measure_costs(
     return costs
 
 
+@renamed(folds="scheme")
 def fold_summaries(
     cohorts: Names = "all",
     *,
     data: Data = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     endpoint: str | None = None,
     registry: Registries = (),
 ) -> dict[str, pd.DataFrame]:
@@ -622,8 +644,35 @@ def fold_summaries(
     for name in _registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
-        tables[name] = summarize(found.folds(folds), found.patients, found.sites)
+        tables[name] = summarize(found.folds(scheme), found.patients, found.sites)
     return tables
+
+
+def list_cohorts(data: Data = None, *, registry: Registries = ()) -> list[dict[str, Any]]:
+    """Cohorts of a data root with patients and events, then those that only the registry knows."""
+    from survbench.report.listings import cohort_rows
+
+    return cohort_rows(_registry(registry), _open_root(data))
+
+
+def import_data(
+    source: Place, out: Place, *, cohorts: Names = (), registry: Registries = (), **options: Any
+) -> ImportReport:
+    """Read files as other projects have them, unchanged, into a data root.
+
+    Parameters
+    ----------
+    source : folder to read.
+    out : data root to write to.
+    cohorts : only these: names or wildcards.
+    registry : registry files of your own, with other names of cohorts and the counts that they must have.
+    options : as of `survbench.data.importers.import_data`.
+    """
+    from survbench.data import importers
+
+    known, chosen = _registry(registry), list(names(cohorts, "cohorts")) or None
+    where = path(source, "source"), path(out, "out")
+    return importers.import_data(*where, cohorts=chosen, aliases=known.aliases(), expected=known.expected(), **options)
 
 
 def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
@@ -677,7 +726,7 @@ class _Setup:
         models = tuple(dict.fromkeys(job.card.name for job in jobs))
         cohorts = tuple(dict.fromkeys(job.cohort.name for job in jobs))
         where: dict[str, Any] = {"out": self.out, "registry": self.registry, "data": self.root.path}
-        where |= {"endpoint": self.request.endpoint, "folds": self.request.scheme}
+        where |= {"endpoint": self.request.endpoint, "scheme": self.request.scheme}
         return Results(**where, models=models, cohorts=cohorts, failures=tuple(summary.failed))
 
 
@@ -687,7 +736,7 @@ def _setup(
     data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
@@ -703,7 +752,7 @@ def _setup(
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
     known, root = _registry(registry), _open_root(data)
-    wanted, task = filled(names(cohorts, "cohorts"), "cohorts"), (text(folds, "folds"), text(objective, "objective"))
+    wanted, task = filled(names(cohorts, "cohorts"), "cohorts"), (text(scheme, "scheme"), text(objective, "objective"))
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
     known.select_models(patterns)

@@ -29,7 +29,7 @@ def cohorts(as_json: bool, **chosen: Any) -> None:
     from survbench.report.listings import show_cohorts
 
     rows = api.list_cohorts(**chosen)
-    options.print_result(as_json, rows, show_cohorts, rows)
+    options.print_result(as_json, rows, show_cohorts, (rows,))
 
 
 @click.command(cls=options.Command)
@@ -50,7 +50,7 @@ def folds(scheme: str, as_json: bool, **chosen: Any) -> None:
 
     tables = api.fold_summaries(scheme=scheme, **chosen)
     rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-    options.print_result(as_json, rows, show_folds, tables, scheme)
+    options.print_result(as_json, rows, show_folds, *((name, scheme, table) for name, table in tables.items()))
 
 
 @click.group(cls=options.Group)
@@ -77,7 +77,7 @@ def data() -> None:
 )
 @click.option("--slides", type=options.PATH, help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
 @click.option("--pathways", type=options.PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
-@click.option("--families", type=options.PATH, help="GMT or wide CSV of gene families: MCAT's signatures.csv.")
+@click.option("--families", type=options.PATH, help="GMT or wide CSV of gene families, for MCAT: its signatures.csv.")
 @options.cohorts()
 @click.option(
     "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
@@ -112,7 +112,7 @@ def check(as_json: bool, **chosen: Any) -> None:
     from survbench.data.check import render
 
     report = api.check_data(**chosen)
-    options.print_result(as_json, report.to_json(), lambda: stdout().print(render(report)))
+    options.print_result(as_json, report.to_json(), stdout().print, (render(report),))
     if report.problems:
         sys.exit(2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -61,7 +60,8 @@ def pathways(as_json: bool, **chosen: Any) -> None:
     """
     from survbench.explain.report import plain_ranking, show_ranking
 
-    _print(as_json, api.explain_pathways(**chosen), plain_ranking, show_ranking)
+    explained = api.explain_pathways(**chosen)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], show_ranking, *explained)
 
 
 @explain.command()
@@ -82,7 +82,8 @@ def attribution(as_json: bool, **chosen: Any) -> None:
     """
     from survbench.explain.report import plain_ranking, show_ranking
 
-    _print(as_json, api.explain_pathways(**chosen, by="attribution"), plain_ranking, show_ranking)
+    explained = api.explain_pathways(**chosen, by="attribution")
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], show_ranking, *explained)
 
 
 @explain.command()
@@ -106,7 +107,8 @@ def heatmap(as_json: bool, **chosen: Any) -> None:
     """
     from survbench.explain.report import plain_heatmap, show_heatmap
 
-    _print(as_json, api.explain_heatmaps(**chosen), plain_heatmap, show_heatmap)
+    explained = api.explain_heatmaps(**chosen)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], show_heatmap, *explained)
 
 
 @explain.command()
@@ -131,11 +133,5 @@ def pathway_heatmap(as_json: bool, **chosen: Any) -> None:
     """
     from survbench.explain.report import plain_heatmap, show_heatmap
 
-    _print(as_json, api.explain_heatmaps(**chosen), plain_heatmap, show_heatmap)
-
-
-def _print(
-    as_json: bool, explained: Sequence[tuple[Any, ...]], plain: options.Function, show: options.Function
-) -> None:
-    """What api.py gave for each model and cohort or patient."""
-    options.print_result(as_json, [plain(*one) for one in explained], lambda: [show(*one) for one in explained])
+    explained = api.explain_heatmaps(**chosen)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], show_heatmap, *explained)

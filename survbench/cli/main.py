@@ -71,7 +71,7 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
     from survbench.report.listings import show_models
 
     known = open_registry(registry)
-    options.print_result(as_json, [card.public() for card in known.models.values()], show_models, known)
+    options.print_result(as_json, [card.public() for card in known.models.values()], show_models, (known,))
 
 
 @cli.command()
@@ -97,7 +97,7 @@ def complexity(patches: int, pathways: int, as_json: bool, **chosen: Any) -> Non
     from survbench.report.listings import show_costs
 
     rows = [cost.to_json(published_cost(cost.model)) for cost in costs]
-    options.print_result(as_json, rows, show_costs, costs, patches, pathways)
+    options.print_result(as_json, rows, show_costs, (costs, patches, pathways))
 
 
 for command in (run, cohorts, folds, data, leaderboard, compare, ablate, tune, study, km, explain):

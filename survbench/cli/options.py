@@ -24,9 +24,9 @@ Decorator = Callable[[Function], Function]
 class Command(click.Command):
     """A command whose docstring ends in examples, which its help shows as they are, below the options."""
 
-    def __init__(self, *arguments: Any, **attributes: Any) -> None:
-        text, _, examples = inspect.cleandoc(attributes.pop("help")).partition("\nExamples:\n")
-        super().__init__(*arguments, help=text, epilog=f"\b\nExamples:\n{examples}", **attributes)
+    def __init__(self, **attributes: Any) -> None:
+        text, _, examples = inspect.cleandoc(attributes["help"]).partition("\nExamples:\n")
+        super().__init__(**{**attributes, "help": text, "epilog": f"\b\nExamples:\n{examples}"})
 
 
 class Group(Command, click.Group):
@@ -142,7 +142,7 @@ data = click.option(
 )
 out = click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder of the results.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
-_endpoint = "Outcome: os, dss, pfi, ... as the cohort has them. Default: os, with a warning."
+_endpoint = "Outcome: os, dss, pfi, ... as the cohort has them. Default: os, with a note."
 endpoint = click.option("--endpoint", help=_endpoint)
 only_endpoint = click.option("--endpoint", help="Only this outcome.")
 
@@ -204,10 +204,19 @@ def of_jobs(function: Function, seeds: Decorator = seeds) -> Function:
     return registry(function)
 
 
-def print_result(as_json: bool, document: Any, show: Function, *shown: Any) -> None:
-    """Print the one JSON document of a command, or show the same to people."""
-    if not as_json:
-        show(*shown)
+def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[Any]) -> None:
+    """Print what a command found, as one JSON document or for people.
+
+    Parameters
+    ----------
+    as_json : which of both.
+    document : for JSON; a mapping is printed with its `schema_version`, a list as it is.
+    show : prints it for people.
+    shown : arguments of each call of `show`.
+    """
+    if as_json:
+        version = {"schema_version": SCHEMA_VERSION}
+        click.echo(json.dumps({**version, **document} if isinstance(document, Mapping) else document, indent=1))
         return
-    versioned = {"schema_version": SCHEMA_VERSION, **document} if isinstance(document, Mapping) else document
-    click.echo(json.dumps(versioned, indent=1))
+    for arguments in shown:
+        show(*arguments)

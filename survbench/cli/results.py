@@ -135,7 +135,7 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     pairs = zip(found, figures, strict=True)
     plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
     document = {"comparisons": plain, "notes": list(board.notes)}
-    options.print_result(as_json, document, show_comparisons, found, figures, board)
+    options.print_result(as_json, document, show_comparisons, (found, figures, board))
 
 
 @click.command(cls=options.Command)
@@ -161,4 +161,4 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
 
     from survbench.report.terminal import show_risk_groups
 
-    options.print_result(as_json, records, show_risk_groups, records)
+    options.print_result(as_json, records, show_risk_groups, (records,))

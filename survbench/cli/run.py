@@ -66,7 +66,7 @@ def run(
         from survbench.training.device import resolve_device
 
         device = str(resolve_device(chosen["device"]))
-        options.print_result(as_json, forecast.to_json(), show_forecast, forecast, device)
+        options.print_result(as_json, forecast.to_json(), show_forecast, (forecast, device))
         return
     results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
 

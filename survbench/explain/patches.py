@@ -137,7 +137,7 @@ def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count:
         if job is None:
             raise BadConfig(
                 f"patient {name} is no test patient of fold {', '.join(str(job.fold.index) for job in ours)}",
-                "leave out --fold: only a model that never saw the patient is asked",
+                "leave out --only-folds: only a model that never saw the patient is asked",
             )
         find_results([job], out)
         chosen.append((job, name))

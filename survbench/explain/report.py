@@ -132,7 +132,7 @@ def show_heatmap(found: PatchAttention, files: dict[str, Any]) -> None:
         note(f"wrote {file}")
 
 
-def plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> dict[str, Any]:
+def plain_ranking(found: PathwayRanking, complete: Completeness | None, file: Path) -> dict[str, Any]:
     """For JSON, all pathways."""
     about = {k: v for k, v in vars(found).items() if k != "table"}
     rows = plain(found.table.rename_axis("pathway").reset_index().to_dict("records"))
@@ -141,7 +141,7 @@ def plain_ranking(found: PathwayRanking, file: Path, complete: Completeness | No
     return {**named, **more, "pathways": rows, "file": str(file)}
 
 
-def show_ranking(found: PathwayRanking, file: Path, complete: Completeness | None = None) -> None:
+def show_ranking(found: PathwayRanking, complete: Completeness | None, file: Path) -> None:
     """Both ends of the ranking."""
     title = f"{found.title} on {found.cohort} · {KINDS[found.simulated]} · {found.jobs} models"
     caption = f"folds agree with rho = {found.agreement:.2f} (Spearman)"
