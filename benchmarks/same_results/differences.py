@@ -28,7 +28,8 @@ IGNORED: Mapping[str, Sequence[str]] = {
         *("id", "job", "cohort_hash", "folds_hash", "test_hash", "source_hash", "digest"),
     ),
     "a version of code or of a format; another version is what is being compared": (
-        *("code", "task_version", "protocol_version", "model_version", "version", "versions", "format", "target"),
+        *("code", "task_version", "protocol_version", "model_version", "schema_version", "version", "versions"),
+        *("format", "target"),
     ),
     "what is known of the files, not of the figures": ("unsealed",),
     "words for people, which name commands and options": ("notes", "note", "reconstruction", "paper"),
