@@ -192,7 +192,7 @@ def run(
         apply_frozen(jobs, external, setup.out, setup.device)
     results = setup.results(jobs, summary)
     if mlflow:
-        from survbench.report.render import to_markdown
+        from survbench.report.tables import to_markdown
 
         mirror.attach_text("leaderboard.md", to_markdown(results.board))
     return results

@@ -161,7 +161,7 @@ class Results:
         ------
         UnknownName : no such metric.
         """
-        from survbench.report.render import to_frame
+        from survbench.report.columns import to_frame
 
         refused = (f"not shown: {refusal.label}: {refusal.reason}" for refusal in self.board.refused)
         for said in (*self.board.notes, *refused):

@@ -83,7 +83,7 @@ def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
 
 def sheet_of(title: str, frame: pd.DataFrame) -> Sheet:
     """The same of a table that `read_study` read."""
-    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), left=2)
+    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), align="llr")
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:
