@@ -574,8 +574,8 @@ def explain_heatmaps(
     BadConfig : slides without their patient, or nothing that can be shown.
     """
     setup = _setup(models, cohorts, starts_jobs=False, **options)
-    from survbench.explain.patches import chosen_patients
-    from survbench.explain.report import attention, heatmap_name, write_heatmap
+    from survbench.explain.patches import chosen_patients, patch_attention
+    from survbench.explain.report import heatmap_name, write_heatmap
 
     who, sets = names(patients, "patients"), names(pathways, "pathways")
     if slides and len(who) != 1:
@@ -587,7 +587,7 @@ def explain_heatmaps(
         if who and not ours:
             return []  # they are of other cohorts
         chosen = chosen_patients(jobs, setup.out, ours, highest)
-        return [(job, attention(job, patient, sets, setup.out, setup.device)) for job, patient in chosen]
+        return [(job, patch_attention(job, patient, setup.out, setup.device, sets)) for job, patient in chosen]
 
     found = []
     for shown, place in _explained(setup, of):

@@ -370,15 +370,14 @@ class Results:
         ------
         UnknownName, BadConfig : there is no such row or patient, or nothing that can be drawn.
         """
-        from survbench.explain.heatmap import heatmap_figure, lay_out
-        from survbench.explain.patches import chosen_patients
-        from survbench.explain.report import attention
+        from survbench.explain.heatmap import heatmap_figure, slide_canvas
+        from survbench.explain.patches import chosen_patients, patch_attention
         from survbench.training.device import resolve_device
 
         jobs, where = self.planned(model, cohort, settings), resolve_device(device)
         ((job, who),) = chosen_patients(jobs, self.out, [] if patient is None else [text(patient, "patient")], 1)
-        found = attention(job, who, names(pathways, "pathways"), self.out, where)
-        figure = heatmap_figure(found, lay_out(found, job.cohort, ()))
+        attention = patch_attention(job, who, self.out, where, names(pathways, "pathways"))
+        figure = heatmap_figure(attention, slide_canvas(attention, job.cohort, ()))
         if figure is None:
             raise BadConfig(f"the features of patient {who} have no coordinates", "there is no heatmap without")
         return figure

@@ -8,6 +8,7 @@ import click
 
 from survbench import api
 from survbench.cli import options
+from survbench.console import stdout
 
 __all__ = ["explain"]
 
@@ -58,10 +59,11 @@ def pathways(as_json: bool, **chosen: Any) -> None:
       survbench explain pathways --model amkd
       survbench explain pathways --model survpath --cohort stad --data DATA --json
     """
-    from survbench.explain.report import plain_ranking, show_ranking
+    from survbench.explain.report import plain_ranking, ranking_sheet
 
     explained = api.explain_pathways(**chosen)
-    options.print_result(as_json, [plain_ranking(*one) for one in explained], show_ranking, *explained)
+    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
 
 
 @explain.command()
@@ -80,10 +82,11 @@ def attribution(as_json: bool, **chosen: Any) -> None:
       survbench explain attribution --model snn
       survbench explain attribution --model 'amkd_teacher,survpath' --cohort stad --steps 128 --json
     """
-    from survbench.explain.report import plain_ranking, show_ranking
+    from survbench.explain.report import plain_ranking, ranking_sheet
 
     explained = api.explain_pathways(**chosen, by="attribution")
-    options.print_result(as_json, [plain_ranking(*one) for one in explained], show_ranking, *explained)
+    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
 
 
 @explain.command()
@@ -105,10 +108,11 @@ def heatmap(as_json: bool, **chosen: Any) -> None:
       survbench explain heatmap --model abmil,amkd --cohort stad --data DATA --patient TCGA-B7-5816
       survbench explain heatmap --model amkd --cohort stad --data DATA --patient P --slide P-01Z-00-DX1.svs --json
     """
-    from survbench.explain.report import plain_heatmap, show_heatmap
+    from survbench.explain.report import heatmap_sheet, plain_heatmap
 
     explained = api.explain_heatmaps(**chosen)
-    options.print_result(as_json, [plain_heatmap(*one) for one in explained], show_heatmap, *explained)
+    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)
 
 
 @explain.command()
@@ -131,7 +135,8 @@ def pathway_heatmap(as_json: bool, **chosen: Any) -> None:
       survbench explain pathway-heatmap --model amkd --cohort stad --pathway DEMO_STROMA_1
       survbench explain pathway-heatmap --model survpath --cohort stad --data DATA --pathway HALLMARK_HYPOXIA
     """
-    from survbench.explain.report import plain_heatmap, show_heatmap
+    from survbench.explain.report import heatmap_sheet, plain_heatmap
 
     explained = api.explain_heatmaps(**chosen)
-    options.print_result(as_json, [plain_heatmap(*one) for one in explained], show_heatmap, *explained)
+    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)
