@@ -102,7 +102,7 @@ def import_(source: Path, out: Path, **chosen: Any) -> None:
 @options.data
 @options.as_json
 def check(as_json: bool, **chosen: Any) -> None:
-    """Count what is there and list what is missing or wrong; the paper's Table 1 stands beside. Exits 2 on problems.
+    """Count a data root and list what is missing or wrong, beside the paper's Table 1; exits 2 on problems.
 
     Examples:
       survbench data check --data DATA
@@ -166,7 +166,7 @@ def demo(out: Path | None) -> None:
 def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     """Write simulated slide features for the real patients of a data root, to rehearse slide models on real labels.
 
-    Everything computed on them says so. Real feature files are never replaced.
+    Everything computed on them is marked as simulated. Real feature files are never replaced.
 
     Examples:
       survbench data simulate --data DATA

@@ -31,7 +31,7 @@ slide_option = click.option(
     "slides",
     multiple=True,
     type=options.PATH,
-    help="Slide file to draw on, named as the slide is; needs the extra `wsi`. Once for each slide.",
+    help="Slide file to draw on, with the slide's name; needs the extra `wsi`. Once for each slide.",
 )
 
 
@@ -100,7 +100,7 @@ def heatmap(as_json: bool, **chosen: Any) -> None:
     """Which patches a model attends to; where it learned from a teacher, the teacher's maps against its own.
 
     A patient is shown under the model of the fold in which it was a test patient. The five highest patches of each map
-    are numbered, and it is counted how many two maps share. Figure, CSV, and GeoJSON for QuPath where the patches' size
+    are numbered, and those that two maps share are counted. Figure, CSV, and GeoJSON for QuPath where the patches' size
     in pixels is known, go to OUT/figures.
 
     Examples:
@@ -126,10 +126,10 @@ def heatmap(as_json: bool, **chosen: Any) -> None:
 @options.as_json
 @options.of_jobs
 def pathway_heatmap(as_json: bool, **chosen: Any) -> None:
-    """Attention between each patch and one pathway, as `heatmap` shows it; --pathway may be given several times.
+    """Attention between each patch and one pathway, as `heatmap` shows it; --pathway may be repeated.
 
     In some models each patch divides its attention among the pathways, in others each pathway or gene family divides
-    its own among the patches; the color bar says which.
+    its own among the patches; the color bar names which.
 
     Examples:
       survbench explain pathway-heatmap --model amkd --cohort stad --pathway DEMO_STROMA_1

@@ -54,7 +54,7 @@ class Renamed(click.Option):
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
         if self.was in opts:
             if self.name in opts:
-                raise BadConfig(f"{self.opts[0]} and its old name {self.was} are both given", f"keep {self.opts[0]}")
+                raise BadConfig(f"{self.opts[0]} and its old name {self.was} are both set", f"keep {self.opts[0]}")
             warn(f"{self.was} is now called {self.opts[0]}; the next minor version no longer knows the old name")
             opts = {**opts, str(self.name): opts[self.was]}
         return super().consume_value(ctx, opts)
@@ -86,16 +86,16 @@ def _settings(context: click.Context, parameter: click.Parameter, texts: Sequenc
     """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
     import yaml
 
-    found = {}
+    settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
         try:
-            found[key.strip()] = _number(yaml.safe_load(value))
+            settings[key.strip()] = _number(yaml.safe_load(value))
         except yaml.YAMLError:
             raise BadConfig(f"--set {text}: the value cannot be read") from None
-    return found
+    return settings
 
 
 def _number(value: Any) -> Any:
@@ -205,7 +205,7 @@ def of_jobs(function: Function, seeds: Decorator = seeds) -> Function:
 
 
 def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[Any]) -> None:
-    """Print what a command found, as one JSON document or for people.
+    """Print the result of a command, as one JSON document or for people.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands about what has been measured: the leaderboard, comparisons of its models, and their risk groups."""
+"""Commands that show results: the leaderboard, comparisons of its models, and their risk groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ __all__ = ["compare", "km", "leaderboard"]
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
-@click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc, d_calibration or comparable_pairs.")
+@click.option(
+    "--metric",
+    default="cindex",
+    show_default=True,
+    help="cindex (Harrell), uno_c, ibs, auc, d_calibration or comparable_pairs.",
+)
 @options.cohorts()
 @options.models("Only these models: names or wildcards, separated by commas.", default="")
 @click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
@@ -51,7 +56,7 @@ __all__ = ["compare", "km", "leaderboard"]
 def leaderboard(
     out: Path,
     form: str,
-    metric: str | None,
+    metric: str,
     predictions: Path | None,
     data: Path | None,
     censorship: str | None,
@@ -61,7 +66,7 @@ def leaderboard(
     page: Path | None,
     **selection: Any,
 ) -> None:
-    """Tables of what has been measured, computed from the stored predictions; published figures stand beside.
+    """Tables of all results, computed from the stored predictions; published figures stand beside.
 
     Rows on different data, endpoints, folds or simulated and real data are never ranked together. External predictions
     share a column with measured rows of exactly the same patients, labels and folds, and no other.
@@ -77,14 +82,15 @@ def leaderboard(
       survbench leaderboard --check leaderboards/mine
     """
     if predictions is None and (data, censorship, time_unit) != (None, None, "months"):
-        raise BadConfig("--data, --censorship and --time-unit are about --predictions", "name its file, too")
+        raise BadConfig("--data, --censorship and --time-unit need --predictions", "name its file, too")
     if written is not None and (target is not None or page is not None):
         other = "--write" if target is not None else "--html"
-        raise BadConfig(f"{other} and --check exclude each other", "give one of them")
-    results, metric = api.load_results(out).select(**selection), metric or "cindex"
+        raise BadConfig(f"{other} and --check exclude each other", "name one of them")
+    results = api.load_results(out).select(**selection)
     if predictions is not None:
-        about: dict[str, Any] = {"endpoint": selection["endpoint"], "censorship": censorship, "time_unit": time_unit}
-        results = results.add_predictions(predictions, data=data, **about)
+        results = results.add_predictions(
+            predictions, data=data, endpoint=selection["endpoint"], censorship=censorship, time_unit=time_unit
+        )
 
     from survbench.report.tables import mismatch_sheet
     from survbench.report.terminal import show_board
@@ -126,14 +132,13 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
       survbench compare all --json > differences.json
     """
     wanted = [part for model in models for part in model.split(",") if part]
-    found, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
+    compared, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
 
     from survbench.leaderboard.comparison import comparison_plain
     from survbench.report.plots.comparison import draw_comparison
     from survbench.report.tables import comparison_sheet
 
-    figures = [draw_comparison(one, out / "figures") for one in found]
-    pairs = list(zip(found, figures, strict=True))
+    pairs = [(one, draw_comparison(one, out / "figures")) for one in compared]
     plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
     document = {"comparisons": plain, "notes": list(board.notes)}
     sheets = ((comparison_sheet(*pair).to_rich(), "") for pair in pairs)

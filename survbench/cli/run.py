@@ -40,7 +40,7 @@ def run(
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
 
-    What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
+    Finished jobs are skipped, and interrupted ones continue where they stopped: repeat the same command.
 
     With --dry-run no job starts and nothing is written: a few warm steps of each model on each cohort are timed, which
     takes seconds to minutes, and a table says what the jobs that remain would take, from early stopping at once to all
@@ -85,10 +85,10 @@ def run(
 @options.threads
 @options.of_jobs
 def ablate(**chosen: Any) -> None:
-    """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
+    """Change one thing at a time, everything else equal, and report its effect with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
-    that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
+    that several arms share is trained once. Finished jobs are skipped; after an interruption, repeat the same command.
 
     Examples:
       survbench ablate --study losses --cohort all --seeds 0,1,2     AMKD's Table 5
@@ -96,16 +96,16 @@ def ablate(**chosen: Any) -> None:
       survbench ablate --study teacher --cohort stad,crad --data DATA
       survbench ablate --study targets --preset rehearsal
     """
-    found = api.ablate(**chosen)
+    ablation = api.ablate(**chosen)
 
     from survbench.report.studies import study_sheet
 
-    if found.folder is None:
+    if ablation.folder is None:
         note("no arm has all its folds yet, so there is nothing to compare: give the same command without --only-folds")
     else:
-        stdout().print(study_sheet(found.study.heading(found.frame), found.frame).to_rich())
-        note(f"table, plot and settings are in {found.folder}")
-    if found.results.failed:
+        stdout().print(study_sheet(ablation.study.heading(ablation.frame), ablation.frame).to_rich())
+        note(f"table, plot and settings are in {ablation.folder}")
+    if ablation.results.failed:
         sys.exit(1)
 
 
@@ -119,14 +119,14 @@ def ablate(**chosen: Any) -> None:
     metavar="KEY=SPACE",
     help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
 )
-@click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
+@click.option("--name", help="Folder of the study below OUT/tune; a second study of one model needs its own.")
 @partial(options.of_jobs, seeds=options.trial_seeds)
 def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
-    Test patients are not read. Processes given the same command share the study, and one that was killed loses
-    nothing: its trial goes on in another. The winner becomes a preset; `run --preset tuned` uses it, and its row on the
-    leaderboard says `tuned (n trials)`.
+    Test patients are not read. Processes with the same command share the study, and the trial of one that was killed
+    continues in another. The best trial becomes a preset; `run --preset tuned` uses it, and its row on the leaderboard
+    is marked `tuned (n trials)`.
 
     Examples:
       survbench tune --model amkd --cohort stad --trials 50
@@ -143,7 +143,7 @@ def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
 
 @click.group(cls=options.Group)
 def study() -> None:
-    """Questions whose answer is known beforehand, because the cohorts are simulated.
+    """Studies whose answer is known beforehand, because the cohorts are simulated.
 
     Examples:
       survbench study transfer --preset brisk
@@ -181,20 +181,20 @@ def study() -> None:
 def transfer(**chosen: Any) -> None:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
-    The model stands against its teacher, its undistilled student and the oracle, with intervals. Tables and plot go to
-    OUT/studies. What is done is skipped.
+    The model is compared with its teacher, its undistilled student and the oracle, with intervals. Tables and plot go
+    to OUT/studies. Finished jobs are skipped.
 
     Examples:
       survbench study transfer --preset brisk
       survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal
     """
-    found = api.study_transfer(**chosen)
+    transferred = api.study_transfer(**chosen)
 
     from survbench.report.studies import transfer_sheet
     from survbench.studies.transfer import Transfer
 
-    sheet = transfer_sheet(Transfer(found.title, found.curves, found.gains))
+    sheet = transfer_sheet(Transfer(transferred.title, transferred.curves, transferred.gains))
     stdout().print(sheet.to_rich())
-    note(f"tables and plot are in {found.folder}")
-    if found.failed:
+    note(f"tables and plot are in {transferred.folder}")
+    if transferred.failed:
         sys.exit(1)
