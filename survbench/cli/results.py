@@ -82,7 +82,7 @@ def leaderboard(
       survbench leaderboard --check leaderboards/mine
     """
     if predictions is None and (data, censorship, time_unit) != (None, None, "months"):
-        raise BadConfig("--data, --censorship and --time-unit need --predictions", "name its file, too")
+        raise BadConfig("--data, --censorship and --time-unit are about --predictions", "name its file, too")
     if written is not None and (target is not None or page is not None):
         other = "--write" if target is not None else "--html"
         raise BadConfig(f"{other} and --check exclude each other", "name one of them")

@@ -50,7 +50,7 @@ class Resampling:
 
     def mean_interval(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Patient bootstrap interval of the mean over cohorts; NaN where a row has none."""
-        drawn = [found.draws for found in map(self.interval, rows) if found.draws is not None]
+        drawn = [found.resampled for found in map(self.interval, rows) if found.resampled is not None]
         if len(drawn) < len(rows) or not drawn:
             return math.nan, math.nan
         low, high = np.nanpercentile(np.mean(drawn, axis=0), [2.5, 97.5])
