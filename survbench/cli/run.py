@@ -191,10 +191,8 @@ def transfer(**chosen: Any) -> None:
     transferred = api.study_transfer(**chosen)
 
     from survbench.report.studies import transfer_sheet
-    from survbench.studies.transfer import Transfer
 
-    sheet = transfer_sheet(Transfer(transferred.title, transferred.curves, transferred.gains))
-    stdout().print(sheet.to_rich())
+    stdout().print(transfer_sheet(transferred.map).to_rich())
     note(f"tables and plot are in {transferred.folder}")
     if transferred.failed:
         sys.exit(1)
