@@ -16,7 +16,6 @@ from survbench.console import warn
 from survbench.errors import BadConfig
 
 PATH: Any = click.Path(path_type=Path)
-SCHEMA_VERSION = 1  # of the JSON documents; raised when a field changes its meaning or goes
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
 
@@ -215,8 +214,10 @@ def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[
     shown : arguments of each call of `show`.
     """
     if as_json:
-        version = {"schema_version": SCHEMA_VERSION}
-        click.echo(json.dumps({**version, **document} if isinstance(document, Mapping) else document, indent=1))
+        from survbench.report.written import SCHEMA_VERSION
+
+        versioned = {"schema_version": SCHEMA_VERSION, **document} if isinstance(document, Mapping) else document
+        click.echo(json.dumps(versioned, indent=1))
         return
     for arguments in shown:
         show(*arguments)
