@@ -131,10 +131,10 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     found, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
 
     from survbench.leaderboard.comparison import comparison_plain
-    from survbench.report.plots.comparison import draw_comparison
+    from survbench.report.plots.comparison import plot_comparison
     from survbench.report.tables import comparison_sheet
 
-    figures = [draw_comparison(one, out / "figures") for one in found]
+    figures = [plot_comparison(one, out / "figures") for one in found]
     if as_json:
         pairs = zip(found, figures, strict=True)
         plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from survbench.evaluation.ranks import critical_difference
-from survbench.report.plots.ranks import draw_ranks
+from survbench.report.plots.ranks import plot_ranks
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def drawn(axes: Axes) -> list[str]:
 def test_ranks_ties_and_the_bars_of_groups(axes: Axes) -> None:
     scores = pd.DataFrame({f"c{i}": [0.7, 0.6, 0.6, 0.2] for i in range(8)}, index=["$x^$", "b", "<c>", "d"])
     found = critical_difference(scores)
-    draw_ranks(found, axes)
+    plot_ranks(found, axes)
     said = drawn(axes)
     assert "$x^$  1.00" in said
     assert "b = <c>  2.50 (tied)" in said
@@ -47,7 +47,7 @@ def test_the_numbers_of_many_ranks_stand_apart(axes: Axes) -> None:
     scores = pd.DataFrame(
         {f"c{i}": [float(k) for k in range(27)] for i in range(4)}, index=[f"m{k}" for k in range(27)]
     )
-    draw_ranks(critical_difference(scores), axes)
+    plot_ranks(critical_difference(scores), axes)
     shown = FigureCanvasAgg(axes.get_figure(root=True))
     boxes = [text.get_window_extent(shown.get_renderer()) for text in axes.texts if text.get_text().isdigit()]
     assert len(boxes) > 4
@@ -55,10 +55,10 @@ def test_the_numbers_of_many_ranks_stand_apart(axes: Axes) -> None:
 
 
 def test_no_verdict_without_a_test(axes: Axes) -> None:
-    draw_ranks(critical_difference(pd.DataFrame({"stad": [0.7, 0.6]}, index=["a", "b"])), axes)
+    plot_ranks(critical_difference(pd.DataFrame({"stad": [0.7, 0.6]}, index=["a", "b"])), axes)
     assert any("no critical difference: it takes 3 models" in text for text in drawn(axes))
 
 
 def test_no_ranks_say_why(axes: Axes) -> None:
-    draw_ranks(critical_difference(pd.DataFrame({"stad": [0.7, math.nan]}, index=["a", "b"])), axes)
+    plot_ranks(critical_difference(pd.DataFrame({"stad": [0.7, math.nan]}, index=["a", "b"])), axes)
     assert drawn(axes) == ["no ranks: there is no figure for b on stad"]
