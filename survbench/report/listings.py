@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from survbench.experiments.forecast import Forecast, Line, Range
     from survbench.profiling import Cost
     from survbench.registry import Registry
-    from survbench.studies.tuning import Outcome
+    from survbench.studies.tuning import TuningResult
 
 __all__ = [
     "cohort_rows",
@@ -235,7 +235,7 @@ def show_simulation(report: Any) -> None:
             note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
 
 
-def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+def show_tuned(outcomes: Sequence[TuningResult], trials: int) -> None:
     """One row per study, and how to use its winner."""
     headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
     rows = []
