@@ -54,7 +54,7 @@ def _plot_intervals(comparison: Comparison, axis: Axes) -> None:
     first, second = (line.model for line in comparison.lines)
     labels = [one.cohort + (" *" if one.separated else "") for one in comparison.differences]
     for place, one in enumerate(comparison.differences):
-        of = one.found
+        of = one.difference
         if of.reason:
             axis.text(0, place, f"undefined: {of.reason}", ha="center", va="center", fontsize="x-small")
             continue
