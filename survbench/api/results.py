@@ -206,9 +206,9 @@ class Results(Selection):
 
     def write_km(self) -> list[dict[str, Any]]:
         """Draw a Kaplan-Meier figure of every row into OUT/figures; a record of each says what it shows and where."""
-        from survbench.report.plots.kaplan_meier import draw_risk_groups
+        from survbench.report.plots.kaplan_meier import plot_risk_groups
 
-        return draw_risk_groups(self.board, self.out / "figures")
+        return plot_risk_groups(self.board, self.out / "figures")
 
     def model(
         self,

@@ -135,10 +135,10 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     compared, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
 
     from survbench.leaderboard.comparison import comparison_plain
-    from survbench.report.plots.comparison import draw_comparison
+    from survbench.report.plots.comparison import plot_comparison
     from survbench.report.tables import comparison_sheet
 
-    pairs = [(one, draw_comparison(one, out / "figures")) for one in compared]
+    pairs = [(one, plot_comparison(one, out / "figures")) for one in compared]
     plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
     document = {"comparisons": plain, "notes": list(board.notes)}
     sheets = ((comparison_sheet(*pair).to_rich(), "") for pair in pairs)
