@@ -5,7 +5,6 @@ The result of a job does not depend on how many run at once. MLflow is written t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ import torch
 from survbench.clock import STEPS, Clock, shares
 from survbench.console import progress_bars
 from survbench.experiments.execute import Outcome, record_failure, run_job
-from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
-from survbench.experiments.executors.local import LocalExecutor, bearable_workers, sensible_workers
+from survbench.experiments.executors.gpu_admission import admission_of
+from survbench.experiments.executors.local import LocalExecutor
 from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult
 
-__all__ = ["Summary", "admission_of", "run_jobs"]
+__all__ = ["Summary", "run_jobs"]
 
 SHOWN = 0.005  # of the time; what is less would be shown as 0 %
 
@@ -114,10 +113,3 @@ def run_jobs(
                 count(planned[spec.id], outcome)
     summary.seconds, summary.tracking = clock.total, clock.seconds().get("tracking", 0.0)
     return summary
-
-
-def admission_of(workers: int | None, device: torch.device, jobs: int) -> GpuAdmission:
-    """For as many as were asked for; if none were, on CUDA for as many as its memory turns out to hold."""
-    if workers is None and device.type == "cuda":
-        return GpuAdmission(min(MOST, bearable_workers(), jobs))
-    return GpuAdmission(min(workers or sensible_workers(device), jobs), budget=math.inf)

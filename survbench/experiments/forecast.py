@@ -22,7 +22,8 @@ from survbench.clock import Clock
 from survbench.console import track, warn
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
-from survbench.experiments.executors.local import TaskFailed, call, sensible_workers
+from survbench.experiments.executors.gpu_admission import sensible_workers
+from survbench.experiments.executors.local import TaskFailed, call
 from survbench.experiments.folders import stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
@@ -240,20 +241,18 @@ def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Ran
 
 def calibrated(job: Job, device: torch.device, threads: int) -> Calibration | str:
     """What was timed in a process of its own, or why that failed: no model's failure hides the costs of others."""
-    spec = JobSpec.of(job, Path(), str(device), threads)
     try:
-        found = call("calibrate", asdict(spec), spec.device)
+        calibration: Calibration = call(calibrate_spec, JobSpec.of(job, Path(), str(device), threads), str(device))
     except TaskFailed as error:
         return str(error)
-    return Calibration(**{**found, "stages": tuple(StageCost(**stage) for stage in found["stages"])})
+    return calibration
 
 
-def calibrate_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
-    """Calibrate the job of a spec, as plain values."""
-    spec = JobSpec(**arguments)
+def calibrate_spec(spec: JobSpec, send: Callable[..., None]) -> Calibration:
+    """The task that calibrates the job of a spec."""
     keep_freed_memory()
     with cpu_threads(spec.threads):
-        return asdict(calibrate(spec.load(), torch.device(spec.device)))
+        return calibrate(spec.load(), torch.device(spec.device))
 
 
 def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:

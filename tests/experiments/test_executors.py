@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import signal
 import subprocess
@@ -19,10 +20,10 @@ import torch
 
 from support.toy import TINY
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import Summary, admission_of, run_jobs
+from survbench.experiments.collect import Summary, run_jobs
 from survbench.experiments.executors import gpu_admission, local
-from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
-from survbench.experiments.executors.local import LocalExecutor, TaskFailed, call, sensible_workers, start_ahead
+from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission, admission_of, sensible_workers
+from survbench.experiments.executors.local import LocalExecutor, TaskFailed, call, start_ahead
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
@@ -252,8 +253,10 @@ def test_a_killed_server_costs_nothing(small_root: DataRoot, tmp_path: Path, pla
 
 
 def test_a_task_that_fails_says_why(planted: Any) -> None:
-    with pytest.raises(TaskFailed, match="KeyError: 'nothing'"):
-        call("nothing", {}, "cpu")
+    with pytest.raises(TaskFailed, match="KeyError: <function"):
+        call(operator.getitem, {}, "cpu")
+    with pytest.raises(TaskFailed, match="ModuleNotFoundError"):
+        call(test_a_task_that_fails_says_why, {}, "cpu")
 
 
 def test_a_failure_in_a_process_is_recorded(
@@ -447,7 +450,6 @@ def test_as_many_workers_as_the_machine_can_bear() -> None:
 def test_only_on_cuda_and_unasked_memory_is_measured(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, device: str, jobs: int, most: int, measured: bool
 ) -> None:
-    for name in ("survbench.experiments.collect", "survbench.experiments.executors.local"):
-        monkeypatch.setattr(f"{name}.bearable_workers", lambda: 16)
+    monkeypatch.setattr(gpu_admission, "bearable_workers", lambda: 16)
     admission = admission_of(workers, torch.device(device), jobs)
     assert (admission.most, admission.budget is None) == (most, measured)

@@ -1,16 +1,22 @@
-"""How many jobs may run at once on a device: told who runs and what jobs hold of it, says whether one more fits.
+"""How many jobs may run at once: on this machine, and on a device by what running jobs hold of its memory.
 
 It starts nothing. All sizes are in bytes.
 """
 
 from __future__ import annotations
 
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
-__all__ = ["CONTEXT", "MOST", "GpuAdmission", "device_memory"]
+__all__ = ["CONTEXT", "MOST", "GpuAdmission", "admission_of", "bearable_workers", "device_memory", "sensible_workers"]
 
 MOST = 8  # jobs on one device, however large it is
 SHARE = 0.9  # of what was free when the run began; the rest is for what jobs come to need after they were measured
+GIGABYTES_EACH = 3  # of memory for a job on the CPU
 CONTEXT = 600 << 20  # of a CUDA device that a process takes beside its tensors: kernels, handles, stacks
 
 
@@ -88,3 +94,28 @@ def device_memory(name: str) -> tuple[int, int]:
     except RuntimeError:  # the device may be too full to be asked
         return 0, 0
     return torch.cuda.max_memory_reserved(device) + CONTEXT, free
+
+
+def sensible_workers(device: torch.device) -> int:
+    """As many as the machine bears; on an accelerator one."""
+    return bearable_workers() if device.type == "cpu" else 1
+
+
+def bearable_workers() -> int:
+    """One per core that this process may use and per 3 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = Path("/sys/fs/cgroup")  # of a container
+    with suppress(OSError, ValueError):
+        quota, period = (limits / "cpu.max").read_text().split()
+        cores = min(cores, -(-int(quota) // int(period)))
+    with suppress(OSError, ValueError):
+        memory = min(memory, int((limits / "memory.max").read_text()))
+    return max(1, min(cores, memory // (GIGABYTES_EACH << 30)))
+
+
+def admission_of(workers: int | None, device: torch.device, jobs: int) -> GpuAdmission:
+    """For a number of workers; None is on CUDA as many as its memory turns out to hold, else `sensible_workers`."""
+    if workers is None and device.type == "cuda":
+        return GpuAdmission(min(MOST, bearable_workers(), jobs))
+    return GpuAdmission(min(workers or sensible_workers(device), jobs), budget=math.inf)
