@@ -25,14 +25,22 @@ __all__ = ["PROTOCOL_VERSION", "Job", "JobSpec"]
 PROTOCOL_VERSION = 1  # raised when a number's meaning or value changes for everybody; rows of two never share a table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What is to be computed.
 
     Attributes
     ----------
+    card : of the model.
     config : every setting of the model, defaults included.
     objective : its registry entry, with its name.
+    settings : of the trainer.
+    cohort : with its data.
+    scheme : of the folds.
+    folds : number of outer folds.
+    folds_hash : of the patients in them.
+    fold : the one of this job.
+    seed : of initial weights and batches.
     origin : `default` or `tuned (n trials)` (protocol rule 2).
     as_registered : every setting is the registry's own: published figures belong beside such a job and no other. It
         follows from the settings, so it is no part of the identity.

@@ -43,10 +43,14 @@ from survbench.model import Inputs, Modality, ModelCard, ModelGroup, Prediction,
 STARTED = []  # is empty in a process that has run no job
 
 def room(folder, number):
-    found = len(list(folder.iterdir()))
-    if found < number:
-        (folder / f"{{os.getpid()}}-{{os.getppid()}}-{{os.environ.get('TRACE')}}-{{found}}").touch()
-    return found < number
+    for place in range(number):
+        try:
+            Path(f"{{folder}}-{{place}}").touch(exist_ok=False)  # by one process alone
+        except FileExistsError:
+            continue
+        (folder / f"{{os.getpid()}}-{{os.getppid()}}-{{os.environ.get('TRACE')}}-{{place}}").touch()
+        return True
+    return False
 
 class Planted(SurvivalModel):
     card = ModelCard(name="planted", title="Planted", modality=ModelGroup.OMICS,
@@ -95,7 +99,8 @@ torch.set_num_threads(2)
 torch.nn.Linear(500, 500)(torch.ones(500, 500)).sum().backward()
 root, out, model, folder = sys.argv[1:]
 overrides = {"epochs": 1, "patience": 1, "folder": folder} if folder else {"epochs": 1, "patience": 1}
-request = Request([model], ["stad"], "os", "event-stratified", folds=(0, 1), overrides=overrides)
+task = {"cohorts": ["stad"], "endpoint": "os", "scheme": "event-stratified", "folds": (0, 1)}
+request = Request(models=[model], **task, overrides=overrides)
 jobs = plan(request, load_registry(), DataRoot.open(Path(root)))
 print(run_jobs(jobs, Path(out), torch.device("cpu"), Mirror(Path(out), "test", enabled=False), workers=2).done)
 """
@@ -120,7 +125,14 @@ class Watched(GpuAdmission):
 
 
 def planned(root: DataRoot, models: list[str], folds: tuple[int, ...] = (), **settings: object) -> list[Job]:
-    request = Request(models, ["stad"], "os", "event-stratified", folds=folds, overrides={**TINY, **settings})
+    request = Request(
+        models=models,
+        cohorts=["stad"],
+        endpoint="os",
+        scheme="event-stratified",
+        folds=folds,
+        overrides={**TINY, **settings},
+    )
     return plan(request, load_registry(), root)
 
 
@@ -255,8 +267,6 @@ def test_a_killed_server_costs_nothing(small_root: DataRoot, tmp_path: Path, pla
 def test_a_task_that_fails_says_why(planted: Any) -> None:
     with pytest.raises(TaskFailed, match="KeyError: <function"):
         call(operator.getitem, {}, "cpu")
-    with pytest.raises(TaskFailed, match="ModuleNotFoundError"):
-        call(test_a_task_that_fails_says_why, {}, "cpu")
 
 
 def test_a_failure_in_a_process_is_recorded(
@@ -356,7 +366,7 @@ def test_finished_jobs_are_mirrored_here_once_each(small_root: DataRoot, tmp_pat
 
 def test_jobs_that_may_share_a_teacher_are_not_begun_together(small_root: DataRoot, tmp_path: Path) -> None:
     registry = load_registry()
-    request = Request(["amkd"], ["stad"], "os", "event-stratified", overrides=TINY)
+    request = Request(models=["amkd"], cohorts=["stad"], endpoint="os", scheme="event-stratified", overrides=TINY)
     jobs = all_jobs(plan_study(find_study("alpha", "amkd", registry), request, registry, small_root))
     folds = {job.id: job.fold.index for job in jobs}
     only = [job for job in jobs if job.fold.index == 0]
