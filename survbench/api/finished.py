@@ -33,7 +33,7 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
 
     Parameters
     ----------
-    out : folder that `run` wrote to; a missing or empty one gives no results.
+    out : folder that `run` wrote to; a missing or empty one has no results.
     data : data root for explanations and `predict`; None is the demo. Boards, comparisons, figures and stored
         predictions need none.
     registry : registry files of your own.

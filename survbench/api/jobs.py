@@ -225,7 +225,7 @@ class Ablation:
 
 @renamed(folds="scheme")
 def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Any) -> Ablation:
-    """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
+    """Change one thing at a time, everything else equal, and measure what it does, with the uncertainty.
 
     Table, plot and settings are written to OUT/studies.
 

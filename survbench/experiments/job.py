@@ -125,7 +125,7 @@ class Job:
         """
         folds = cohort.folds(plain["scheme"])
         if folds_hash(folds) != plain["folds_hash"]:
-            raise SurvbenchError(f"the folds of {cohort.name} changed since the command began", "give it again")
+            raise SurvbenchError(f"the folds of {cohort.name} changed since the command began", "run it again")
         of = {key: value for key, value in plain.items() if key != "endpoint"} | {
             "card": ModelCard(**plain["card"]),
             "settings": Settings(**plain["settings"]),
@@ -145,8 +145,8 @@ class JobSpec:
     out : absolute path of the folder of results.
     device : such as `cpu` or `cuda:1`.
     threads : of the CPU.
-    job : as `Job.plain` gives it.
-    id : of the job; where it comes out another one, code or data have changed.
+    job : values of `Job.plain`.
+    id : of the job; code or data have changed where the loaded job has another one.
     title : for people.
     task : digest of what the job shares with jobs that may train a stage for it.
     """
@@ -190,5 +190,5 @@ class JobSpec:
         cohort = load_cohort(DataRoot.open(Path(self.root)), self.job["cohort"], self.job["endpoint"])
         job = Job.from_plain(self.job, cohort)
         if job.id != self.id or altered:
-            raise SurvbenchError("code or data changed since the command began", "give the same command again")
+            raise SurvbenchError("code or data changed since the command began", "run the same command again")
         return job

@@ -275,7 +275,7 @@ def model_settings(card: ModelCard) -> dict[str, Any]:
     for parameter in inspect.signature(model.__init__).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             if parameter.default is inspect.Parameter.empty:
-                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "give it one")
+                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "add one")
             value = parameter.default
             settings[parameter.name] = list(value) if isinstance(value, tuple) else value
     return settings

@@ -71,7 +71,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if self.name in ("", "..") or "\0" in self.name or PureWindowsPath(self.name).name != self.name:  # / and \
-            raise BadConfig(f"the name of a study is '{self.name}', a path", "give it the plain name of a folder")
+            raise BadConfig(f"the name of a study is '{self.name}', a path", "it must be the plain name of a folder")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,7 @@ def test_another_question_in_the_same_place_is_refused(tmp_path: Path) -> None:
         tuned(tmp_path, jobs(cohort(seed=3)), trials=1)
     with pytest.raises(BadConfig, match="seeds_and_folds differs"):
         tuned(tmp_path, jobs(folds=2), trials=1)
-    with pytest.raises(BadConfig, match=r"sampler_seed differs\. give this one its own --name, or delete"):
+    with pytest.raises(BadConfig, match=r"sampler_seed differs\. choose another --name for this one, or delete"):
         tuned(tmp_path, trials=1, seed=1)
 
 

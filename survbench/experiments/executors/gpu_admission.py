@@ -23,14 +23,14 @@ CONTEXT = 600 << 20  # of a CUDA device that a process takes beside its tensors:
 class GpuAdmission:
     """Which jobs run, and which may run beside them.
 
-    A job that was not measured is taken to need the most that was measured of its model, or else of any. So is one
-    that was: a later stage or its evaluation may need what its first epoch did not.
+    A job is expected to need the most that was measured of its model, or else of any; also where it was measured
+    itself: a later stage or its evaluation may need what its first epoch did not.
 
     Parameters
     ----------
     most : jobs at once.
-    budget : what all of them may hold together, math.inf for any amount. None: what the first measurement says, until
-        when one job runs alone.
+    budget : what all of them may hold together, math.inf for any amount; None is a share of what the first measurement
+        finds, until which one job runs alone.
     """
 
     def __init__(self, most: int, budget: float | None = None) -> None:
@@ -48,7 +48,7 @@ class GpuAdmission:
         """Whether a job may begin now; always where none runs."""
         if not self._running:
             return True
-        if self.budget is None or job in self._running:  # given twice, it is found done the second time
+        if self.budget is None or job in self._running:  # twice in a command: the second time it is done already
             return False
         together = [*self._running, job]
         if len(together) > min(self._limit.get(one, self.most) for one in together):
@@ -67,13 +67,13 @@ class GpuAdmission:
         del self._running[job]
 
     def measure(self, model: str, held: int, free: int) -> None:
-        """Learn from a job that its process holds so much, and that so much is free beside it; zeros say nothing."""
+        """Note how much a job's process holds and how much is free beside it; zeros stand for unknown."""
         self._largest[model] = max(held, self._largest.get(model, 0))
         if self.budget is None and held:  # the first to be measured is alone
             self.budget = SHARE * (held + free)
 
     def may_retry(self, job: str) -> bool:
-        """Learn that a job found no memory left; whether it ran beside others, and so can be tried beside fewer."""
+        """Note that a job found no memory left; whether it ran beside others, and so can be tried beside fewer."""
         self._limit[job] = self._beside[job] - 1
         return self._limit[job] > 0
 
@@ -82,16 +82,16 @@ class GpuAdmission:
 
 
 def device_memory(name: str) -> tuple[int, int]:
-    """Bytes of a CUDA device: what this process held at most so far, and what is free for any process now.
+    """Bytes of a CUDA device: the most that this process has held, and what is free for any process now.
 
-    Zeros where that is not known: on other devices, and where nothing was done on this one.
+    Zeros where that is unknown: on other devices, and before this one was used.
     """
     device = torch.device(name)
     if device.type != "cuda" or not torch.cuda.is_initialized():
         return 0, 0
     try:
         free, _ = torch.cuda.mem_get_info(device)
-    except RuntimeError:  # the device may be too full to be asked
+    except RuntimeError:  # the device may be too full for a query
         return 0, 0
     return torch.cuda.max_memory_reserved(device) + CONTEXT, free
 

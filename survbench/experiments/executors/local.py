@@ -46,7 +46,7 @@ _CODE = (
     "from survbench.experiments.executors.server import main; main(int(sys.argv[1]))"
 )
 Task = Callable[[Any, Callable[..., None]], Any]
-"""A function of a module: it is called with its argument and a function that sends a message, given by keywords."""
+"""A function of a module: it is called with its argument and a function that sends a message by keywords."""
 
 _server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 _lock = threading.Lock()
@@ -77,16 +77,16 @@ def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
         return _server
     if _server is not None:
         _server[1].close()
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps(_import_path())]
+    control, remote = socket.socketpair()
+    command = [sys.executable, "-P", "-c", _CODE, str(remote.fileno()), json.dumps(_import_path())]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the server ignores it
     try:
-        with theirs:
-            environment, keep = os.environ | _ENVIRONMENT, [theirs.fileno()]
+        with remote:
+            environment, keep = os.environ | _ENVIRONMENT, [remote.fileno()]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=keep)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    _server = process, ours
+    _server = process, control
     return _server
 
 
@@ -99,7 +99,7 @@ def _end_server() -> None:
 
 
 class TaskFailed(Exception):
-    """A task raised an error or its process was killed, as the message says."""
+    """A task raised an error or its process was killed, for the reason in the message."""
 
 
 class Process:
@@ -115,12 +115,12 @@ class Process:
     def __init__(self, task: Task, argument: Any, device: str) -> None:
         global _server
         surroundings = _folder(), _import_path(), dict(os.environ)
-        self.channel, theirs = Pipe()
+        self.channel, remote = Pipe()
         self._forked = device.partition(":")[0] in FORKED
-        with theirs, _lock:
+        with remote, _lock:
             self._server, control = _running_server()
             with suppress(OSError):  # it was just killed, and the channel is at its end
-                socket.send_fds(control, [FORK if self._forked else BECOME], [theirs.fileno()])
+                socket.send_fds(control, [FORK if self._forked else BECOME], [remote.fileno()])
             if not self._forked:
                 control.close()
                 _server = None
