@@ -75,8 +75,12 @@ class Mirror:
 
     def attach_files(self, *files: Path) -> None:
         """Put files beside every row that this process added to."""
-        for file in map(str, files):
-            self._for_rows(lambda client, run, file=file: client.log_artifact(run, file))
+
+        def log(client: MlflowClient, run: str) -> None:
+            for file in files:
+                client.log_artifact(run, str(file))
+
+        self._for_rows(log)
 
     def close(self) -> None:
         """Rows are no longer under way."""
