@@ -106,16 +106,12 @@ class Setup:
 
     def results(self, jobs: Sequence[Job], summary: Summary) -> Results:
         """Of the models and cohorts of some jobs."""
-        return Results(
-            out=self.out,
-            registry=self.registry,
-            data=self.root.path,
-            models=tuple(dict.fromkeys(job.card.name for job in jobs)),
-            cohorts=tuple(dict.fromkeys(job.cohort.name for job in jobs)),
-            endpoint=self.request.endpoint,
-            scheme=self.request.scheme,
-            failures=tuple(summary.failed),
+        folder = Results(out=self.out, registry=self.registry, data=self.root.path, failures=tuple(summary.failed))
+        models, cohorts = (
+            [*dict.fromkeys(of)] for of in zip(*((j.card.name, j.cohort.name) for j in jobs), strict=True)
         )
+        task = {"endpoint": self.request.endpoint, "scheme": self.request.scheme}
+        return folder.select(models=models, cohorts=cohorts, **task)
 
 
 def open_setup(*, starts_jobs: bool = True, **options: Any) -> Setup:
