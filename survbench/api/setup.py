@@ -107,9 +107,8 @@ class Setup:
     def results(self, jobs: Sequence[Job], summary: Summary) -> Results:
         """Of the models and cohorts of some jobs."""
         folder = Results(out=self.out, registry=self.registry, data=self.root.path, failures=tuple(summary.failed))
-        models, cohorts = (
-            [*dict.fromkeys(of)] for of in zip(*((j.card.name, j.cohort.name) for j in jobs), strict=True)
-        )
+        models = list(dict.fromkeys(job.card.name for job in jobs))
+        cohorts = list(dict.fromkeys(job.cohort.name for job in jobs))
         task = {"endpoint": self.request.endpoint, "scheme": self.request.scheme}
         return folder.select(models=models, cohorts=cohorts, **task)
 
