@@ -21,7 +21,7 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from survbench.console import note, say, warn
+from survbench.console import note, print_line, warn
 from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ class Process:
             self._pid = None
             return {}
         self._pid = message.get("pid", self._pid)
-        if "say" in message:
-            say(*message["say"])
+        if "line" in message:
+            print_line(*message["line"])
         return message
 
     def stop(self) -> None:

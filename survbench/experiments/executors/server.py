@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, NoReturn
 
-from survbench.console import speak_through
+from survbench.console import relay_lines
 from survbench.experiments.executors.local import FORK
 from survbench.experiments.versions import code_version, package_versions
 from survbench.training.device import cpu_threads
@@ -66,7 +66,7 @@ def _work(channel: Connection) -> NoReturn:
         channel.poll(None)
         os._exit(1)
 
-    speak_through(lambda text, style: send(say=(text, style)))
+    relay_lines(lambda text, style: send(line=(text, style)))
     send(pid=os.getpid())
     last: dict[str, Any]
     try:
