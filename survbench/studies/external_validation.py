@@ -195,10 +195,10 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
             "standardized": (risk - own.mean()) / (own.std(ddof=0) or 1.0),
         }
     )
-    kept = ("identity", "config", "card", "code", "selected", "as_registered", "risk_cut")
+    copied = ("identity", "config", "card", "code", "selected", "as_registered", "risk_cut")
     content = {
         "job": job.id,
-        **{key: record[key] for key in kept},
+        **{key: record[key] for key in copied},
         "test_cohort": cohort.name,
         "test_hash": cohort.content_hash,
         "endpoint": cohort.endpoint,
