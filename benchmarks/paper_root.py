@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from survbench.complexity import paper_inputs
+from survbench.complexity.count import paper_inputs
 from survbench.console import note, track
 from survbench.data.root import FORMAT, CohortContent, CohortFolder, CohortInfo, DataRoot
 from survbench.data.store import fingerprint

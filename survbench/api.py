@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from survbench.complexity.measure import Cost
     from survbench.data.check import CheckReport
     from survbench.data.cohort import Cohort
     from survbench.data.root import DataRoot
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from survbench.explain.attribution import Completeness
     from survbench.explain.patches import PatchAttention
     from survbench.explain.pathways import PathwayRanking
-    from survbench.profiling import Cost
 
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
@@ -594,15 +594,16 @@ def measure_costs(
 
     known = _registry(registry)
     cards = known.select_models(_patterns(models, known))
-    from survbench.profiling import Cost, measure_all
+    from survbench.complexity.measure import measure_apart
+    from survbench.experiments.executors.local import TaskFailed, call
     from survbench.training.device import resolve_device
 
-    costs, measured = [], measure_all(cards, patches, pathways, str(resolve_device(device)))
-    for card, cost in track(zip(cards, measured, strict=True), "measuring", len(cards)):
-        if isinstance(cost, Cost):
-            costs.append(cost)
-        else:
-            warn(f"{card.name} could not be measured: {cost}")
+    costs, where = [], str(resolve_device(device))
+    for card in track(cards, "measuring"):
+        try:
+            costs.append(measure_apart(card, patches, pathways, where, call))
+        except TaskFailed as error:  # one model's failure must not hide the others' costs
+            warn(f"{card.name} could not be measured: {error}")
     return costs
 
 

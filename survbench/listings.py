@@ -15,10 +15,10 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from survbench.complexity.measure import Cost
     from survbench.data.root import DataRoot
     from survbench.experiments.forecast import Forecast, Line, Range
     from survbench.experiments.tune import Outcome
-    from survbench.profiling import Cost
     from survbench.registry import Registry
 
 __all__ = [

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from survbench.clock import STEPS, Clock, shares
 from survbench.console import progress_bars
 from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
@@ -22,6 +21,7 @@ from survbench.experiments.executors.local import LocalExecutor, bearable_worker
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult, result_folder
+from survbench.training.clock import STEPS, Clock, shares
 
 __all__ = ["Summary", "admission_of", "job_threads", "remaining", "run_jobs"]
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.executors.local import TaskFailed, call
@@ -27,9 +26,10 @@ from survbench.experiments.plan import job_split
 from survbench.experiments.results import stages_folder
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
+from survbench.training.clock import Clock
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
 from survbench.training.fit import learners, stage_identity
-from survbench.training.shared import SharedStages
+from survbench.training.stage_cache import StageCache
 from survbench.training.steps import (
     predict_logits,
     prepared,
@@ -188,7 +188,7 @@ def forecast(
 
 def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
     """Of one job; the stages that it trains for others are added to `trained`."""
-    shelves = SharedStages(stages_folder(out), job.task)
+    shelves = StageCache(stages_folder(out), job.task)
     total = Range(known.prediction_seconds, known.prediction_seconds)
     for stage in known.stages:
         if stage.shared is not None:

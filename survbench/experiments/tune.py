@@ -176,7 +176,7 @@ class _Search:
         if (value := _remembered(kept)) is None:
             title = f"trial {scratch.name} {job.title}"
             fitted = train_model(
-                job, self.device, scratch / job.id[:24], self.out, lambda epoch: show(epoch.told(title), epoch)
+                job, self.device, scratch / job.id[:24], self.out, lambda epoch: show(epoch.describe(title), epoch)
             ).fitted
             last = fitted.history[-1]["stage"]
             value = float(min(row["val_loss"] for row in fitted.history if row["stage"] == last))

@@ -13,15 +13,22 @@ __all__ = ["SELECTION_RULE", "Settings"]
 SELECTION_RULE = "lowest validation loss of the objective; stop after `patience` epochs without improvement"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How every model is trained.
 
     Attributes
     ----------
-    epochs : at most, per stage. patience : epochs without a better validation loss before a stage stops.
-    batch_size : patients per optimizer step. patches : larger bags are sampled down to this while training; predictions
-    use all patches. learning_rate, weight_decay : of Adam.
+    epochs : at most, per stage.
+    patience : epochs without a better validation loss before a stage stops.
+    batch_size : patients per optimizer step.
+    learning_rate : of Adam.
+    weight_decay : of Adam.
+    patches : larger bags are sampled down to this number while training; predictions use all patches.
+
+    Raises
+    ------
+    BadConfig : an impossible value.
     """
 
     epochs: int
@@ -41,7 +48,11 @@ class Settings:
 
     @classmethod
     def build(cls, *layers: Mapping[str, Any]) -> Settings:
-        """Merge settings; later layers win.
+        """Merge settings.
+
+        Parameters
+        ----------
+        layers : settings by name; later layers win.
 
         Raises
         ------

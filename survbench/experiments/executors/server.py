@@ -20,6 +20,7 @@ from pkgutil import resolve_name
 from threading import Thread
 from typing import Any, NoReturn
 
+from survbench.complexity.measure import measure_task
 from survbench.console import speak_through
 from survbench.experiments.execute import run_spec
 from survbench.experiments.executors import gpu_admission
@@ -98,7 +99,7 @@ def run_job(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str
     spec = JobSpec(**arguments)
 
     def report(epoch: EpochReport) -> None:
-        shown = {"description": epoch.told(spec.title), "completed": epoch.epoch, "total": epoch.epochs}
+        shown = {"description": epoch.describe(spec.title), "completed": epoch.epoch, "total": epoch.epochs}
         tell(progress=shown, memory=gpu_admission.device_memory(spec.device))
 
     outcome = run_spec(spec, report)
@@ -109,5 +110,5 @@ def run_job(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str
 TASKS = {
     "job": run_job,
     "calibrate": resolve_name("survbench.experiments.forecast:calibrate_task"),
-    "measure": resolve_name("survbench.profiling:measure_task"),  # of a room above, so by name
+    "measure": measure_task,
 }

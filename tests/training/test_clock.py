@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from survbench.clock import Clock, shares
+from survbench.training.clock import Clock, shares
 
 
 class Hand:
