@@ -16,17 +16,17 @@ REPOSITORY = HOME.parent
 
 # From the ground up: a room imports from its own level and from those below it, and from nothing above.
 LEVELS = (
-    ("errors", "shipped", "figures"),
-    ("arguments", "console", "files", "identity"),
+    ("errors",),
+    ("console", "files"),
     ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),
     ("complexity",),
     ("experiments",),
     ("leaderboard",),
+    ("studies",),
+    ("report",),
     ("explain",),
-    ("listings",),
-    ("result_set",),
     ("api",),
     ("cli", "__init__", "__main__"),
 )
