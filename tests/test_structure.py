@@ -21,7 +21,7 @@ LEVELS = (
     ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),
-    ("complexity",),
+    ("simulation", "complexity"),
     ("experiments",),
     ("leaderboard",),
     ("studies",),

@@ -20,10 +20,9 @@ import torch
 from benchmarks.rounds import Contestant, Race, Work
 from survbench.cards import Modality
 from survbench.data.batches import Split
-from survbench.data.features import read_features
+from survbench.data.formats import read_features, write_features
 from survbench.data.root import CohortFolder
 from survbench.data.store import BagStore, pack
-from survbench.data.writers import write_features
 
 __all__ = ["data", "packing"]
 

@@ -797,7 +797,7 @@ def _explained(setup: _Setup, compute: Callable[[list[Job]], T]) -> Iterator[tup
 
 
 def _open_root(data: Data) -> DataRoot:
-    from survbench.data.demo import open_root
+    from survbench.simulation.demo import open_root
 
     return open_root(None if data is None else path(data, "data"))
 

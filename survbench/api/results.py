@@ -435,9 +435,9 @@ class Results:
         ------
         UnknownName, BadConfig : there is no such row, or more than one, or its data are not here.
         """
-        from survbench.data.demo import open_root
         from survbench.experiments.plan import Request, plan
         from survbench.experiments.results import find_results
+        from survbench.simulation.demo import open_root
 
         found = _only(self._chosen(self._done, settings, model=self._name(model), cohort=cohort))
         of, places = found[0], {(job.seed, job.fold) for job in found}

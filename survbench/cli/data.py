@@ -21,9 +21,9 @@ __all__ = ["cohorts", "data", "folds"]
 @click.pass_obj
 def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
     """Cohorts of the data root and those that the registry knows."""
-    from survbench.data.demo import open_root
     from survbench.registry import open_registry
     from survbench.report import listings
+    from survbench.simulation.demo import open_root
 
     rows = listings.cohort_rows(open_registry(registry), open_root(data))
     if as_json:
@@ -137,7 +137,7 @@ def pack(**chosen: Any) -> None:
 @click.option("--out", type=options.PATH, help="Where to; by default the user's cache.")
 def demo(out: Path | None) -> None:
     """Build the demo root: five simulated cohorts with a known truth."""
-    from survbench.data.demo import build_demo, demo_root
+    from survbench.simulation.demo import build_demo, demo_root
 
     click.echo(demo_root() if out is None else build_demo(out))
 
@@ -164,7 +164,7 @@ def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
 
     Everything computed on them says so. Real feature files are never replaced.
     """
-    from survbench.data.simulate import simulate_slides
     from survbench.report.listings import show_simulation
+    from survbench.simulation.slides import simulate_slides
 
     show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **chosen))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from survbench.console import make_table, track
-from survbench.data.features import patch_count
+from survbench.data.formats import patch_count
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import SurvbenchError
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import track
-from survbench.data.features import SlideFeatures, read_features
+from survbench.data.formats import SlideFeatures, read_features
 from survbench.data.root import CohortFolder, read_about, read_table, write_about
 from survbench.errors import BadFeatures, BadFile, MissingFile
 from survbench.files import lock

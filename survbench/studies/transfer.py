@@ -13,12 +13,12 @@ from itertools import product
 from pathlib import Path
 
 from survbench.cards import ModelCard
-from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, plan
 from survbench.registry import Registry
+from survbench.simulation.demo import STAD_EFFECTS, Recipe, build_cohorts
 
 __all__ = ["Cell", "Grid", "find_student", "plan_transfer", "simulated_root"]
 
@@ -45,18 +45,19 @@ class Cell:
 
     def recipe(self) -> Recipe:
         """How to simulate it."""
-        made = Recipe(
-            self.cohort,
-            "simulated",
-            self.patients,
-            self.event_rate,
-            SITES,
-            "T",
-            STAD_EFFECTS,
+        return Recipe(
+            name=self.cohort,
+            title="simulated",
+            patients=self.patients,
+            event_rate=self.event_rate,
+            sites=SITES,
+            site_letter="T",
+            effects=STAD_EFFECTS,
             female=0.5,
             follow_up=24.0,
+            trace=self.trace,
+            people=f"transfer {self.replicate}",
         )
-        return replace(made, trace=self.trace, people=f"transfer {self.replicate}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch_geometric.data import Data
 
 from support import layouts
-from survbench.data.features import find_features, patch_count, read_features, slide_stem
+from survbench.data.formats import find_features, patch_count, read_features, slide_stem
 from survbench.errors import BadFeatures, BadFile, MissingFile
 
 X, XY = layouts.features()

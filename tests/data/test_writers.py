@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from survbench.data.features import find_features, read_features
-from survbench.data.writers import LAYOUTS, write_features
+from survbench.data.formats import FORMATS, find_features, read_features, write_features
 from survbench.errors import BadConfig, BadFeatures
 
 SLIDE = "DEMO-XX-0001-01Z-00-DX1.0A1B-2C3D"
@@ -26,7 +25,7 @@ def coords() -> np.ndarray:
     return np.array([(256 * x, 256 * y) for y in (2, 3, 4) for x in (5, 6, 7)][:7])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_every_layout_is_read_back(tmp_path: Path, features: np.ndarray, coords: np.ndarray, layout: str) -> None:
     file = write_features(tmp_path, SLIDE, features, coords, layout)
     assert find_features(tmp_path) == {SLIDE: file}
@@ -98,7 +97,7 @@ def test_only_simulated_files_say_so(tmp_path: Path, features: np.ndarray, coord
 
 
 def test_a_slide_without_tissue_is_written(tmp_path: Path) -> None:
-    for layout in LAYOUTS:
+    for layout in FORMATS:
         file = write_features(tmp_path / layout, SLIDE, np.empty((0, 4), np.float16), np.empty((0, 2), int), layout)
         assert read_features(file).features.shape == (0, 4)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from survbench.data.features import find_features, slide_stem
+from survbench.data.formats import find_features, slide_stem
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish, read_pathways
 from survbench.data.root import DataRoot, check_counts

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.data import root
-from survbench.data.features import slide_stem
+from survbench.data.formats import slide_stem
 from survbench.data.root import CohortContent, CohortInfo
 from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
 
