@@ -34,9 +34,8 @@ __all__ = [
 
 # The first that recognizes a file reads it. Of two files of one slide, the one whose suffix comes first here is read:
 # HDF5 files carry coordinates.
-_KNOWN: tuple[Format, ...] = (Trident(), Stamp(), ClamH5(), ClamPt(), Npy())
-FORMATS = {of.name: of for of in _KNOWN}
-READABLE = tuple(dict.fromkeys(of.suffix for of in _KNOWN))
+FORMATS: dict[str, Format] = {of.name: of for of in (Trident(), Stamp(), ClamH5(), ClamPt(), Npy())}
+READABLE = tuple(dict.fromkeys(of.suffix for of in FORMATS.values()))
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", *READABLE)
 NOT_PATCHES = ("patches", "slide_features")  # folders of coordinates, and of one vector per slide
 
@@ -175,7 +174,7 @@ def write_features(
 
 
 def _with_suffix(file: Path) -> list[Format]:
-    formats = [of for of in _KNOWN if of.suffix == file.suffix.lower()]
+    formats = [of for of in FORMATS.values() if of.suffix == file.suffix.lower()]
     if not formats:
         raise BadFile(f"{file} is not one of {', '.join(READABLE)}")
     return formats
