@@ -92,7 +92,8 @@ def _folder(path: Path, files: list[Path]) -> CohortFolder:
 
 def _split(store: BagStore) -> Split:
     count = len(store.patients)
-    return Split(tuple(store.patients), np.arange(1.0, count + 1), np.ones(count, bool), None, store)
+    time, event = np.arange(1.0, count + 1), np.ones(count, bool)
+    return Split(patients=tuple(store.patients), time=time, event=event, expression=None, bags=store)
 
 
 def _epoch(split: Split, size: int, most: int | None) -> Work:

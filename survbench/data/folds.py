@@ -1,6 +1,6 @@
 """Folds: the two built-in schemes, imported ones, their validation and their summary (protocol rules 1 and 4).
 
-A fold is three lists of patients. What happens with them is not decided here.
+A fold is three lists of patients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layout of a data root, and the validated reading of what is in it.
+"""A data root: its files, written and read with checks.
 
 ROOT/root.json; per cohort: cohort.json, patients.csv, slides.csv, expression.parquet, pathways.gmt, folds/, packed/.
 """
@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import pandas as pd
 from survbench.errors import BadExpression, BadFile, BadFolds, BadLabels, MissingFile, UnknownName
 from survbench.files import atomic_write
 
-__all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot", "read_gmt", "read_table"]
+__all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot", "match_genes", "read_gmt", "read_table"]
 
 FORMAT = 1
 COVARIATES = ("site", "age", "sex", "stage", "grade")
@@ -30,13 +30,18 @@ FOLD_COLUMNS = ("fold", "patient", "split")
 DROP_INVALID = "correct the table, or import with `survbench data import --drop-invalid` to leave such labels out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CohortInfo:
-    """What cohort.json says.
+    """The content of cohort.json.
 
     Attributes
     ----------
-    simulated : everything is invented. simulated_slides : the slide features are.
+    name : of the cohort and its folder.
+    title : for people.
+    source : where it was imported from.
+    simulated : whether everything is invented.
+    simulated_slides : whether the slide features are.
+    notes : for the reader of an import or a table.
     """
 
     name: str
@@ -47,14 +52,18 @@ class CohortInfo:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CohortContent:
-    """A cohort about to be written.
+    """A cohort to be written.
 
     Attributes
     ----------
+    info : for cohort.json.
     patients : columns patient, site, age, sex, stage, grade, `<endpoint>_months`, `<endpoint>_event`.
-    slides : columns patient, slide, file. pathways, families : name -> genes.
+    slides : columns patient, slide, file.
+    expression : (patients, genes), log2-scale; None without.
+    pathways : name -> genes.
+    families : name of a functional gene family -> genes.
     folds : scheme -> table (fold, patient, split).
     """
 
@@ -68,7 +77,14 @@ class CohortContent:
 
 
 class DataRoot:
-    """A folder of cohorts."""
+    """A folder of cohorts.
+
+    Parameters
+    ----------
+    path : of the folder.
+    name : for people.
+    simulated : whether all its cohorts are invented.
+    """
 
     def __init__(self, path: Path, name: str, simulated: bool) -> None:
         self.path, self.name, self.simulated = path, name, simulated
@@ -79,21 +95,21 @@ class DataRoot:
 
         Raises
         ------
-        MissingFile : there is none.
+        MissingFile : no root at this path.
         """
         path = Path(path)
         if not (path / "root.json").is_file():
             what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
             raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
-        about = read_about(path / "root.json")
-        return cls(path, str(about.get("name", path.name)), bool(about.get("simulated", False)))
+        content = read_info(path / "root.json")
+        return cls(path, str(content.get("name", path.name)), bool(content.get("simulated", False)))
 
     @classmethod
     def create(cls, path: Path, simulated: bool = False) -> DataRoot:
-        """Open a root, made first when there is none."""
+        """Open a root; it is made first where there is none."""
         path = Path(path)
         if not (path / "root.json").exists():
-            write_about(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
+            write_info(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
         return cls.open(path)
 
     def cohorts(self) -> list[str]:
@@ -101,7 +117,12 @@ class DataRoot:
         return sorted(file.parent.name for file in self.path.glob("*/cohort.json") if file.parent.name[0] != ".")
 
     def cohort(self, name: str) -> CohortFolder:
-        """A cohort by name."""
+        """A cohort by name.
+
+        Raises
+        ------
+        UnknownName : no such cohort.
+        """
         if name not in self.cohorts():
             close = difflib.get_close_matches(name, self.cohorts(), n=1)
             hint = f"Did you mean '{close[0]}'?" if close else f"It has: {', '.join(self.cohorts()) or 'none'}"
@@ -109,7 +130,12 @@ class DataRoot:
         return CohortFolder(self.path / name)
 
     def write(self, content: CohortContent, *, overwrite: bool = False) -> CohortFolder:
-        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept."""
+        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept.
+
+        Raises
+        ------
+        BadFile : the cohort exists and is not to be overwritten.
+        """
         target = self.path / content.info.name
         if target.exists() and not overwrite:
             raise BadFile(f"cohort {content.info.name} is already in {self.path}", "add --overwrite to replace it")
@@ -136,9 +162,9 @@ class CohortFolder:
 
     @cached_property
     def info(self) -> CohortInfo:
-        about = read_about(self.path / "cohort.json")
-        about["notes"] = tuple(about.get("notes", ()))
-        return CohortInfo(**{key: about[key] for key in CohortInfo.__dataclass_fields__ if key in about})
+        content = read_info(self.path / "cohort.json")
+        content["notes"] = tuple(content.get("notes", ()))
+        return CohortInfo(**{key: content[key] for key in CohortInfo.__dataclass_fields__ if key in content})
 
     def patients(self) -> pd.DataFrame:
         """All patients, indexed by patient, sorted, every value still text (blank = unknown).
@@ -211,12 +237,14 @@ class CohortFolder:
 
     def pathways(self) -> dict[str, list[str]]:
         """Name -> genes; empty without pathways."""
-        file = self.path / "pathways.gmt"
-        return read_gmt(file) if file.exists() else {}
+        return self._gene_sets("pathways.gmt")
 
     def families(self) -> dict[str, list[str]]:
         """Functional gene families (MCAT's six): name -> genes; empty without them."""
-        file = self.path / "families.gmt"
+        return self._gene_sets("families.gmt")
+
+    def _gene_sets(self, name: str) -> dict[str, list[str]]:
+        file = self.path / name
         return read_gmt(file) if file.exists() else {}
 
     def fold_schemes(self) -> list[str]:
@@ -241,22 +269,48 @@ class CohortFolder:
         return table
 
     def write_slides(self, slides: pd.DataFrame, **changes: Any) -> None:
-        """Replace slides.csv (patient, slide, file as text) and fields of cohort.json."""
+        """Replace slides.csv and fields of cohort.json.
+
+        Parameters
+        ----------
+        slides : columns patient, slide, file (text, blank where there is none).
+        changes : fields of `CohortInfo`.
+        """
         _write_csv(self.path / "slides.csv", slides)
-        write_about(self.path / "cohort.json", {**asdict(self.info), **changes})
+        write_info(self.path / "cohort.json", {**asdict(self.info), **changes})
 
 
-def check_counts(cohort: str, patients: int, events: Mapping[str, int], expected: Mapping[str, Any], fix: str) -> None:
-    """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
+def check_counts(cohort: str, patients: int, events: Mapping[str, int], expected: Mapping[str, Any]) -> None:
+    """Refuse a cohort that does not have the counts its card states, usually because a flag was read the wrong way.
+
+    Parameters
+    ----------
+    cohort : its name.
+    patients : number of patients in the data.
+    events : endpoint -> deaths in the data.
+    expected : `patients` and `events` of the card, as far as it states them.
+
+    Raises
+    ------
+    BadLabels : they differ.
+    """
     stated = {"patients": (expected.get("patients"), patients)}
     stated |= {f"{of} events": (count, events.get(of, 0)) for of, count in dict(expected.get("events", {})).items()}
-    for what, (count, found) in stated.items():
-        if count is not None and found != count:
-            raise BadLabels(f"cohort {cohort} has {found} {what}, its card expects {count}", fix)
+    for what, (count, in_data) in stated.items():
+        if count is not None and in_data != count:
+            raise BadLabels(
+                f"cohort {cohort} has {in_data} {what}, its card expects {count}",
+                "check the polarity of the event column, or correct the card",
+            )
 
 
 def label_problems(labels: pd.DataFrame) -> dict[str, str]:
-    """Patient -> what is wrong with the label; columns time and event as text, indexed by patient."""
+    """Patient -> what is wrong with the label.
+
+    Parameters
+    ----------
+    labels : columns time and event as text, indexed by patient.
+    """
     time = pd.to_numeric(labels["time"].replace("", np.nan), errors="coerce")
     event = pd.to_numeric(labels["event"].replace("", np.nan), errors="coerce")
     problems = {}
@@ -288,12 +342,31 @@ def check_expression(table: pd.DataFrame, source: str) -> None:
         )
 
 
+def match_genes(sets: Mapping[str, list[str]], measured: Iterable[str], cohort: str) -> dict[str, list[str]]:
+    """Members of gene sets that were measured, in alphabetical order.
+
+    Raises
+    ------
+    BadExpression : a set has none.
+    """
+    known = set(measured)
+    matched = {name: sorted(known & set(members)) for name, members in sets.items()}
+    empty = [name for name, members in matched.items() if not members]
+    if empty:
+        raise BadExpression(
+            f"cohort {cohort}: none of the genes of pathway '{empty[0]}' was measured ({len(empty)} such pathways)",
+            "remove these pathways, or add their genes to the expression table",
+        )
+    return matched
+
+
 def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
     """A table in which every value is text and blanks are empty text, so that identifiers keep their zeros.
 
     Raises
     ------
-    MissingFile, BadFile : it is not there, empty, or no table.
+    MissingFile : no such file.
+    BadFile : it is empty, or no table.
     """
     try:
         return pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
@@ -308,8 +381,14 @@ def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
 def read_gmt(file: Path) -> dict[str, list[str]]:
     """Pathways of a GMT file: name, description, genes, separated by tabs.
 
+    Returns
+    -------
+    Name -> genes, in the file's order.
+
     Raises
     ------
+    MissingFile : no such file.
+    BadFile : it is not text.
     BadExpression : a pathway twice, or without genes.
     """
     pathways: dict[str, list[str]] = {}
@@ -354,7 +433,7 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
             _write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
         _write_csv(folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS)))
-    write_about(folder / "cohort.json", asdict(content.info))
+    write_info(folder / "cohort.json", asdict(content.info))
 
 
 def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
@@ -363,25 +442,25 @@ def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
         writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
-def read_about(file: Path) -> dict[str, Any]:
-    """Read what `write_about` wrote.
+def read_info(file: Path) -> dict[str, Any]:
+    """Read a file of `write_info`.
 
     Raises
     ------
-    BadFile : it is not there, or of another format.
+    BadFile : it is missing, damaged, or of another format.
     """
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadFile(f"{file} cannot be read: {error}", "import the data again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadFile(f"{file} is not of format {FORMAT}", "it was written by another version; import the data again")
-    return about
+    return content
 
 
-def write_about(file: Path, about: Mapping[str, Any]) -> None:
-    """Write one of the JSON files that say what a folder holds; each names the format."""
-    atomic_write(file, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+def write_info(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that describes the folder it is in; each has the number of the format."""
+    atomic_write(file, json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
 
 
 def _write_csv(file: Path, table: pd.DataFrame) -> None:

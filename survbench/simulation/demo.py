@@ -18,7 +18,7 @@ import pandas as pd
 
 from survbench.console import note, track
 from survbench.data.formats import write_features
-from survbench.data.root import CohortContent, CohortInfo, DataRoot, write_about
+from survbench.data.root import CohortContent, CohortInfo, DataRoot, write_info
 from survbench.errors import BadFile
 from survbench.files import atomic_folder, atomic_write
 from survbench.simulation import generative
@@ -175,10 +175,8 @@ def demo_root() -> Path:
     """
     root = _cache() / f"demo-v{VERSION}"
     if not (root / "root.json").is_file():
-        note(f"building the demo (simulated) data in {root}")
         _remove_stale(root)
-        _build_atomically(root, "demo", RECIPES)
-    return root
+    return build_cohorts(root, "demo", RECIPES)
 
 
 def build_demo(path: Path, scale: float = 1.0) -> Path:
@@ -196,24 +194,31 @@ def build_demo(path: Path, scale: float = 1.0) -> Path:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadFile(f"{path} exists already, the demo is written to a new folder", "name another folder or remove it")
-    note(f"building the demo (simulated) data in {path}")
     recipes = [replace(recipe, patients=max(10, round(recipe.patients * scale))) for recipe in RECIPES]
-    _build_atomically(path, "demo", recipes)
-    return path
+    return build_cohorts(path, "demo", recipes)
 
 
 def build_cohorts(path: Path, name: str, recipes: Sequence[Recipe]) -> Path:
-    """A data root of simulated cohorts with known truth, made as the demo's are, unless the folder has one.
+    """A data root of simulated cohorts with known truth, unless the folder has one; it appears by one rename.
 
     Parameters
     ----------
     path : of the root.
     name : of the root.
     recipes : one per cohort.
+
+    Raises
+    ------
+    BadFile : the folder exists and is no data root.
     """
     if not (path / "root.json").is_file():
-        note(f"simulating {len(recipes)} cohorts in {path}")
-        _build_atomically(path, name, recipes)
+        note(f"building the {name} (simulated) data in {path}")
+        try:
+            with atomic_folder(path) as scratch:
+                _build(scratch, name, recipes)
+        except FileExistsError:  # another process was faster; what it built is the same
+            if not (path / "root.json").is_file():
+                raise BadFile(f"{path} exists and is no data root", "remove it or name another folder") from None
     return path
 
 
@@ -230,15 +235,6 @@ def _remove_stale(root: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _build_atomically(root: Path, name: str, recipes: Sequence[Recipe]) -> None:
-    try:
-        with atomic_folder(root) as scratch:
-            _build(scratch, name, recipes)
-    except FileExistsError:  # another process was faster; what it built is the same
-        if not (root / "root.json").is_file():
-            raise BadFile(f"{root} exists and is no data root", "remove it or name another folder") from None
-
-
 def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:
     genome = generative.make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
     tissue = generative.make_tissue(TRACED, key=_KEY)
@@ -248,7 +244,7 @@ def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:
         folder = root.write(_content(people, genome))
         folder.write_slides(_write_features(folder.path, people, tissue))
         _write_truth(folder.path, people, genome)
-    write_about(path / "root.json", {"name": root.name, "simulated": root.simulated})
+    write_info(path / "root.json", {"name": root.name, "simulated": root.simulated})
 
 
 class People:

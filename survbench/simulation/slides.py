@@ -6,7 +6,6 @@ The equations are in generative.py, the file formats in data/formats/. Outcomes 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.formats import feature_file, slide_stem, write_features
-from survbench.data.root import CohortFolder, DataRoot, write_about
+from survbench.data.root import CohortFolder, DataRoot, read_info, write_info
 from survbench.errors import BadConfig, BadFile
 from survbench.simulation.generative import Tissue, make_tissue, simulate_slide, site_shift, stream
 
@@ -184,23 +183,24 @@ def _refuse_other_recipe(cohort: CohortFolder, folder: Path, recipe: dict[str, A
     """Slides simulated before are completed with the same settings, and replaced only with `overwrite`."""
     if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
         raise BadFile(f"{folder} holds files that were not simulated", "move them away")
-    for mark in _marks(cohort):
-        if not overwrite and (mark.parent != folder or _recipe_in(mark) != recipe):
-            raise BadFile(
-                f"cohort {cohort.name} has slides simulated with other settings ({mark.parent})",
-                "repeat those settings to complete them, or add --overwrite to replace them",
-            )
+    others = _of_other_recipes(cohort, folder, recipe)
+    if others and not overwrite:
+        raise BadFile(
+            f"cohort {cohort.name} has slides simulated with other settings ({others[0]})",
+            "repeat those settings to complete them, or add --overwrite to replace them",
+        )
 
 
-def _marks(cohort: CohortFolder) -> list[Path]:
-    """Files that mark the folder they are in as simulated."""
-    return sorted((cohort.path / "features").glob(f"*/{MARK}"))
+def _of_other_recipes(cohort: CohortFolder, folder: Path, recipe: dict[str, Any]) -> list[Path]:
+    """Folders of slides that were simulated in another format or with other settings."""
+    marked = sorted(mark.parent for mark in (cohort.path / "features").glob(f"*/{MARK}"))
+    return [other for other in marked if other != folder or _recipe_of(other) != recipe]
 
 
-def _recipe_in(mark: Path) -> object:
+def _recipe_of(folder: Path) -> object:
     try:
-        return json.loads(mark.read_text(encoding="utf-8"))["recipe"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_info(folder / MARK).get("recipe")
+    except BadFile:
         return None
 
 
@@ -250,10 +250,9 @@ def _carry_out(plan: _Plan, tissue: Tissue, layout: str) -> CohortSimulation:
 def _begin(plan: _Plan) -> None:
     """Remove slides of other settings, and mark folder and cohort before there is a file that could pass as real."""
     _enter(plan, plan.slides.assign(file=""))
-    for mark in _marks(plan.cohort):
-        if mark.parent != plan.folder or _recipe_in(mark) != plan.recipe:
-            shutil.rmtree(mark.parent)
-    write_about(plan.folder / MARK, {"simulated": True, "recipe": plan.recipe})
+    for folder in _of_other_recipes(plan.cohort, plan.folder, plan.recipe):
+        shutil.rmtree(folder)
+    write_info(plan.folder / MARK, {"simulated": True, "recipe": plan.recipe})
 
 
 def _enter(plan: _Plan, slides: pd.DataFrame) -> None:

@@ -133,5 +133,5 @@ def _check_genes(genes: Sequence[str], cohort: Cohort) -> None:
 
 
 def _more_invented(one: str, other: str) -> str:
-    order = [Simulated.NO, Simulated.SLIDES, Simulated.ALL]
+    order: list[str] = [Simulated.NO, Simulated.SLIDES, Simulated.ALL]
     return max(one, other, key=order.index)

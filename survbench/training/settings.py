@@ -58,19 +58,14 @@ class Settings:
         ------
         BadConfig : an unknown or missing key, or an impossible value.
         """
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged |= layer
+        merged = {key: value for layer in layers for key, value in layer.items()}
         known = {f.name: f.type for f in fields(cls)}
-        if set(merged) != set(known):
-            wrong = sorted(set(merged) ^ set(known))[0]
-            raise BadConfig(
-                f"training setting '{wrong}' is {'unknown' if wrong in merged else 'missing'}",
-                f"settings: {', '.join(known)}",
-            )
-        for key, kind in known.items():
-            if kind == "int" and isinstance(merged[key], float) and merged[key].is_integer():
+        if wrong := sorted(set(merged) ^ set(known)):
+            what = f"training setting '{wrong[0]}' is {'unknown' if wrong[0] in merged else 'missing'}"
+            raise BadConfig(what, f"settings: {', '.join(known)}")
+        for key in (key for key, kind in known.items() if kind == "int"):
+            if isinstance(merged[key], float) and merged[key].is_integer():
                 merged[key] = int(merged[key])
-            if kind == "int" and (isinstance(merged[key], bool) or not isinstance(merged[key], int)):
+            if isinstance(merged[key], bool) or not isinstance(merged[key], int):
                 raise BadConfig(f"training setting {key} is {merged[key]!r}", "it must be a whole number")
         return cls(**merged)

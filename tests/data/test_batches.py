@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.builders import split
 from survbench.batch import patches_of, take_patients
 from survbench.cards import Modality
-from survbench.errors import BadFolds, ModalityDenied
+from survbench.errors import ModalityDenied
 
 BOTH = (Modality.SLIDES, Modality.EXPRESSION)
 
@@ -45,11 +45,6 @@ def test_only_bags_of_the_asked_patients_are_read() -> None:
     assert torch.equal(batch.x[: stop - start], torch.from_numpy(patients.bags.features[start:stop]))
     assert batch.num_graphs == 2
     assert batch.time.tolist() == pytest.approx(patients.time[[4, 1]].tolist())
-
-
-def test_a_patient_of_another_split_is_refused() -> None:
-    with pytest.raises(BadFolds, match="P099"):
-        split().rows(["P099"])
 
 
 @given(st.integers(2, 70), st.integers(2, 33))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class PatchEdge:
     unit: str
 
 
-class Format:
+class Format(Protocol):
     """How one tool stores the patch features of a slide; formats with the same suffix share `open` and `shape`.
 
     Attributes
@@ -86,11 +86,9 @@ class Format:
 
     def read(self, content: Any, file: Path) -> SlideFeatures:
         """Features and coordinates as stored; the caller checks them. No coordinates are an empty array."""
-        raise NotImplementedError
 
     def path(self, slide: str) -> str:
         """Where the tool keeps a slide's file, below its folder of features."""
-        raise NotImplementedError
 
     def write(self, file: Path, slide: str, features: np.ndarray, coords: np.ndarray, simulated: bool) -> None:
         """Write a slide as the tool would.
@@ -103,4 +101,3 @@ class Format:
         coords : (N, 2) integers, (x, y) of the top left corner in level-0 pixels.
         simulated : mark the file, where the format has a place for that.
         """
-        raise NotImplementedError

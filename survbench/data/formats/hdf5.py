@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -19,10 +19,10 @@ __all__ = ["Hdf5Format", "growable", "positive_number"]
 KEYS = ("features", "feats", "patch_embeddings")
 
 
-class Hdf5Format(Format):
+class Hdf5Format(Format, Protocol):
     """One dataset of features, one of coordinates, the rest in attributes."""
 
-    suffix = ".h5"
+    suffix: str = ".h5"
 
     @contextmanager
     def open(self, file: Path, fix: str) -> Iterator[Any]:
@@ -40,7 +40,6 @@ class Hdf5Format(Format):
 
     def edge(self, content: Any, file: Path) -> PatchEdge:
         """Edge of a patch, for a file with coordinates."""
-        raise NotImplementedError
 
     def read(self, content: Any, file: Path) -> SlideFeatures:
         key, coords = _features_key(content, file), np.empty(0)
@@ -59,7 +58,6 @@ class Hdf5Format(Format):
 
     def fill(self, content: Any, folder: Path, slide: str, features: np.ndarray, coords: np.ndarray) -> None:
         """Datasets and attributes of a new file in `folder`; see `write`."""
-        raise NotImplementedError
 
 
 def growable(content: Any, name: str, values: np.ndarray, rows_per_chunk: int) -> Any:

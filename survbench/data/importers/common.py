@@ -1,4 +1,4 @@
-"""What all layouts share: drafts of cohorts, the rules for labels and expression, the report."""
+"""What all importers share: drafts of cohorts, the rules for labels and expression, the report."""
 
 from __future__ import annotations
 
@@ -23,24 +23,34 @@ __all__ = [
     "as_sex",
     "event_counts",
     "finish",
-    "match_genes",
+    "first_file",
     "one_per_patient",
     "read_expression",
     "read_pathways",
-    "wanted",
+    "select",
 ]
 
 DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)$", re.IGNORECASE)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Draft:
-    """A cohort as a layout's reader found it.
+    """A cohort as it is in its source.
 
     Attributes
     ----------
+    name : of the cohort.
+    title : for people.
+    source : folder it was read from.
     patients : one row per patient, text: patient, covariates, `<endpoint>_months`, `<endpoint>_event` (1 = died).
-    slides : patient, slide. unlabeled_in_folds : patients that folds name and no label table does.
+    slides : columns patient, slide.
+    expression : (patients, genes); None without.
+    duplicated_expression : patients with several rows in the expression table.
+    pathways : name -> genes.
+    families : name of a functional gene family -> genes.
+    folds : scheme -> table (fold, patient, split).
+    unlabeled_in_folds : patients that are in the folds and not in the label table.
+    notes : for the user.
     """
 
     name: str
@@ -56,29 +66,65 @@ class Draft:
     unlabeled_in_folds: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
+    def add_expression(self, expression: Path, pathways: Path | None, families: Path | None) -> None:
+        """Read an expression table, and gene sets where there are files of them."""
+        self.expression, self.duplicated_expression = read_expression(expression)
+        self.pathways = read_pathways(pathways) if pathways is not None else {}
+        self.families = read_pathways(families) if families is not None else {}
+
     def add_official(self, folds: pd.DataFrame) -> None:
-        """Take folds as published, without the patients who have no label; these are remembered."""
-        known = folds["patient"].isin(self.patients["patient"])
-        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
-        self.folds["official"] = folds.loc[known, list(root.FOLD_COLUMNS)]
+        """Keep folds as published, without the patients who have no label; these are listed."""
+        labeled = folds["patient"].isin(self.patients["patient"])
+        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~labeled, "patient"])))
+        self.folds["official"] = folds.loc[labeled, list(root.FOLD_COLUMNS)]
 
 
-def wanted(
-    found: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
+def select(
+    places: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
 ) -> list[tuple[str, str, Path]]:
-    """Stem, name of the cohort and place of those that are asked for, by stem or name."""
-    named = [(stem, aliases.get(stem, stem), place) for stem, place in found]
+    """Cohorts to import.
+
+    Parameters
+    ----------
+    places : (stem, path) of each cohort in the source.
+    aliases : stem -> name of the cohort, where they differ.
+    only : stems or names; None for all.
+
+    Returns
+    -------
+    (stem, name, path) of each.
+    """
+    named = [(stem, aliases.get(stem, stem), place) for stem, place in places]
     return [of for of in named if only is None or of[0] in only or of[1] in only]
 
 
-@dataclass(frozen=True)
+def first_file(folder: Path, *names: str) -> Path | None:
+    """The first of these files that exists."""
+    return next((file for name in names if (file := folder / name).exists()), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CohortReport:
     """What was imported, and what was not.
 
     Attributes
     ----------
-    events : endpoint -> deaths. without_expression : patients. expression_only : rows of the expression table whose
-    patient has no label. invalid : endpoint -> patient -> what is wrong with the label. dropped : whether they were.
+    name : of the cohort.
+    patients : number of patients.
+    slides : number of slides.
+    slides_with_features : number of slides with a feature file.
+    events : endpoint -> deaths.
+    genes : number of genes in the expression table.
+    pathways : number of pathways.
+    families : number of functional gene families.
+    folds : scheme -> number of folds.
+    without_expression : patients without expression, where the cohort has some.
+    expression_only : number of rows of the expression table whose patient has no label.
+    duplicated_expression : see `Draft`.
+    unlabeled_in_folds : see `Draft`.
+    invalid : endpoint -> patient -> what is wrong with the label.
+    dropped : whether invalid labels were left out.
+    notes : for the user.
     """
 
     name: str
@@ -107,25 +153,29 @@ class ImportReport:
 
 
 def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[CohortContent, CohortReport]:
-    """Check a draft and bring it into the root's form.
+    """Check a draft and convert it into what a data root holds.
+
+    Parameters
+    ----------
+    draft : to check.
+    files : slide without suffix -> feature file.
+    drop_invalid : leave out labels that cannot be right.
 
     Raises
     ------
     BadLabels : a negative time, or an event that is not 0 or 1. Times of zero and half labels, which public tables have
-    at single endpoints, are kept and reported; using that endpoint is then an error.
+        at single endpoints, are kept and reported; using that endpoint is then an error.
+    BadExpression : a pathway or family without measured genes.
     """
     patients, invalid = _checked_labels(draft, drop_invalid)
-    expression = draft.expression
-    known = set(patients["patient"])
-    expression_only = 0 if expression is None else len(set(expression.index) - known)
-    without: tuple[str, ...] = ()
+    expression, labeled = draft.expression, set(patients["patient"])
     pathways: dict[str, list[str]] = {}
     families: dict[str, list[str]] = {}
+    measured = labeled if expression is None else set(expression.index)
     if expression is not None:
-        expression = expression.loc[[p for p in expression.index if p in known]].sort_index()
-        without = tuple(sorted(known - set(expression.index)))
-        pathways = match_genes(draft.pathways, expression.columns, draft.name)
-        families = match_genes(draft.families, expression.columns, draft.name)
+        expression = expression.loc[expression.index.isin(labeled)].sort_index()
+        pathways = root.match_genes(draft.pathways, expression.columns, draft.name)
+        families = root.match_genes(draft.families, expression.columns, draft.name)
     twice = draft.slides.loc[draft.slides["slide"].map(slide_stem).duplicated(), "slide"]
     if len(twice):
         raise BadLabels(
@@ -134,8 +184,15 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         )
     slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
     slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
-    info = CohortInfo(draft.name, draft.title, str(draft.source), notes=tuple(draft.notes))
-    content = CohortContent(info, patients, slides, expression, pathways, families, draft.folds)
+    content = CohortContent(
+        info=CohortInfo(name=draft.name, title=draft.title, source=str(draft.source), notes=tuple(draft.notes)),
+        patients=patients,
+        slides=slides,
+        expression=expression,
+        pathways=pathways,
+        families=families,
+        folds=draft.folds,
+    )
     report = CohortReport(
         name=draft.name,
         patients=len(patients),
@@ -146,13 +203,13 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         pathways=len(pathways),
         families=len(families),
         folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
-        without_expression=without,
-        expression_only=expression_only,
+        without_expression=tuple(sorted(labeled - measured)),
+        expression_only=len(measured - labeled),
         duplicated_expression=draft.duplicated_expression,
         unlabeled_in_folds=draft.unlabeled_in_folds,
         invalid=invalid,
         dropped=drop_invalid,
-        notes=info.notes,
+        notes=content.info.notes,
     )
     return content, report
 
@@ -185,7 +242,7 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
 
 
 def _tolerated(time: str, event: str) -> bool:
-    """A time of zero or a blank beside a valid rest: no follow-up at this endpoint, not a damaged table."""
+    """Whether a label lacks its time, or has a time of zero, and is valid otherwise: no follow-up at this endpoint."""
     zero_or_blank = time == "" or (pd.notna(number := pd.to_numeric(time, errors="coerce")) and number == 0)
     return event in ("", "0", "1") and (zero_or_blank or event == "")
 
@@ -216,7 +273,13 @@ def one_per_patient(table: pd.DataFrame, source: Path) -> pd.DataFrame:
 
 
 def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
-    """Text flags as `1` (died), `0` (censored) or blank; what is neither is kept, to be refused by name later."""
+    """Text flags as `1` (died), `0` (censored) or blank; other texts are kept, to be refused by name later.
+
+    Parameters
+    ----------
+    values : of the source's column.
+    censorship : whether 1 means censored there.
+    """
     numbers = pd.to_numeric(values.replace("", np.nan), errors="coerce")
     flags = numbers.map({0.0: "1", 1.0: "0"} if censorship else {0.0: "0", 1.0: "1"})
     return flags.where(flags.notna(), values).astype(object)
@@ -228,12 +291,16 @@ def as_sex(is_female: pd.Series) -> pd.Series:
 
 
 def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Patients x genes from a CSV (also compressed) whose first column is the patient, and the patients it had twice.
+    """Expression from a CSV (also compressed) whose first column is the patient; the first row of a patient counts.
 
-    The first row of a patient counts.
+    Returns
+    -------
+    (patients, genes) float32, and the patients who have several rows.
 
     Raises
     ------
+    MissingFile : no such file.
+    BadFile : it is no table.
     BadExpression : values that are no numbers, genes twice, symbols that a spreadsheet turned into dates.
     """
     try:
@@ -268,21 +335,3 @@ def read_pathways(file: Path) -> dict[str, list[str]]:
         return root.read_gmt(file)
     table = root.read_table(file)
     return {name: [gene for gene in dict.fromkeys(table[name]) if gene] for name in table.columns}
-
-
-def match_genes(pathways: Mapping[str, list[str]], genes: pd.Index, cohort: str) -> dict[str, list[str]]:
-    """Members that were measured, in alphabetical order.
-
-    Raises
-    ------
-    BadExpression : a pathway is left without genes.
-    """
-    measured = set(genes)
-    matched = {name: sorted(measured & set(members)) for name, members in pathways.items()}
-    empty = [name for name, members in matched.items() if not members]
-    if empty:
-        raise BadExpression(
-            f"cohort {cohort}: none of the genes of pathway '{empty[0]}' was measured ({len(empty)} such pathways)",
-            "remove these pathways, or add their genes to the expression table",
-        )
-    return matched
