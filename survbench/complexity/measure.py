@@ -72,7 +72,7 @@ def measure_apart(card: ModelCard, patches: int, pathways: int, device: str, cal
     return Cost(**call("measure", arguments, device))
 
 
-def measure_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
+def measure_task(arguments: Mapping[str, Any], send: Callable[..., None]) -> dict[str, Any]:
     """Measure the model of a card, as plain values."""
     of = dict(arguments)
     with cpu_threads(of.pop("threads")):

@@ -73,7 +73,7 @@ def _read(
     pos = np.empty((ptr[-1], 2), np.float32)
     slide = np.empty(ptr[-1], np.int64)
     for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
-        # torch widens numbers at four times numpy's speed, and takes no memory that is read only
+        # torch widens numbers at four times numpy's speed, and refuses memory that is read only
         x[start:stop] = torch.from_numpy(np.require(bags.features[pick], requirements="W"))
         pos[start:stop] = bags.coords[pick]
         slide[start:stop] = bags.slide_of(pick)
@@ -159,7 +159,7 @@ class ResidentBags:
 def _sampled_rows(whole: tuple[int, ...], sizes: tuple[int, ...], seed: int, device: torch.device) -> Tensor:
     """Of each bag, `sizes` of its `whole` rows, without replacement and in stored order: (sum of sizes,).
 
-    The rows of each bag are ordered by random numbers, and the first ones are taken.
+    The rows of each bag are ordered by random numbers, and the first ones are kept.
     """
     generator = torch.Generator(device).manual_seed(seed)
     numbers = torch.rand(sum(whole), generator=generator, device=device, dtype=torch.float64)

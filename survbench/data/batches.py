@@ -77,8 +77,8 @@ class Split:
     def take(self, rows: np.ndarray) -> Split:
         """The split with the patients at `rows` alone."""
         arrays = {name: getattr(self, name) for name in ("time", "event", "expression", "clinical", "part")}
-        taken: dict[str, Any] = {name: None if of is None else of[rows] for name, of in arrays.items()}
-        return replace(self, patients=tuple(self.patients[row] for row in rows), **taken)
+        chosen: dict[str, Any] = {name: None if of is None else of[rows] for name, of in arrays.items()}
+        return replace(self, patients=tuple(self.patients[row] for row in rows), **chosen)
 
     def batch(
         self,

@@ -42,7 +42,8 @@ class ExpressionScaler:
 
     Attributes
     ----------
-    mean, scale : (genes,) float64.
+    mean : (genes,) float64 of the training patients.
+    scale : (genes,) float64, their standard deviation; 1 for a gene that never varies.
     """
 
     mean: np.ndarray

@@ -52,7 +52,7 @@ class CohortInfo:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class CohortContent:
     """A cohort to be written.
 

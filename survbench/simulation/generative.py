@@ -10,7 +10,7 @@ expression  E_ig = m_g + s_g (l_g z_ik(g) + sqrt(1 - l_g^2) (0.35 c_ik(g) + sqrt
             a gene g belongs to one programme k(g) or to none (l_g = 0); c_ik is variation that the genes of a programme
             share and that means nothing; log2(TPM + 0.001), below the detection limit the floor log2(0.001)
 survival    T_i = (-log U_i / exp(h_i))^(1/1.3), log hazard h_i = sum_k b_k z_ik + covariates; follow-up C_i ~ Gamma(2),
-            scaled so that exactly the wanted number of patients dies while under observation
+            scaled so that exactly a given number of patients dies while under observation
 slides      patch j of a slide:  x_j = gain (type_t(j) + sum_r y_jr texture_r + site + noise_j
                                              + sum_k a_jk (w_k + (1 + 0.25 n_jk) z_ik v_k))
             a_jk = 1 on one contiguous region per slide and programme, 10-30 % of its patches, and 0 elsewhere. There

@@ -153,7 +153,7 @@ def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]
     return pd.DataFrame(np.round(np.clip(components, -3, 3), 4), index=values.index)
 
 
-def _plan(cohort: CohortFolder, layout: str, patches: int, seed: int, overwrite: bool) -> _Plan:
+def _plan(cohort: CohortFolder, format_name: str, patches: int, seed: int, overwrite: bool) -> _Plan:
     if cohort.info.simulated:
         raise BadFile(
             f"cohort {cohort.name} is simulated as a whole and has its slides", "name a cohort of real patients"
@@ -164,9 +164,9 @@ def _plan(cohort: CohortFolder, layout: str, patches: int, seed: int, overwrite:
     programmes = programmes_of(cohort.expression(), cohort.pathways())
     digest = hashlib.sha256(programmes.to_csv(lineterminator="\n").encode()).hexdigest()
     recipe = {"version": VERSION, "seed": seed, "patches": patches, "programmes": digest}
-    folder = cohort.path / "features" / layout
+    folder = cohort.path / "features" / format_name
     _refuse_other_recipe(cohort, folder, recipe, overwrite)
-    slides = _slide_table(cohort, patients.index, folder, layout)
+    slides = _slide_table(cohort, patients.index, folder, format_name)
     return _Plan(cohort=cohort, folder=folder, sites=sites, slides=slides, programmes=programmes, recipe=recipe)
 
 
@@ -204,7 +204,7 @@ def _recipe_of(folder: Path) -> object:
         return None
 
 
-def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout: str) -> pd.DataFrame:
+def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, format_name: str) -> pd.DataFrame:
     """All listed slides, and one for each patient without; file is blank for patients who are not in the cohort."""
     listed = cohort.slides()[["patient", "slide"]]
     bare = sorted(set(patients) - set(listed["patient"]))
@@ -216,11 +216,11 @@ def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout:
             f"{cohort.path / 'slides.csv'}: slide {stems[stems.duplicated()].iloc[0]} is there twice",
             "keep one row per slide",
         )
-    files = [feature_file(folder, stem, layout).relative_to(cohort.path).as_posix() for stem in stems]
+    files = [feature_file(folder, stem, format_name).relative_to(cohort.path).as_posix() for stem in stems]
     return table.assign(file=np.where(table["patient"].isin(patients), files, ""))
 
 
-def _carry_out(plan: _Plan, tissue: Tissue, layout: str) -> CohortSimulation:
+def _carry_out(plan: _Plan, tissue: Tissue, format_name: str) -> CohortSimulation:
     cohort, with_expression = plan.cohort, set(plan.programmes.index)
     patches, seed = plan.recipe["patches"], plan.recipe["seed"]
     _begin(plan)
@@ -234,7 +234,7 @@ def _carry_out(plan: _Plan, tissue: Tissue, layout: str) -> CohortSimulation:
         shift = site_shift(0.2, tissue.width, VERSION, seed, cohort.name, plan.sites[patient])
         rng = stream("simulated slide", VERSION, seed, cohort.name, patient, slide)
         features, coords = simulate_slide(rng, tissue, programmes, patches=patches, shift=shift)
-        write_features(plan.folder, slide_stem(slide), features, coords, layout)
+        write_features(plan.folder, slide_stem(slide), features, coords, format_name)
         written += 1
     _enter(plan, plan.slides)
     return CohortSimulation(

@@ -118,11 +118,8 @@ def fit(
     BadFolds : training or validation patients without a death, so that nothing can be learned or selected.
     TrainingFailed : the loss became NaN or infinite.
     """
-    for name, split in (("training", train), ("validation", val)):
-        if not split.event.any():
-            raise BadFolds(f"no {name} patient of this fold died, so there is nothing to compare", "use other folds")
+    _refuse_without_deaths(train, val)
     keep_freed_memory()
-    clock = clock or Clock(separable=device.type == "cpu")
     job = _Job(
         model=model,
         objective=objective,
@@ -134,16 +131,22 @@ def fit(
         scratch=scratch,
         report=report,
         stage_cache=stage_cache,
-        clock=clock,
+        clock=clock or Clock(separable=device.type == "cpu"),
     )
     progress = load_checkpoint(scratch) or Progress()
-    clock.resume(progress.seconds)
+    job.clock.resume(progress.seconds)
     for stage in stages[: progress.stage]:
         stage.trained.load_state_dict(load_stage(scratch, stage.name))
     for stage in stages[progress.stage :]:
         progress = _complete(job, stage, progress)
         job.checkpoint(progress)
     return FitResult(progress.history, progress.selected, progress.weights, tuple(progress.reused))
+
+
+def _refuse_without_deaths(train: Split, val: Split) -> None:
+    for name, split in (("training", train), ("validation", val)):
+        if not split.event.any():
+            raise BadFolds(f"no {name} patient of this fold died, so there is nothing to compare", "use other folds")
 
 
 def _complete(job: _Job, stage: Stage | Estimation, progress: Progress) -> Progress:

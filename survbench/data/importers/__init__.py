@@ -8,7 +8,7 @@ from typing import Any
 
 from survbench.data.formats import find_features, slide_stem
 from survbench.data.importers import survpath, tables
-from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish, read_pathways
+from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish, read_pathways
 from survbench.data.root import DataRoot, check_counts
 from survbench.errors import MissingFile, UnknownName
 
@@ -56,20 +56,19 @@ def import_data(
         raise MissingFile(f"source {source} does not exist or is not a folder")
     drafts = _importer(source, layout).read(source, aliases or {}, cohorts, pathways)
     if not drafts:
-        wanted = f" named {', '.join(cohorts)}" if cohorts else ""
-        raise UnknownName(f"{source} holds no cohort{wanted}", "see `survbench data import --help` for the layouts")
+        named = f" named {', '.join(cohorts)}" if cohorts else ""
+        raise UnknownName(f"{source} holds no cohort{named}", "see `survbench data import --help` for the layouts")
     if families is not None:
         for draft in drafts:
             draft.families = read_pathways(families)
     features = find_features(Path(slides)) if slides is not None else {}
-    finished = [finish(draft, _files(draft, features), drop_invalid) for draft in drafts]
-    for content, _ in finished:
-        name, events = content.info.name, event_counts(content.patients)
-        check_counts(name, len(content.patients), events, (expected or {}).get(name, {}))
+    reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
+    for report in reports:
+        check_counts(report.name, report.patients, report.events, (expected or {}).get(report.name, {}))
     root = DataRoot.create(Path(out))
-    for content, _ in finished:
-        root.write(content, overwrite=overwrite)
-    return ImportReport(tuple(report for _, report in finished))
+    for draft in drafts:
+        root.write(draft, overwrite=overwrite)
+    return ImportReport(reports)
 
 
 def _importer(source: Path, layout: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from survbench.data import root
 from survbench.data.formats import slide_stem
-from survbench.data.root import CohortContent, CohortInfo
+from survbench.data.root import CohortContent
 from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "ImportReport",
     "as_event",
     "as_sex",
-    "event_counts",
     "finish",
     "first_file",
     "one_per_patient",
@@ -34,37 +33,17 @@ DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|
 
 
 @dataclass(kw_only=True)
-class Draft:
-    """A cohort as it is in its source.
+class Draft(CohortContent):
+    """A cohort as it is in its source, until `finish` has checked it: all values are text, slides have no file.
 
     Attributes
     ----------
-    name : of the cohort.
-    title : for people.
-    source : folder it was read from.
-    patients : one row per patient, text: patient, covariates, `<endpoint>_months`, `<endpoint>_event` (1 = died).
-    slides : columns patient, slide.
-    expression : (patients, genes); None without.
     duplicated_expression : patients with several rows in the expression table.
-    pathways : name -> genes.
-    families : name of a functional gene family -> genes.
-    folds : scheme -> table (fold, patient, split).
     unlabeled_in_folds : patients that are in the folds and not in the label table.
-    notes : for the user.
     """
 
-    name: str
-    title: str
-    source: Path
-    patients: pd.DataFrame
-    slides: pd.DataFrame
-    expression: pd.DataFrame | None = None
     duplicated_expression: tuple[str, ...] = ()
-    pathways: dict[str, list[str]] = field(default_factory=dict)
-    families: dict[str, list[str]] = field(default_factory=dict)
-    folds: dict[str, pd.DataFrame] = field(default_factory=dict)
     unlabeled_in_folds: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
 
     def add_expression(self, expression: Path, pathways: Path | None, families: Path | None) -> None:
         """Read an expression table, and gene sets where there are files of them."""
@@ -76,7 +55,7 @@ class Draft:
         """Keep folds as published, without the patients who have no label; these are listed."""
         labeled = folds["patient"].isin(self.patients["patient"])
         self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~labeled, "patient"])))
-        self.folds["official"] = folds.loc[labeled, list(root.FOLD_COLUMNS)]
+        self.folds = {"official": folds.loc[labeled, list(root.FOLD_COLUMNS)]}
 
 
 def select(
@@ -152,8 +131,8 @@ class ImportReport:
     cohorts: tuple[CohortReport, ...]
 
 
-def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[CohortContent, CohortReport]:
-    """Check a draft and convert it into what a data root holds.
+def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> CohortReport:
+    """Check a draft and complete it in place, so that it can be written.
 
     Parameters
     ----------
@@ -167,41 +146,32 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         at single endpoints, are kept and reported; using that endpoint is then an error.
     BadExpression : a pathway or family without measured genes.
     """
-    patients, invalid = _checked_labels(draft, drop_invalid)
-    expression, labeled = draft.expression, set(patients["patient"])
-    pathways: dict[str, list[str]] = {}
-    families: dict[str, list[str]] = {}
-    measured = labeled if expression is None else set(expression.index)
-    if expression is not None:
-        expression = expression.loc[expression.index.isin(labeled)].sort_index()
-        pathways = root.match_genes(draft.pathways, expression.columns, draft.name)
-        families = root.match_genes(draft.families, expression.columns, draft.name)
-    twice = draft.slides.loc[draft.slides["slide"].map(slide_stem).duplicated(), "slide"]
-    if len(twice):
+    invalid, name = _check_labels(draft, drop_invalid), draft.info.name
+    labeled = measured = set(draft.patients["patient"])
+    if draft.expression is None:
+        draft.families = {}  # gene sets mean nothing without it
+    else:
+        measured = set(draft.expression.index)
+        draft.expression = draft.expression.loc[draft.expression.index.isin(labeled)].sort_index()
+        draft.pathways = root.match_genes(draft.pathways, draft.expression.columns, name)
+        draft.families = root.match_genes(draft.families, draft.expression.columns, name)
+    stems = draft.slides["slide"].map(slide_stem)
+    if stems.duplicated().any():
         raise BadLabels(
-            f"{draft.source}: cohort {draft.name} lists slide {twice.iloc[0]} twice",
+            f"{draft.info.source}: cohort {name} lists slide {draft.slides['slide'][stems.duplicated()].iloc[0]} twice",
             "a slide belongs to one patient, or it could be learned from and scored on",
         )
-    slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
-    slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
-    content = CohortContent(
-        info=CohortInfo(name=draft.name, title=draft.title, source=str(draft.source), notes=tuple(draft.notes)),
-        patients=patients,
-        slides=slides,
-        expression=expression,
-        pathways=pathways,
-        families=families,
-        folds=draft.folds,
-    )
-    report = CohortReport(
-        name=draft.name,
-        patients=len(patients),
-        slides=len(slides),
-        slides_with_features=int((slides["file"] != "").sum()),
-        events=event_counts(patients),
-        genes=0 if expression is None else expression.shape[1],
-        pathways=len(pathways),
-        families=len(families),
+    slides = draft.slides.assign(file=[files.get(stem, "") for stem in stems])
+    draft.slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"], ignore_index=True)
+    return CohortReport(
+        name=name,
+        patients=len(draft.patients),
+        slides=len(draft.slides),
+        slides_with_features=int((draft.slides["file"] != "").sum()),
+        events=_event_counts(draft.patients),
+        genes=0 if draft.expression is None else draft.expression.shape[1],
+        pathways=len(draft.pathways),
+        families=len(draft.families),
         folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
         without_expression=tuple(sorted(labeled - measured)),
         expression_only=len(measured - labeled),
@@ -209,16 +179,17 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[
         unlabeled_in_folds=draft.unlabeled_in_folds,
         invalid=invalid,
         dropped=drop_invalid,
-        notes=content.info.notes,
+        notes=draft.info.notes,
     )
-    return content, report
 
 
-def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
+def _check_labels(draft: Draft, drop_invalid: bool) -> dict[str, dict[str, str]]:
+    """Sort patients and columns, blank invalid labels if they are dropped; endpoint -> patient -> problem."""
     patients, invalid = draft.patients.sort_values("patient").reset_index(drop=True), {}
     endpoints = [c.removesuffix("_months") for c in map(str, patients.columns) if c.endswith("_months")]
+    where = f"{draft.info.source}: cohort {draft.info.name}"
     if not endpoints:
-        raise BadLabels(f"{draft.source}: cohort {draft.name} has no pair of time and event columns")
+        raise BadLabels(f"{where} has no pair of time and event columns")
     for endpoint in endpoints:
         columns = [f"{endpoint}_months", f"{endpoint}_event"]
         labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1).astype(str)
@@ -226,7 +197,7 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
         for patient, problem in problems.items():
             if not drop_invalid and not _tolerated(str(labels.at[patient, "time"]), str(labels.at[patient, "event"])):
                 raise BadLabels(
-                    f"{draft.source}: cohort {draft.name}, endpoint {endpoint}: patient {patient} {problem}",
+                    f"{where}, endpoint {endpoint}: patient {patient} {problem}",
                     "correct the table, or add --drop-invalid to leave such labels out",
                 )
         if problems:
@@ -238,7 +209,8 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
         *(c for c in root.COVARIATES if c in patients),
         *(c for e in endpoints for c in (f"{e}_months", f"{e}_event")),
     ]
-    return patients.loc[:, order], invalid
+    draft.patients = patients.loc[:, order]
+    return invalid
 
 
 def _tolerated(time: str, event: str) -> bool:
@@ -247,7 +219,7 @@ def _tolerated(time: str, event: str) -> bool:
     return event in ("", "0", "1") and (zero_or_blank or event == "")
 
 
-def event_counts(patients: pd.DataFrame) -> dict[str, int]:
+def _event_counts(patients: pd.DataFrame) -> dict[str, int]:
     """Endpoint -> deaths."""
     columns = [c for c in map(str, patients.columns) if c.endswith("_event")]
     return {c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in columns}

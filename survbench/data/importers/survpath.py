@@ -7,13 +7,14 @@ held-out fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from survbench.data.importers import common
 from survbench.data.importers.common import Draft
-from survbench.data.root import read_table
+from survbench.data.root import CohortInfo, read_table
 from survbench.errors import BadFolds, BadLabels, MissingFile
 
 __all__ = ["read", "recognizes"]
@@ -48,7 +49,8 @@ def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | Non
             "keep one row per slide",
         )
     patients = _with_clinical(common.one_per_patient(table.drop(columns="slide"), file), source, stem)
-    draft = Draft(name=name, title=f"TCGA-{name.upper()}", source=source, patients=patients, slides=slides)
+    info = CohortInfo(name=name, title=f"TCGA-{name.upper()}", source=str(source))
+    draft = Draft(info=info, patients=patients, slides=slides)
     tables = (f"{kind}/{stem}/rna_clean.csv" for kind in EXPRESSION_SETS)
     if (expression := common.first_file(source / "datasets_csv" / "raw_rna_data", *tables)) is not None:
         pathways = pathways or common.first_file(file.parent, *PATHWAY_FILES)
@@ -105,4 +107,4 @@ def _add_folds(draft: Draft, folder: Path) -> None:
     if len(twice):
         raise BadFolds(f"{folder}: patient {twice['patient'].iloc[0]} is twice in fold {twice['fold'].iloc[0]}")
     draft.add_official(folds)
-    draft.notes.append(HELD_OUT_NOTE)
+    draft.info = replace(draft.info, notes=(HELD_OUT_NOTE,))

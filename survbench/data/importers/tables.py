@@ -13,7 +13,7 @@ import pandas as pd
 
 from survbench.data.importers import common
 from survbench.data.importers.common import Draft
-from survbench.data.root import FOLD_COLUMNS, read_table
+from survbench.data.root import FOLD_COLUMNS, CohortInfo, read_table
 from survbench.errors import BadFolds, BadLabels
 
 __all__ = ["DAYS_PER_MONTH", "read", "recognizes"]
@@ -92,8 +92,8 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         twice = rows.loc[rows["patient"].duplicated(), "patient"].iloc[0]
         raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
-    patients = common.one_per_patient(rows, file)
-    draft = Draft(name=name, title=name.upper(), source=folder, patients=patients, slides=slides)
+    info = CohortInfo(name=name, title=name.upper(), source=str(folder))
+    draft = Draft(info=info, patients=common.one_per_patient(rows, file), slides=slides)
     if (expression := common.first_file(folder, "expression.csv", "expression.csv.gz")) is not None:
         pathways = pathways or common.first_file(folder, "pathways.gmt", "pathways.csv")
         draft.add_expression(expression, pathways, common.first_file(folder, "families.gmt", "families.csv"))
