@@ -18,8 +18,9 @@ import pandas as pd
 from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
-from survbench.data.root import CohortFolder, DataRoot, check_counts, match_genes
+from survbench.data.root import CohortFolder, DataRoot
 from survbench.data.store import BagStore, pack
+from survbench.data.validation import check_counts, match_genes
 from survbench.errors import BadLabels, UnknownName
 from survbench.model import Inputs
 

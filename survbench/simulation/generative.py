@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from survbench.data.formats import PATCH_PX
+from survbench.data.formats.base import PATCH_PX
 
 __all__ = [
     "FLOOR",

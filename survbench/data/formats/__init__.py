@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from survbench.data.formats.base import PATCH_PX, Format, PatchEdge, SlideFeatures
+from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
 from survbench.data.formats.clam import ClamH5, ClamPt
 from survbench.data.formats.npy import Npy
 from survbench.data.formats.stamp import Stamp
@@ -19,8 +19,6 @@ from survbench.files import atomic_file
 
 __all__ = [
     "FORMATS",
-    "PATCH_PX",
-    "Format",
     "PatchEdge",
     "SlideFeatures",
     "feature_file",

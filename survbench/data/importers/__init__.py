@@ -9,7 +9,8 @@ from typing import Any
 from survbench.data.formats import find_features, slide_stem
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish, read_pathways
-from survbench.data.root import DataRoot, check_counts
+from survbench.data.root import DataRoot
+from survbench.data.validation import check_counts
 from survbench.errors import MissingFile, UnknownName
 
 __all__ = ["CohortReport", "ImportReport", "import_data"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from survbench.data import root
 from survbench.data.formats import slide_stem
-from survbench.data.root import CohortContent
+from survbench.data.root import COVARIATES, FOLD_COLUMNS, CohortContent, read_gmt, read_table
+from survbench.data.validation import check_expression, label_problems, match_genes
 from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
 
 __all__ = [
@@ -55,7 +55,7 @@ class Draft(CohortContent):
         """Keep folds as published, without the patients who have no label; these are listed."""
         labeled = folds["patient"].isin(self.patients["patient"])
         self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~labeled, "patient"])))
-        self.folds = {"official": folds.loc[labeled, list(root.FOLD_COLUMNS)]}
+        self.folds = {"official": folds.loc[labeled, list(FOLD_COLUMNS)]}
 
 
 def select(
@@ -153,8 +153,8 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> Cohort
     else:
         measured = set(draft.expression.index)
         draft.expression = draft.expression.loc[draft.expression.index.isin(labeled)].sort_index()
-        draft.pathways = root.match_genes(draft.pathways, draft.expression.columns, name)
-        draft.families = root.match_genes(draft.families, draft.expression.columns, name)
+        draft.pathways = match_genes(draft.pathways, draft.expression.columns, name)
+        draft.families = match_genes(draft.families, draft.expression.columns, name)
     stems = draft.slides["slide"].map(slide_stem)
     if stems.duplicated().any():
         raise BadLabels(
@@ -193,7 +193,7 @@ def _check_labels(draft: Draft, drop_invalid: bool) -> dict[str, dict[str, str]]
     for endpoint in endpoints:
         columns = [f"{endpoint}_months", f"{endpoint}_event"]
         labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1).astype(str)
-        problems = root.label_problems(labels[(labels != "").any(axis=1)])
+        problems = label_problems(labels[(labels != "").any(axis=1)])
         for patient, problem in problems.items():
             if not drop_invalid and not _tolerated(str(labels.at[patient, "time"]), str(labels.at[patient, "event"])):
                 raise BadLabels(
@@ -206,7 +206,7 @@ def _check_labels(draft: Draft, drop_invalid: bool) -> dict[str, dict[str, str]]
             patients.loc[patients["patient"].isin(problems), columns] = ""
     order = [
         "patient",
-        *(c for c in root.COVARIATES if c in patients),
+        *(c for c in COVARIATES if c in patients),
         *(c for e in endpoints for c in (f"{e}_months", f"{e}_event")),
     ]
     draft.patients = patients.loc[:, order]
@@ -297,13 +297,13 @@ def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     twice = tuple(sorted(set(table.index[table.index.duplicated()])))
     table = table[~table.index.duplicated()]
-    root.check_expression(table, str(file))
+    check_expression(table, str(file))
     return table.astype(np.float32), twice
 
 
 def read_pathways(file: Path) -> dict[str, list[str]]:
     """Pathways of a GMT file, or of a wide CSV: a column is a pathway, its cells are genes, ragged with blanks."""
     if file.suffix.lower() == ".gmt":
-        return root.read_gmt(file)
-    table = root.read_table(file)
+        return read_gmt(file)
+    table = read_table(file)
     return {name: [gene for gene in dict.fromkeys(table[name]) if gene] for name in table.columns}

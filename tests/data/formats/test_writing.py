@@ -14,13 +14,13 @@ from hypothesis.extra import numpy as arrays
 
 from survbench.data.formats import (
     FORMATS,
-    PATCH_PX,
     find_features,
     patch_count,
     patch_edge,
     read_features,
     write_features,
 )
+from survbench.data.formats.base import PATCH_PX
 from survbench.errors import BadConfig, BadFeatures
 
 WITHOUT_COORDS = ("clam-pt", "npy")
