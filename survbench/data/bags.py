@@ -30,6 +30,8 @@ def gather(
 ) -> dict[str, Any]:
     """The slides' part of a batch: `x`, `pos`, `slide`, `ptr`, `batch` and `sizes`.
 
+    From the memory map it is one copy into one tensor, patient by patient.
+
     Parameters
     ----------
     bags : of the cohort.
@@ -37,28 +39,10 @@ def gather(
     most : larger bags are sampled down to so many patches, without replacement and in stored order; needs `generator`.
     generator : of the sampling.
     """
-    if isinstance(bags, PinnedBags | ResidentBags):
+    if isinstance(bags, ResidentBags):
         return bags.gather(patients, most, generator)
-    return _read(bags, patients, most, generator)
-
-
-def _read(
-    bags: BagStore,
-    patients: Sequence[str],
-    most: int | None,
-    generator: np.random.Generator | None,
-    dtype: torch.dtype = torch.float32,
-    *,
-    pinned: bool = False,
-) -> dict[str, Any]:
-    """As `gather`, by one copy from the memory map into one tensor, patient by patient.
-
-    Parameters
-    ----------
-    dtype : of the patches.
-    pinned : whether they are in memory from which a device copies by itself.
-    """
-    spans = [bags.span(patient) for patient in patients]
+    store, dtype = (bags.store, bags.dtype) if isinstance(bags, PinnedBags) else (bags, torch.float32)
+    spans = [store.span(patient) for patient in patients]
     picks: list[Any] = [slice(start, stop) for start, stop in spans]
     sizes = [stop - start for start, stop in spans]
     if most is not None:
@@ -69,20 +53,20 @@ def _read(
                 picks[i] = start + np.sort(generator.choice(sizes[i], most, replace=False))
                 sizes[i] = most
     ptr = np.concatenate([[0], np.cumsum(sizes)])
-    x = torch.empty((int(ptr[-1]), bags.dim), dtype=dtype, pin_memory=pinned and torch.cuda.is_available())
+    pinned = isinstance(bags, PinnedBags) and torch.cuda.is_available()
+    x = torch.empty((int(ptr[-1]), store.dim), dtype=dtype, pin_memory=pinned)
     pos = np.empty((ptr[-1], 2), np.float32)
     slide = np.empty(ptr[-1], np.int64)
     for pick, start, stop in zip(picks, ptr[:-1], ptr[1:], strict=True):
         # torch widens numbers at four times numpy's speed, and refuses memory that is read only
-        x[start:stop] = torch.from_numpy(np.require(bags.features[pick], requirements="W"))
-        pos[start:stop] = bags.coords[pick]
-        slide[start:stop] = bags.slide_of(pick)
-    offsets = torch.from_numpy(ptr)
+        x[start:stop] = torch.from_numpy(np.require(store.features[pick], requirements="W"))
+        pos[start:stop] = store.coords[pick]
+        slide[start:stop] = store.slide_of(pick)
     return {
         "x": x,
         "pos": torch.from_numpy(pos),
         "slide": torch.from_numpy(slide),
-        "ptr": offsets,
+        "ptr": torch.from_numpy(ptr),
         "batch": torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
         "sizes": tuple(int(s) for s in sizes),  # on the host, so that splitting by patient never waits for a device
     }
@@ -104,12 +88,6 @@ class PinnedBags:
     def size(self, patient: str) -> int:
         """Patches in a patient's bag."""
         return self.store.size(patient)
-
-    def gather(
-        self, patients: Sequence[str], most: int | None, generator: np.random.Generator | None
-    ) -> dict[str, Any]:
-        """See the function."""
-        return _read(self.store, patients, most, generator, self.dtype, pinned=True)
 
 
 @dataclass(frozen=True)
@@ -136,7 +114,7 @@ class ResidentBags:
     def gather(
         self, patients: Sequence[str], most: int | None, generator: np.random.Generator | None
     ) -> dict[str, Any]:
-        """See the function. Nothing here waits for the device."""
+        """See the function `gather`; nothing here waits for the device."""
         spans = [self.store.span(patient) for patient in patients]
         whole = tuple(stop - start for start, stop in spans)
         sizes = tuple(size if most is None else min(size, most) for size in whole)
