@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> BagStore:
 
 
 def written(folder: Path, slides: dict[str, list[int]]) -> BagStore:
-    """A packed store of patients with slides of so many patches; every number tells its row."""
+    """A packed store of patients with slides of so many patches; every number is that of its row."""
     rows, start = [], 0
     for patient, sizes in slides.items():
         for i, size in enumerate(sizes):

@@ -302,6 +302,6 @@ def test_a_cache_folder_that_is_no_root_is_refused(tiny: Path) -> None:
 
 def test_building_is_announced_as_simulated(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
     demo_root()
-    said = capfd.readouterr()
-    assert "demo (simulated)" in said.err
-    assert said.out == ""
+    output = capfd.readouterr()
+    assert "demo (simulated)" in output.err
+    assert output.out == ""

@@ -89,7 +89,7 @@ def test_an_interrupted_call_is_continued(tmp_path: Path) -> None:
     assert all(np.array_equal(before[slide], bag) for slide, bag in bags(root).items())
 
 
-def test_other_settings_replace_only_when_asked(tmp_path: Path) -> None:
+def test_other_settings_replace_only_with_overwrite(tmp_path: Path) -> None:
     root = real(tmp_path)
     simulate_slides(root, patches=8)
     before = bags(root)
