@@ -147,21 +147,16 @@ class Cohort:
     def sites(self) -> pd.Series:
         return self.patients["site"]
 
-    def fold_schemes(self) -> list[str]:
-        return [*BUILT_IN, *(s for s in self.folder.fold_schemes() if s not in BUILT_IN)]
-
     def folds(self, scheme: str) -> list[Fold]:
         """Validated folds of a built-in or imported scheme."""
         labels, source = self.patients[["time", "event"]], f"cohort {self.name}, folds {scheme}"
         if scheme in BUILT_IN:
             folds = make_folds(labels, self.sites, scheme)
-        else:
-            table = self.folder.folds(scheme)
-            if table is None:
-                raise UnknownName(
-                    f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {', '.join(self.fold_schemes())}"
-                )
+        elif (table := self.folder.folds(scheme)) is not None:
             folds = imported_folds(table, labels, source)
+        else:
+            known = ", ".join(dict.fromkeys([*BUILT_IN, *self.folder.fold_schemes()]))
+            raise UnknownName(f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {known}")
         validate(folds, self.patients.index, source, self.sites if scheme == "site-preserving" else None)
         return folds
 

@@ -110,12 +110,12 @@ class BagStore:
     @cached_property
     def features(self) -> np.ndarray:
         """(patches, width), memory-mapped."""
-        return _mapped(self.folder / "features.bin", self.dtype, (self.patches, self.dim))
+        return np.memmap(self.folder / "features.bin", self.dtype, "r", shape=(self.patches, self.dim))
 
     @cached_property
     def coords(self) -> np.ndarray:
         """(patches, 2) float32 in units of a patch's edge, memory-mapped."""
-        return _mapped(self.folder / "coords.bin", "float32", (self.patches, 2))
+        return np.memmap(self.folder / "coords.bin", np.float32, "r", shape=(self.patches, 2))
 
 
 def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False) -> BagStore:
@@ -228,7 +228,3 @@ def _info(folder: Path) -> dict[str, Any] | None:
         return read_info(folder / "store.json")
     except BadFile:
         return None
-
-
-def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
-    return np.memmap(file, np.dtype(dtype), "r", shape=shape)
