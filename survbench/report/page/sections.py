@@ -203,7 +203,7 @@ def _pairs(comparison: Comparison | None, table: Table) -> Pairs:
     if comparison is None:
         return Pairs(f"{models} models are too many for a matrix; choose some with --model")
     shown = list(matrices(comparison))
-    problem = "" if shown else f"undefined, {comparison.differences[0].found.reason}"
+    problem = "" if shown else f"undefined, {comparison.differences[0].difference.reason}"
     return Pairs(problem, comparison.notes, shown, pairs_data(comparison))
 
 

@@ -117,7 +117,7 @@ def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, me
         board=board,
         glance=_glance(board, jobs),
         sections=sections,
-        external=external_tables(external),
+        external=external_tables(external, metric),
         studies=studies,
         maps=maps,
         banner=list(dict.fromkeys([*filter(None, (one.simulation for one in sections)), *simulated])),

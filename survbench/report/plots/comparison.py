@@ -55,7 +55,7 @@ def _draw_intervals(found: Comparison, axis: Axes) -> None:
     first, second = (line.model for line in found.lines)
     labels = [one.cohort + (" *" if one.separated else "") for one in found.differences]
     for place, one in enumerate(found.differences):
-        of = one.found
+        of = one.difference
         if of.reason:
             axis.text(0, place, f"undefined: {of.reason}", ha="center", va="center", fontsize="x-small")
             continue
