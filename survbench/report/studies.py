@@ -73,33 +73,33 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     _write(folder, {"table": frame}, study_sheet(title, frame), figure)
 
 
-def transfer_sheet(found: Transfer) -> Sheet:
+def transfer_sheet(transfer: Transfer) -> Sheet:
     """One row per setting: C-index of every model and oracle, then the gains."""
-    titles = dict(zip(found.curves["model"], found.curves["title"], strict=True))
-    means = found.curves.groupby([*SETTING, "model"])["mean"].mean()
+    titles = dict(zip(transfer.curves["model"], transfer.curves["title"], strict=True))
+    means = transfer.curves.groupby([*SETTING, "model"])["mean"].mean()
     rows = []
-    for _, of in found.gains.groupby(SETTING, sort=False):
+    for _, of in transfer.gains.groupby(SETTING, sort=False):
         patients, rate, trace = of[SETTING].iloc[0]
         values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
-        gains = of.drop_duplicates("against").set_index("against").loc[found.against].to_dict("records")
+        gains = of.drop_duplicates("against").set_index("against").loc[transfer.against].to_dict("records")
         texts = [difference_text(difference_of(gain)) for gain in gains]
         rows.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *map(_known, values), *texts))
     headers = ["patients", "events", "trace", *titles.values()]
-    headers += [f"gain over {titles.get(other, other)}" for other in found.against]
+    headers += [f"gain over {titles.get(other, other)}" for other in transfer.against]
     notes = [
         "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
         "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
-        f"gain: C-index, mean over {int(found.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
+        f"gain: C-index, mean over {int(transfer.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
-    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
+    return Sheet(title=transfer.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
 
 
-def write_transfer(found: Transfer, folder: Path) -> None:
+def write_transfer(transfer: Transfer, folder: Path) -> None:
     """curves.csv, gains.csv, table.md and plot.png."""
-    figure = transfer_figure(found)
-    title_figure(figure, found.title)
-    _write(folder, {"curves": found.curves, "gains": found.gains}, transfer_sheet(found), figure)
+    figure = transfer_figure(transfer)
+    title_figure(figure, transfer.title)
+    _write(folder, {"curves": transfer.curves, "gains": transfer.gains}, transfer_sheet(transfer), figure)
 
 
 def external_tables(rows: Iterable[ExternalRow], metric: str = "cindex") -> list[Sheet]:
