@@ -68,15 +68,14 @@ def measure_apart(card: ModelCard, patches: int, pathways: int, device: str, cal
     call : (task, arguments, device) runs a task in a new process and returns its result.
     """
     size = {"patches": patches, "pathways": pathways, "device": device}
-    arguments = {"card": asdict(card), "threads": torch.get_num_threads(), **size}
-    return Cost(**call("measure", arguments, device))
+    return call(measure_task, {"card": card, "threads": torch.get_num_threads(), **size}, device)
 
 
-def measure_task(arguments: Mapping[str, Any], send: Callable[..., None]) -> dict[str, Any]:
-    """Measure the model of a card, as plain values."""
+def measure_task(arguments: Mapping[str, Any], send: Callable[..., None]) -> Cost:
+    """Measure the model of a card, as a task of a new process."""
     of = dict(arguments)
     with cpu_threads(of.pop("threads")):
-        return asdict(measure(**{**of, "card": ModelCard(**of["card"])}))
+        return measure(**of)
 
 
 def measure(card: ModelCard, patches: int, pathways: int, device: str) -> Cost:
