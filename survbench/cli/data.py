@@ -109,10 +109,10 @@ def check(as_json: bool, **chosen: Any) -> None:
       survbench data check --data DATA --json
     """
     from survbench.console import stdout
-    from survbench.data.check import render
+    from survbench.report.data_check import check_sheet
 
     report = api.check_data(**chosen)
-    options.print_result(as_json, report.to_json(), stdout().print, (render(report),))
+    options.print_result(as_json, report.to_json(), stdout().print, (check_sheet(report).to_rich(),))
     if report.problems:
         sys.exit(2)
 
@@ -141,7 +141,7 @@ def demo(out: Path | None) -> None:
       survbench data demo
       survbench data demo --out DEMO
     """
-    from survbench.data.demo import build_demo, demo_root
+    from survbench.simulation.demo import build_demo, demo_root
 
     click.echo(demo_root() if out is None else build_demo(out))
 
@@ -172,7 +172,7 @@ def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
       survbench data simulate --data DATA
       survbench data simulate --data DATA --format clam-h5 --patches 200
     """
-    from survbench.data.simulate import simulate_slides
     from survbench.report.listings import show_simulation
+    from survbench.simulation.slides import simulate_slides
 
     show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **chosen))

@@ -14,9 +14,9 @@ from survbench.report.sheet import Cell, Look, Sheet
 if TYPE_CHECKING:
     import pandas as pd
 
+    from survbench.complexity.measure import Cost
     from survbench.data.root import DataRoot
     from survbench.experiments.forecast import Forecast, Line, Range
-    from survbench.profiling import Cost
     from survbench.registry import Registry
     from survbench.studies.tuning import TuningResult
 
