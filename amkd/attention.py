@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.bags import attend_within_bags, full_precision, pool_bags
+from baselines.kernels.bags import attend_within_bags, full_precision, pool_bags
 from baselines.layers import GatedAttention
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from baselines.ragged import together
+from baselines.kernels.ragged import all_at_once
 from survbench.batch import take_patients
 from survbench.model import Prediction
 
@@ -40,7 +40,7 @@ class Memory:
         left = BUDGET
         try:
             for batch in batches:
-                if left <= 0 or together(batch.time):  # an accelerator answers sooner than it would look up
+                if left <= 0 or all_at_once(batch.time):  # an accelerator answers sooner than it would look up
                     break
                 rows = [row for row, number in enumerate(batch.whole) if number is not None]
                 answers = self._ask(take_patients(batch, rows)) if rows else []

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags
+from baselines.kernels.bags import attend_rows
+from baselines.kernels.ragged import EachBag
 from baselines.layers import Dropout, GatedAttention
 from baselines.pathways import Members, needs_families
-from baselines.ragged import EachBag, of_only_head
 from survbench.errors import ModalityDenied
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
@@ -135,7 +135,7 @@ class GHANet(SurvivalModel):
         counts = [max(1, int(self.kept * size)) for size in batch.sizes]
         own = similarities.map(Tensor.detach).with_counts(_strongest, counts)
         weights = own.plus(shared).map(lambda sum_of_two: sum_of_two / 2)
-        seen = weights.mixed(patches)
+        seen = weights.weighted_sums(patches)
         joined = (self.convolve(seen) + seen + rebuilt) / 2
         joined = joined + self.attention.among(joined)
         joined = joined + self.feed_forward(self.last_norm(joined))
@@ -199,17 +199,15 @@ class _Attention(nn.Module):
     def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, EachBag]:
         """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows).
 
-        Tokens are few and rows many, so no row is made a key or a value: q . (K x) = (K^T q) . x, and a mean of values
-        is the value of the mean.
+        Keys and values of rows are never computed, see `attend_rows`.
         """
         to_key, to_value = (project.weight.unflatten(0, (self.heads, -1)) for project in (self.to_k, self.to_v))
         query = self.to_q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        scale = (rows.shape[-1] / query.shape[-1]) ** 0.5  # attend_bags divides by the root of the wider one
-        asked, own = (query @ to_key * scale).flatten(1, 2).unsqueeze(1), rows.unsqueeze(1)
-        mixed, similarities, _ = attend_bags(asked, own, own, sizes)
+        scale = (rows.shape[-1] / query.shape[-1]) ** 0.5  # attend_rows divides by the root of the wider one
+        mixed, similarities, _ = attend_rows((query @ to_key * scale).flatten(1, 2), rows, sizes)
         heads = (self.heads, tokens.shape[1])
-        of_heads = mixed.squeeze(1).unflatten(1, heads) @ to_value.mT
-        each = similarities.map(of_only_head).map(lambda similarity: similarity.unflatten(-2, heads))
+        of_heads = mixed.unflatten(1, heads) @ to_value.mT
+        each = similarities.map(lambda similarity: similarity.unflatten(-2, heads))
         return self.to_out(of_heads.transpose(1, 2).flatten(2)), each
 
     def among(self, tokens: Tensor) -> Tensor:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags
+from baselines.kernels.bags import attend_rows
 from baselines.layers import Dropout, GatedAttention
 from baselines.pathways import PathwayNetworks, needs_families
-from baselines.ragged import of_only_head
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
@@ -86,14 +85,12 @@ class MCAT(SurvivalModel):
     def _coattend(self, genes: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches).
 
-        No key and no value is made for any patch: q . (K x + b) = (K^T q) . x + q . b, whose last term is the same for
-        all patches of a bag and leaves no trace in a softmax; and a mean of values is the value of the mean.
+        Keys and values of patches are never computed, see `attend_rows`.
         """
         own, linear = self.coattention, nn.functional.linear
         (wq, wk, wv), (bq, _, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
-        rows = patches.unsqueeze(1)
-        mixed, _, weights = attend_bags((linear(genes, wq, bq) @ wk).unsqueeze(1), rows, rows, sizes)
-        return own.out_proj(linear(mixed.squeeze(1), wv, bv)), weights.map(of_only_head).ragged()
+        mixed, _, weights = attend_rows(linear(genes, wq, bq) @ wk, patches, sizes)
+        return own.out_proj(linear(mixed, wv, bv)), weights.ragged()
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of family networks becomes stacked weights."""

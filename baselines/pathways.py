@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.kernels.ragged import gather_rows, set_products
 from baselines.layers import AlphaDropout
-from baselines.ragged import layout, taken, together
 from survbench.errors import BadConfig
 from survbench.model import Inputs
 
@@ -142,7 +141,7 @@ class PathwayNetworks(nn.Module):
         self.activate = nn.Sequential(nn.ELU(), AlphaDropout(dropout))
         members = list(sets.values())
         self.order = sorted(range(len(members)), key=lambda i: len(members[i]))
-        self.runs = [(size, len(list(same))) for size, same in groupby(len(members[i]) for i in self.order)]
+        self.sizes = tuple(len(members[i]) for i in self.order)
         self.register_buffer("genes", torch.tensor([g for i in self.order for g in members[i]]), persistent=False)
         self.register_buffer("place", torch.argsort(torch.tensor(self.order)), persistent=False)
         fan_in = torch.tensor([float(len(members[i])) for i in self.order for _ in members[i]])
@@ -154,28 +153,10 @@ class PathwayNetworks(nn.Module):
 
     def forward(self, expression: Tensor) -> Tensor:
         """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
-        members = expression[:, self.genes]
-        hidden = self._padded(members) if together(members) else self._by_size(members)
+        hidden = set_products(expression[:, self.genes], self.first, self.sizes)
         hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
         tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
-        return taken(tokens, self.place).transpose(0, 1)
-
-    def _by_size(self, members: Tensor) -> Tensor:
-        """The first products, (B, all members) -> (sets, B, width): one for all sets of a size."""
-        rows = [size * count for size, count in self.runs]
-        width = self.first.shape[1]
-        each = zip(self.runs, members.split(rows, 1), self.first.split(rows), strict=True)
-        return torch.cat(
-            [
-                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
-                for (size, count), x, weight in each
-            ]
-        )
-
-    def _padded(self, members: Tensor) -> Tensor:
-        """The same as one product, in which every set is as large as the largest."""
-        sets = layout(tuple(size for size, count in self.runs for _ in range(count)), members.device)
-        return torch.bmm(sets.padded(members.T).transpose(1, 2), sets.padded(self.first))
+        return gather_rows(tokens, self.place).transpose(0, 1)
 
     def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
         """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""

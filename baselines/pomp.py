@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags, attend_within_bags
+from baselines.kernels.bags import attend_rows, attend_within_bags
+from baselines.kernels.ragged import first_rows, with_first_rows
 from baselines.layers import Dropout
 from baselines.pathways import Members, needs_families
-from baselines.ragged import headed, of_only_head, taken
-from survbench.batch import ranges, starts
 from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class _Slides:
 
     @property
     def classes(self) -> Tensor:
-        return taken(self.rows, ranges(starts(self.sizes), (1,) * len(self.sizes), self.rows.device))
+        return first_rows(self.rows, self.sizes)
 
     def pick(self, bags: Sequence[int]) -> _Slides:
         parts = self.rows.split(list(self.sizes))
@@ -187,7 +186,7 @@ class _Encoder(nn.Module):
 
     def slide(self, batch: Batch) -> _Slides:
         """Class row and patches of each patient."""
-        rows = headed(self.slide_class.expand(len(batch.sizes), -1), self.project(batch.x), batch.sizes)
+        rows = with_first_rows(self.slide_class.expand(len(batch.sizes), -1), self.project(batch.x), batch.sizes)
         sizes = tuple(size + 1 for size in batch.sizes)
         for block in self.slide_blocks:
             rows = block(rows, sizes)
@@ -206,16 +205,14 @@ class _Encoder(nn.Module):
     def fuse(self, slide: _Slides, genes: Tensor, *, class_alone: bool = False) -> tuple[Tensor, Tensor]:
         """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches).
 
-        Few ask many, so no key and no value is made for any row; see `MCAT._coattend`. Where the class row alone is
-        wanted, the last block is spared for all others, and (B, 1, width) comes back.
+        Keys and values of the slide's rows are never computed, see `attend_rows`. Where the class row alone is needed,
+        the last block is spared for all others, and the result is (B, 1, width).
         """
-        rows = slide.rows.unsqueeze(1)
-        query = (self.query(genes) @ self.key.weight).unsqueeze(1)
-        mixed, similarities, _ = attend_bags(query, rows, rows, slide.sizes)
-        asking = 1 if class_alone else genes.shape[1]
-        through = self._through(self.fused_blocks, self.value(mixed.squeeze(1)), asking)
-        fused = self.fused_norm(through + genes[:, :asking])
-        _, of_patches = similarities.map(of_only_head).split(1)
+        mixed, similarities, _ = attend_rows(self.query(genes) @ self.key.weight, slide.rows, slide.sizes)
+        queries = 1 if class_alone else genes.shape[1]
+        through = self._through(self.fused_blocks, self.value(mixed), queries)
+        fused = self.fused_norm(through + genes[:, :queries])
+        _, of_patches = similarities.split(1)
         return fused, of_patches.map(lambda similar: similar.softmax(-1)).ragged()
 
     @staticmethod

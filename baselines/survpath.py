@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags, attend_within_bags, mean_bags
+from baselines.kernels.bags import attend_bags, attend_tokens, mean_bags
 from baselines.layers import Dropout
 from baselines.pathways import PathwayNetworks, needs_pathways
-from baselines.ragged import together
 from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
@@ -103,19 +102,15 @@ class SurvPath(SurvivalModel):
         -------
         (B, pathways, inner), (patches, inner), attention (patches,), attention (B, pathways).
         """
-        query, key, value = (part.unsqueeze(2) for part in tokens.chunk(3, -1))  # one head
-        patch_query, patch_key, patch_value = (part.unsqueeze(1) for part in patches.chunk(3, -1))
-        of_pathways, _, each = attend_bags(query.transpose(1, 2), patch_key, patch_value, sizes, (key, value))
+        query, key, value = tokens.chunk(3, -1)
+        patch_query, patch_key, patch_value = patches.chunk(3, -1)
+        beside = key.unsqueeze(2), value.unsqueeze(2)  # one head
+        of_pathways, _, each = attend_bags(
+            query.unsqueeze(1), patch_key.unsqueeze(1), patch_value.unsqueeze(1), sizes, beside
+        )
         among, shares = each.map(lambda weights: weights.mean((-3, -2))).split(tokens.shape[1])
-        weights = shares.map(_whole).ragged()
-        if together(patches):
-            counts = [tokens.shape[1]] * len(sizes)
-            mixed = attend_within_bags(patch_query, key.flatten(0, 1), value.flatten(0, 1), sizes, counts)
-            of_patches = mixed.squeeze(1)
-        else:  # where there are few keys, a core is faster with the matrix written out
-            bags = zip(patch_query.split(list(sizes)), key, value, strict=True)
-            of_patches = torch.cat([_over_pathways(rows[:, 0], own[:, 0]) @ ours[:, 0] for rows, own, ours in bags])
-        return of_pathways.squeeze(1), of_patches, weights, _whole(among)
+        of_patches = attend_tokens(patch_query, key, value, sizes)
+        return of_pathways.squeeze(1), of_patches, shares.map(_whole).ragged(), _whole(among)
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of pathway networks becomes stacked weights."""

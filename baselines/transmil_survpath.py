@@ -12,8 +12,8 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
+from baselines.kernels.nystrom import NystromAttention
 from baselines.layers import Dropout
-from baselines.nystrom import NystromAttention
 from survbench.model import Inputs
 
 __all__ = ["TransMILSurvPath"]

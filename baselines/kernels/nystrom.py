@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines import ragged
-from baselines.bags import HALF, full_precision
-from baselines.convolutions import as_matrices, convolve_rows
-from baselines.layers import Dropout
-from baselines.ragged import in_lines, laid, taken
+from baselines.kernels.bags import HALF, full_precision
+from baselines.kernels.convolutions import as_matrices, convolve_rows
+from baselines.kernels.dropout import Dropout
+from baselines.kernels.ragged import all_at_once, gather_rows, line_places, scatter_rows
 from survbench.batch import on_device, ranges, starts
 
 __all__ = ["NystromAttention"]
@@ -83,7 +82,7 @@ class NystromAttention(nn.Module):
     def _mixed(self, rows: Tensor, sizes: Sequence[int], wanted: _Wanted) -> Tensor:
         """What the heads of each row that is wanted see, (those rows, heads x head width)."""
         qkv = self.to_qkv(rows).unflatten(-1, (3, self.heads, -1))
-        return (self._together if ragged.together(rows) else self._bag_by_bag)(qkv, tuple(sizes), wanted)
+        return (self._together if all_at_once(rows) else self._bag_by_bag)(qkv, tuple(sizes), wanted)
 
     def _bag_by_bag(self, qkv: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
         """`_mixed` from queries, keys and values (rows, 3, heads, head width): long bags one after another."""
@@ -185,7 +184,7 @@ class NystromAttention(nn.Module):
         give as queries is left out.
         """
         groups = _groups(sizes, self.landmarks, qkv.device)
-        padded = laid(qkv, groups.places, groups.present.numel()).unflatten(0, (len(sizes), -1))
+        padded = scatter_rows(qkv, groups.places, groups.present.numel()).unflatten(0, (len(sizes), -1))
         query, key, value = padded.permute(2, 0, 3, 1, 4)  # (bags, heads, slots, width)
         near_query, near_key = (groups.means(t) for t in (query, key))
         between = (near_query * query.shape[-1] ** -0.5 @ near_key.mT).softmax(-1)
@@ -198,7 +197,7 @@ class NystromAttention(nn.Module):
             asking = query.take_along_dim(groups.first, 2) if wanted is _Wanted.FIRST else query
             mixed = F.scaled_dot_product_attention(asking, near_key.to(key.dtype), seen.to(key.dtype))
         mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-        return taken(mixed, groups.places) if wanted is _Wanted.ROWS else mixed
+        return gather_rows(mixed, groups.places) if wanted is _Wanted.ROWS else mixed
 
     def _near(self, value: Tensor, sizes: tuple[int, ...], wanted: _Wanted) -> Tensor:
         """`value_conv` of (rows, heads, head width) for those rows that are wanted: (those rows, heads x head width).
@@ -210,12 +209,12 @@ class NystromAttention(nn.Module):
         reach = kernel.shape[1] // 2
         if wanted is _Wanted.FIRST:  # which sees no further
             seen = tuple(min(size, 1 + reach) for size in sizes)
-            value, sizes = taken(value, ranges(starts(sizes), seen, value.device)), seen
+            value, sizes = gather_rows(value, ranges(starts(sizes), seen, value.device)), seen
         begin = starts([size + reach for size in sizes])
         places = ranges(begin, sizes, value.device)
-        convolved = convolve_rows(laid(value, places, begin[-1] + sizes[-1]), kernel).flatten(1)
+        convolved = convolve_rows(scatter_rows(value, places, begin[-1] + sizes[-1]), kernel).flatten(1)
         ones = (1,) * len(sizes)
-        return taken(convolved, ranges(begin, ones, value.device) if wanted is _Wanted.FIRST else places)
+        return gather_rows(convolved, ranges(begin, ones, value.device) if wanted is _Wanted.FIRST else places)
 
     def _inverse(self, matrix: Tensor, copies: Tensor | None = None) -> Tensor:
         """Moore-Penrose inverse by the iteration of Razavi et al., started as published: one scale for all heads.
@@ -282,9 +281,9 @@ def _groups(sizes: tuple[int, ...], landmarks: int, device: torch.device) -> _Gr
     members = tuple(math.ceil(size / landmarks) for size in sizes)
     before = tuple(own * landmarks - size for own, size in zip(members, sizes, strict=True))
     longest, bags = max(members), len(sizes)
-    places = in_lines(sizes, before, members, landmarks, device)
+    places = line_places(sizes, before, members, landmarks, device)
     counts, own, missing = on_device((sizes, members, before), device).view(3, bags, 1, 1, 1)
     first = missing // own * longest + missing % own
-    alive = laid(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
+    alive = scatter_rows(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
     present = (torch.arange(longest, device=device) < own).expand(-1, -1, landmarks, -1)
     return _Groups(landmarks, places, first, counts, own, alive, present.flatten(2).unsqueeze(1))

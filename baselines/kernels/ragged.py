@@ -1,10 +1,14 @@
-"""Bags of several sizes in one computation, for devices on which a launch costs more than some padding."""
+"""Bags of several sizes in one computation, for devices on which starting a computation costs more than some padding.
+
+Everywhere here `sizes` are the rows of each bag, and rows of bags stand one bag after another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,23 +18,21 @@ from survbench.batch import on_device, ranges, starts
 
 __all__ = [
     "EachBag",
-    "Layout",
-    "headed",
-    "in_lines",
-    "laid",
-    "layout",
-    "of_only_head",
-    "owners",
-    "spreads",
-    "taken",
-    "together",
+    "Padding",
+    "all_at_once",
+    "first_rows",
+    "gather_rows",
+    "line_places",
+    "padding",
+    "scatter_rows",
+    "set_products",
+    "with_first_rows",
 ]
 
 BAG_BY_BAG = frozenset({"cpu"})  # types of devices
-SPREAD = 2**26  # numbers of the largest matrix of `spreads`
 
 
-def together(rows: Tensor) -> bool:
+def all_at_once(rows: Tensor) -> bool:
     """Whether bags are better computed all at once.
 
     A core is faster bag by bag, whose rows stay in its cache. On an accelerator each small computation waits to be
@@ -40,12 +42,14 @@ def together(rows: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the rows of bags that lie one after another stand when every bag is padded to the longest.
+class Padding:
+    """Where rows stand when every bag is padded to the longest.
 
     Attributes
     ----------
-    places : (rows,) of each row among bags x longest. alive : (bags, longest), False for padding.
+    sizes : rows of each bag.
+    places : (rows,) place of each row among bags x longest.
+    alive : (bags, longest), False for padding.
     ptr : (bags + 1,) int32, offsets of the bags.
     """
 
@@ -54,75 +58,75 @@ class Layout:
     alive: Tensor
     ptr: Tensor
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Bags, longest."""
-        return len(self.sizes), max(self.sizes)
-
     def padded(self, rows: Tensor) -> Tensor:
         """(rows, ...) -> (bags, longest, ...), zeros in between."""
-        bags, longest = self.shape
-        return laid(rows, self.places, bags * longest).unflatten(0, (bags, longest))
+        shape = len(self.sizes), max(self.sizes)
+        return scatter_rows(rows, self.places, shape[0] * shape[1]).unflatten(0, shape)
 
     def ragged(self, padded: Tensor) -> Tensor:
         """(bags, longest, ...) -> (rows, ...)."""
-        return taken(padded.flatten(0, 1), self.places)
+        return gather_rows(padded.flatten(0, 1), self.places)
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # kept for training, whoever asks first
-def layout(sizes: tuple[int, ...], device: torch.device) -> Layout:
-    """The layout of bags of these sizes, made without waiting for the device."""
+@torch.inference_mode(False)  # kept for training, even if validation needs it first
+def padding(sizes: tuple[int, ...], device: torch.device) -> Padding:
+    """The padding of bags of these sizes, made without waiting for the device."""
     longest = max(sizes)
     places = ranges(tuple(bag * longest for bag in range(len(sizes))), sizes, device)
     alive = torch.arange(longest, device=device) < on_device(sizes, device).unsqueeze(1)
-    return Layout(sizes, places, alive, on_device((*starts(sizes), sum(sizes)), device).int())
+    return Padding(sizes, places, alive, on_device((*starts(sizes), sum(sizes)), device).int())
 
 
-def headed(first: Tensor, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """A row of its own before each bag's.
+def with_first_rows(first: Tensor, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Put a row before those of each bag.
 
     Parameters
     ----------
-    first : (bags, width). rows : (rows, width) of bags one after another.
+    first : (bags, width), the row of each bag.
+    rows : (rows, width).
+    sizes : rows of each bag.
 
     Returns
     -------
     (bags + rows, width)
     """
-    return taken(torch.cat([first.to(rows.dtype), rows]), _heads_before(tuple(sizes), rows.device))
+    return gather_rows(torch.cat([first.to(rows.dtype), rows]), _first_before(tuple(sizes), rows.device))
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _heads_before(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where each row of `headed` comes from, when the heads of all bags lie before all rows."""
-    own = tuple(1 + size for size in sizes)
-    heads = ranges(starts(own), (1,) * len(sizes), device)
-    others = ranges(tuple(1 + start for start in starts(own)), sizes, device)
-    return torch.cat([heads, others]).argsort()
+def _first_before(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Where each row of `with_first_rows` comes from, when the first rows of all bags stand before all others."""
+    begin = starts([1 + size for size in sizes])
+    first = ranges(begin, (1,) * len(sizes), device)
+    others = ranges(tuple(1 + start for start in begin), sizes, device)
+    return torch.cat([first, others]).argsort()
 
 
-def owners(ptr: Tensor, rows: int) -> Tensor:
-    """(bags, rows): which rows belong to which bag. ptr : (bags + 1,) offsets."""
-    row = torch.arange(rows, device=ptr.device)
-    return (row >= ptr[:-1].unsqueeze(1)) & (row < ptr[1:].unsqueeze(1))
+def first_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The first row of each bag, (rows, width) -> (bags, width)."""
+    if all_at_once(rows):
+        return gather_rows(rows, ranges(starts(sizes), (1,) * len(sizes), rows.device))
+    return torch.stack([bag[0] for bag in rows.split(list(sizes))])  # whose order of sums in gradients figures rest on
 
 
-def spreads(rows: Tensor, ptr: Tensor) -> bool:
-    """Whether sums over bags are taken as products with a matrix (bags, rows), most of whose numbers are zeros."""
-    return together(rows) and len(rows) * len(ptr) <= SPREAD
-
-
-def in_lines(
+def line_places(
     sizes: tuple[int, ...], before: tuple[int, ...], line: tuple[int, ...], lines: int, device: torch.device
 ) -> Tensor:
-    """Places (rows,) of rows that fill lines of another length in every bag, when all are padded to the longest line.
+    """Places of rows that fill lines of another length in every bag, when all are padded to the longest line.
 
     Parameters
     ----------
-    sizes : rows of each bag. before : places of its first line that it leaves free. line : length of its lines.
-    lines : of every bag, which are bags x lines x longest line places.
+    sizes : rows of each bag.
+    before : places of its first line that each bag leaves free.
+    line : length of the lines of each bag.
+    lines : of every bag.
+    device : where the result is wanted.
+
+    Returns
+    -------
+    (rows,) among bags x lines x longest line places.
     """
     bags, longest = len(sizes), max(line)
     begin = tuple(bag * lines * longest for bag in range(bags))
@@ -133,18 +137,18 @@ def in_lines(
     return offset + position // own * longest + position % own
 
 
-def laid(rows: Tensor, places: Tensor, count: int) -> Tensor:
+def scatter_rows(rows: Tensor, places: Tensor, count: int) -> Tensor:
     """Rows at places that are all different, zeros in between: (rows, ...) -> (count, ...)."""
     return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
 
 
-def taken(rows: Tensor, places: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, places: Tensor) -> Tensor:
     """`rows[places]` for places that are all different, whose gradient therefore needs no sums."""
-    chosen: Tensor = _Taken.apply(rows, places)
+    chosen: Tensor = _Gathered.apply(rows, places)
     return chosen
 
 
-class _Taken(torch.autograd.Function):
+class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
@@ -154,7 +158,34 @@ class _Taken(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        return laid(gradient, places, ctx.count), None
+        return scatter_rows(gradient, places, ctx.count), None
+
+
+def set_products(members: Tensor, weights: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Multiply the members of each set by weights of its own.
+
+    Parameters
+    ----------
+    members : (B, all members), set after set.
+    weights : (all members, width).
+    sizes : members of each set, ascending.
+
+    Returns
+    -------
+    (sets, B, width)
+    """
+    if all_at_once(members):  # one product, in which every set is as large as the largest
+        sets = padding(sizes, members.device)
+        return torch.bmm(sets.padded(members.T).transpose(1, 2), sets.padded(weights))
+    runs = [(size, len(list(same))) for size, same in groupby(sizes)]  # sets of one size are one product
+    rows = [size * count for size, count in runs]
+    each = zip(runs, members.split(rows, 1), weights.split(rows), strict=True)
+    return torch.cat(
+        [
+            torch.bmm(own.view(-1, count, size).transpose(0, 1), weight.view(count, size, -1))
+            for (size, count), own, weight in each
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -163,14 +194,15 @@ class EachBag:
 
     Attributes
     ----------
-    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as in `layout`.
+    sizes : rows of each bag.
+    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as `padding` says.
     """
 
     sizes: tuple[int, ...]
     parts: tuple[Tensor, ...] | Tensor
 
     def map(self, compute: Callable[[Tensor], Tensor]) -> EachBag:
-        """The same for every bag. It must leave the last axis where it is, and any axes before those it speaks of."""
+        """The same for every bag. It must leave the last axis where it is, and axes before those that it computes on."""
         if isinstance(self.parts, Tensor):
             return EachBag(self.sizes, compute(self.parts))
         return EachBag(self.sizes, tuple(compute(part) for part in self.parts))
@@ -186,7 +218,7 @@ class EachBag:
     def plus(self, numbers: Tensor) -> EachBag:
         """With numbers (all rows,) added to the last axis of each bag."""
         if isinstance(self.parts, Tensor):
-            padded = layout(self.sizes, numbers.device).padded(numbers)
+            padded = padding(self.sizes, numbers.device).padded(numbers)
             return EachBag(self.sizes, self.parts + padded.view(len(padded), *(1,) * (self.parts.dim() - 2), -1))
         pairs = zip(self.parts, numbers.split(list(self.sizes)), strict=True)
         return EachBag(self.sizes, tuple(part + own for part, own in pairs))
@@ -203,20 +235,22 @@ class EachBag:
         """(..., all rows), bag after bag."""
         if not isinstance(self.parts, Tensor):
             return torch.cat(self.parts, dim=-1)
-        own = layout(self.sizes, self.parts.device)
+        own = padding(self.sizes, self.parts.device)
         return own.ragged(self.parts.movedim(-1, 1)).movedim(0, -1)
 
-    def mixed(self, rows: Tensor) -> Tensor:
-        """Sums of rows with these numbers as weights: (..., queries, rows), (all rows, width) -> (bags, ..., queries,
-        width).
+    def weighted_sums(self, rows: Tensor) -> Tensor:
+        """Sums of rows with these numbers as weights.
+
+        Parameters
+        ----------
+        rows : (all rows, width).
+
+        Returns
+        -------
+        (bags, ..., width), where the numbers are (..., rows) of each bag.
         """
         if not isinstance(self.parts, Tensor):
             bags = rows.split(list(self.sizes))
             return torch.stack([part @ own.to(part.dtype) for part, own in zip(self.parts, bags, strict=True)])
-        padded = layout(self.sizes, rows.device).padded(rows).to(self.parts.dtype)
+        padded = padding(self.sizes, rows.device).padded(rows).to(self.parts.dtype)
         return self.parts @ padded.view(len(padded), *(1,) * (self.parts.dim() - 3), *padded.shape[1:])
-
-
-def of_only_head(numbers: Tensor) -> Tensor:
-    """(..., 1, queries, rows) -> (..., queries, rows), for `EachBag.map`."""
-    return numbers.squeeze(-3)
