@@ -34,7 +34,10 @@ class Attention(nn.Module):
 
     Parameters
     ----------
-    width : of both sequences. heads, head_width : of the attention. Query, key and value have no bias, the output has.
+    width : of both sequences.
+    heads : of the attention.
+    head_width : of queries, keys and values, which have no bias; the output has one.
+    form : of the attention.
     """
 
     def __init__(self, width: int, heads: int, head_width: int, form: AttentionForm) -> None:
@@ -77,8 +80,16 @@ class Pooling(nn.Module):
         self.gated = GatedAttention(width, hidden) if form is PoolingForm.GATED else None
 
     def forward(self, parts: Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """(all rows, width) in parts that lie side by side, offsets (patients + 1,) -> (patients, width), weights (all
-        rows,).
+        """Pool the rows of each patient.
+
+        Parameters
+        ----------
+        parts : (all rows, columns) each, whose columns would stand side by side: `width` in all.
+        ptr : (patients + 1,) offsets.
+
+        Returns
+        -------
+        Pooled rows (patients, width), and weights (all rows,).
         """
         if self.gated is not None:
             return self.gated(parts, ptr)

@@ -15,7 +15,14 @@ __all__ = ["Student", "StudentOutput"]
 
 @dataclass
 class StudentOutput:
-    """logits (B, outputs); imitated (patches, guided_width), g_s of the paper; weights (patches,) of the pooling."""
+    """What the student computes.
+
+    Attributes
+    ----------
+    logits : (B, outputs).
+    imitated : (patches, guided_width), g_s of the paper.
+    weights : (patches,) of the pooling, summing to 1 over each patient's bag.
+    """
 
     logits: Tensor
     imitated: Tensor
@@ -30,10 +37,18 @@ class Student(nn.Module):
 
     Parameters
     ----------
-    width : of the rows (paper's d = 1024 leaves no room for attention; 256 is ours).
-    guided_width : of the teacher's genomics-informed patch features. enhancement : hidden width of the MLP that
-    imitates them.
-    gate : hidden width of the gated pooling. head : widths of the two hidden layers.
+    features : length of a patch's feature vector.
+    outputs : logits of each patient.
+    width : of the rows (the paper's d = 1024 leaves no parameters for attention; 256 is ours).
+    guided_width : of the teacher's genomics-informed patch features.
+    heads : of the attention.
+    head_width : of queries, keys and values.
+    enhancement : hidden width of the MLP that imitates the teacher's patch features.
+    gate : hidden width of the gated pooling.
+    head : widths of the two hidden layers.
+    dropout : rate behind each ReLU.
+    attention : form of the attention.
+    pooling : form of the pooling.
     """
 
     def __init__(

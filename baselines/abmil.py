@@ -23,8 +23,10 @@ class ABMIL(EncoderModel):
 
     Parameters
     ----------
-    width : of the projected patches (MCAT's version: 512). attention : hidden width of the gate.
+    width : of the projected patches (MCAT's version: 512).
+    attention : hidden width of the gate.
     bag_width : of the layer after pooling.
+    dropout : rate behind each layer.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {

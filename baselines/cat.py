@@ -29,8 +29,12 @@ class Cat(SurvivalModel):
 
     Parameters
     ----------
-    slides, expression : `module:Class` of the encoders. slides_settings, expression_settings : their settings.
-    width : of the fusion block. norm : LayerNorm on each vector, for encoders of different scale (official: none).
+    slides : `module:Class` of the slide encoder.
+    expression : `module:Class` of the expression encoder.
+    slides_settings : of the slide encoder.
+    expression_settings : of the expression encoder.
+    width : of the fusion block.
+    norm : LayerNorm on each vector, for encoders of different scale (official: none).
     """
 
     official_names: ClassVar[Mapping[str, str]] = {

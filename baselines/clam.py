@@ -1,7 +1,7 @@
 """CLAM with a single branch (Lu et al., Nature Biomedical Engineering 2021, arXiv 2004.09666), put to survival.
 
 A reconstruction in one respect: CLAM's instance loss sorts patches by the slide's class, which survival does not have.
-Ours tells the most attended patches of a bag from the least attended ones, whatever the outcome.
+Ours separates the most attended patches of a bag from the least attended ones, whatever the outcome.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ class CLAM(EncoderModel):
 
     Parameters
     ----------
-    width, attention : 512 and 256 are CLAM's `small`. examples : patches from either end of a bag's attention.
+    width : of the projected patches (CLAM's `small`: 512).
+    attention : hidden width of the gate (CLAM's `small`: 256).
+    examples : patches from either end of a bag's attention.
     instance : share of the instance loss (CLAM: 0.3).
+    dropout : rate behind projection and gate.
     """
 
     def __init__(

@@ -31,10 +31,13 @@ class DSMIL(EncoderModel):
 
     Parameters
     ----------
-    query : width of the queries. deep_query : two layers and tanh instead of one linear layer.
+    query : width of the queries.
+    deep_query : two layers and tanh instead of one linear layer.
     projected_values : ReLU layer on what is averaged, instead of the raw patches.
-    instance : share of the critical patch's loss. literal : a critical patch for every output, as in the official code.
+    instance : share of the critical patch's loss.
+    literal : a critical patch for every output, as in the official code.
     averaged : predict the mean of the bag's and the critical patch's logits, as the official evaluation may.
+    dropout : rate before `projected_values`.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -97,7 +100,7 @@ class DSMIL(EncoderModel):
     def with_own_terms(self, survival: Tensor, aux: Mapping[str, Any], batch: Batch, objective: Objective) -> Losses:
         """The objective of the bag and that of its critical patch.
 
-        `entropy` is on record only: 1 says that attention is uniform, a failure that DSMIL is known for.
+        `entropy` is recorded only: 1 means uniform attention, a well-known failure of DSMIL.
         """
         critical = objective.loss(aux["critical"], batch.time, batch.event)
         total = (1 - self.instance) * survival + self.instance * critical

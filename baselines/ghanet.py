@@ -20,7 +20,7 @@ from baselines.kernels.ragged import EachBag
 from baselines.layers import Dropout, GatedAttention
 from baselines.pathways import Members, needs_families
 from survbench.errors import ModalityDenied
-from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
 
 if TYPE_CHECKING:
     from survbench.model import Objective
@@ -33,8 +33,15 @@ class GHANet(SurvivalModel):
 
     Parameters
     ----------
-    width, heads, gate, bottleneck : official 512, 4, 256, 256. kept : share of patches that a token may look at.
-    cosine, squared : weights of the two reconstruction losses. groups : `families` or `pathways` of the cohort.
+    width : of all rows (official: 512).
+    heads : of each attention (official: 4).
+    gate : hidden width of the gated attention (official: 256).
+    bottleneck : width of each token before the head (official: 256).
+    kept : share of patches that a token may look at.
+    cosine : weight of the cosine loss of reconstruction.
+    squared : weight of the squared error of reconstruction.
+    dropout : rate in all parts.
+    groups : `families` or `pathways` of the cohort.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -144,8 +151,8 @@ class GHANet(SurvivalModel):
         return Prediction(logits, shares.mean(0), {"rebuilt": rebuilt, "similarities": similarities, "shares": shares})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """The learned token of each family asks the patches; no expression is involved."""
-        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
+        """The learned token of each family is a query over the patches; no expression is involved."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
     def _gather(self, batch: Batch) -> tuple[Tensor, EachBag]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""

@@ -1,6 +1,6 @@
 """MCAT: multimodal co-attention transformer (Chen et al., ICCV 2021).
 
-Gene families ask the slide: each is a query over all patches.
+Each gene family is a query over all patches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from baselines.kernels.bags import attend_rows
 from baselines.layers import Dropout, GatedAttention
 from baselines.pathways import PathwayNetworks, needs_families
-from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
 
@@ -25,7 +25,11 @@ class MCAT(SurvivalModel):
 
     Parameters
     ----------
-    width : of all tokens. heads, feed_forward, layers : of the two transformers.
+    width : of all tokens.
+    heads : of the two transformers.
+    feed_forward : hidden width of the two transformers.
+    layers : of the two transformers.
+    dropout : rate in all parts.
     groups : `families` (the paper's six) or `pathways` of the cohort.
     """
 
@@ -79,8 +83,8 @@ class MCAT(SurvivalModel):
         return Prediction(self.head(self.fuse(joined)), shares.mean(0), {"tokens": genes, "shares": shares})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """Each family asks the patches."""
-        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
+        """Each family is a query over the patches."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
     def _coattend(self, genes: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches).

@@ -21,6 +21,7 @@ class MLP(EncoderModel):
     Parameters
     ----------
     width : of both layers: 256 is the official class's default, 32 what its published figures were run with.
+    dropout : rate behind each layer.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {

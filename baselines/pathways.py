@@ -62,7 +62,10 @@ class PathwayEncoder(nn.Module):
 
     Parameters
     ----------
-    hidden, width : units of each pathway in the first and the second layer. activated : ReLU between them.
+    pathways : name -> positions of its genes.
+    hidden : units of each pathway in the first layer.
+    width : units of each pathway in the second layer.
+    activated : ReLU between them.
     """
 
     membership_gene: Tensor
@@ -93,8 +96,8 @@ class PathwayEncoder(nn.Module):
     def projected(self, expression: Tensor, linear: nn.Linear) -> Tensor:
         """`linear` of the encoding, (B, genes) -> (B, pathways, linear.out_features).
 
-        Nothing lies between the two, so the weights are multiplied first where there are more patients than weights of
-        a pathway: the same product, less work, and no encoding to keep for the gradient.
+        Nothing stands between the two, so the weights are multiplied first where there are more patients than weights
+        of a pathway: the same product, less work, and no encoding to keep for the gradient.
         """
         if len(expression) <= self.second.shape[1] + 1:
             encoded: Tensor = linear(self(expression))
@@ -130,7 +133,13 @@ class PathwayNetworks(nn.Module):
     """A network of its own for each gene set: two blocks linear, ELU, alpha dropout; (B, genes) -> (B, sets, width).
 
     The tokens of MCAT (six families) and SurvPath (331 pathways). No loop over sets: those with the same number of
-    genes are one product, and the first layers' weights lie in one tensor, ordered by size.
+    genes are one product, and the first layers' weights are one tensor, ordered by size.
+
+    Parameters
+    ----------
+    sets : name -> positions of its genes.
+    width : of both layers.
+    dropout : rate behind each layer.
     """
 
     genes: Tensor
@@ -152,7 +161,7 @@ class PathwayNetworks(nn.Module):
         self.second_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * width**-0.5)
 
     def forward(self, expression: Tensor) -> Tensor:
-        """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
+        """(B, genes) -> (B, sets, width), in the order of `sets`."""
         hidden = set_products(expression[:, self.genes], self.first, self.sizes)
         hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
         tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))

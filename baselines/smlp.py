@@ -41,7 +41,10 @@ class SMLP(_Masked):
 
     Parameters
     ----------
-    hidden, width : units of each pathway in its two layers. activated : ReLU after both (the published code: none).
+    hidden : units of each pathway in its first layer.
+    width : units of each pathway in its second layer.
+    activated : ReLU after both (the published code: none).
+    dropout : rate before the head.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {

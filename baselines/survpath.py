@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from baselines.kernels.bags import attend_bags, attend_tokens, mean_bags
 from baselines.layers import Dropout
 from baselines.pathways import PathwayNetworks, needs_pathways
-from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
 
@@ -25,7 +25,9 @@ class SurvPath(SurvivalModel):
 
     Parameters
     ----------
-    width : of the tokens; attention has one head of half of it. network_dropout : of the pathway networks.
+    width : of the tokens; attention has one head of half of it.
+    network_dropout : rate in the pathway networks.
+    dropout : rate in the feed-forward network.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -76,16 +78,16 @@ class SurvPath(SurvivalModel):
         return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, aux)
 
     def pathway_attention(self, batch: Batch) -> Tensor:
-        """What pathways give each other, mean over the asking ones, scaled to 1."""
+        """What pathways receive from pathways, mean over the queries, scaled to 1."""
         weights: Tensor = self(batch).aux["pathways"]
         return weights
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """Each patch asks the pathways."""
+        """Each patch is a query over the pathways."""
         tokens, patches = self._tokens(batch)
-        asking, keys = patches.chunk(3, -1)[0].split(list(batch.sizes)), tokens.chunk(3, -1)[1]
-        weights = torch.cat([_over_pathways(rows, own) for rows, own in zip(asking, keys, strict=True)])
-        return GeneSetAttention(self.pathway_names, weights, Asking.PATCHES)
+        queries, keys = patches.chunk(3, -1)[0].split(list(batch.sizes)), tokens.chunk(3, -1)[1]
+        each = [(own @ key.T * key.shape[1] ** -0.5).softmax(-1) for own, key in zip(queries, keys, strict=True)]
+        return GeneSetAttention(self.pathway_names, torch.cat(each), AttentionAxis.SETS)
 
     def _tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Query, key and value side by side: (B, pathways, 3 inner), (patches, 3 inner)."""
@@ -96,7 +98,9 @@ class SurvPath(SurvivalModel):
 
         Parameters
         ----------
-        tokens : (B, pathways, 3 inner). patches : (patches, 3 inner); query, key and value side by side.
+        tokens : (B, pathways, 3 inner), query, key and value side by side.
+        patches : (patches, 3 inner), the same.
+        sizes : patches of each patient.
 
         Returns
         -------
@@ -122,8 +126,3 @@ class SurvPath(SurvivalModel):
 def _whole(shares: Tensor) -> Tensor:
     """Scaled to a sum of 1."""
     return shares / shares.sum(-1, keepdim=True)
-
-
-def _over_pathways(patches: Tensor, pathways: Tensor) -> Tensor:
-    """Queries (patches, inner), keys (pathways, inner) -> (patches, pathways), summing to 1 over the pathways."""
-    return (patches @ pathways.T * pathways.shape[1] ** -0.5).softmax(-1)

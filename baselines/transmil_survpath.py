@@ -20,7 +20,16 @@ __all__ = ["TransMILSurvPath"]
 
 
 class TransMILSurvPath(EncoderModel):
-    """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs)."""
+    """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of the projected patches.
+    heads : of the attention.
+    head_width : of queries, keys and values.
+    landmarks : of the attention, see `NystromAttention`.
+    dropout : rate behind the projection.
+    """
 
     order_matters = "landmarks are means of neighbouring rows"
     official_names: ClassVar[Mapping[str, str]] = {

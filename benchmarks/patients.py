@@ -115,7 +115,7 @@ def training(card: ModelCard, patches: int, patients: int, device: torch.device)
     Without what the trainer does once before the epochs: AMKD's teacher is asked in every step, as for sampled bags.
     """
     model, stage, objective = _built(card, patients, device)
-    split = _split(stage.inputs, patches, patients, stage.parts, device)
+    split = _split(stage.inputs, patches, patients, stage.distillation.parts, device)
     settings = Settings(1, 1, max(2, patients), 5e-5, 1e-5, patches)
     optimizer = stage_optimizer(model, stage, settings, device)
     generator, clock = np.random.default_rng(0), Clock(separable=device.type == "cpu")

@@ -16,7 +16,7 @@ from support.builders import batch, inputs, split
 from survbench.batch import patient_batch
 from survbench.cards import Modality, ModelCard
 from survbench.evaluation.metrics import harrell
-from survbench.model import Asking, Objective, Stage, SurvivalModel
+from survbench.model import AttentionAxis, Objective, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit
 from survbench.training.objectives import Cox, DiscreteNLL
@@ -139,7 +139,7 @@ def test_what_explains_a_model_is_a_distribution_and_each_patients_own(card: Mod
         assert sets.weights.shape == (11, len(sets.sets))
         assert set(sets.sets) in ({*inputs().pathways}, {*inputs().families})
         assert (sets.weights >= 0).all()
-        if sets.asking is Asking.PATCHES:
+        if sets.axis is AttentionAxis.SETS:
             sums = sets.weights.sum(1)
         else:
             sums = torch.zeros(3, len(sets.sets), dtype=torch.float64).index_add(0, full.batch, sets.weights)

@@ -111,7 +111,13 @@ class FakeEntryPoint:
 
 
 def card(name: str) -> ModelCard:
-    return ModelCard(name, "T", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,))
+    return ModelCard(
+        name=name,
+        title="T",
+        modality=ModelGroup.OMICS,
+        train_inputs=(Modality.EXPRESSION,),
+        inference_inputs=(Modality.EXPRESSION,),
+    )
 
 
 def test_packages_register_models_and_broken_ones_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

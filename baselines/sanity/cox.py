@@ -42,7 +42,7 @@ class _Penalized(EstimatedModel):
 
 
 class ClinicalCox(_Penalized):
-    """Age, sex, stage and grade, as far as the cohort knows them; ridge."""
+    """Age, sex, stage and grade, as far as the cohort has them; ridge."""
 
     def __init__(self, inputs: Inputs, outputs: int, *, l1_ratio: float = 0.01) -> None:
         super().__init__(len(inputs.clinical), l1_ratio)

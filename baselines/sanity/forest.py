@@ -25,7 +25,8 @@ class PathwayForest(EstimatedModel):
 
     Parameters
     ----------
-    trees : of the forest. leaf : training patients in a leaf, at least.
+    trees : of the forest.
+    leaf : training patients in a leaf, at least.
     """
 
     left: Tensor

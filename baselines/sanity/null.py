@@ -26,7 +26,13 @@ class Null(SurvivalModel):
         self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
     ) -> Sequence[Estimation]:
         """Nothing to learn."""
-        nothing = torch.zeros
         return [
-            Estimation("fit", self, (), self, lambda batch: nothing(batch.num_graphs, 0), lambda train, val, seed: None)
+            Estimation(
+                name="fit",
+                trained=self,
+                inputs=(),
+                predict=self,
+                summarize=lambda batch: torch.zeros(batch.num_graphs, 0),
+                estimate=lambda train, val, seed: None,
+            )
         ]

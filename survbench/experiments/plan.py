@@ -222,8 +222,14 @@ def _referenced(card: ModelCard, key: str, value: Any, registry: Registry) -> An
             f"{card.name} is granted {', '.join(card.train_inputs)}",
         )
     own = model_settings(named) | dict(named.config)
-    reference = Reference(value, named.target, own, named.train_inputs, named.inference_inputs, named.training)
-    return reference.plain()
+    return Reference(
+        model=value,
+        target=named.target,
+        config=own,
+        train_inputs=named.train_inputs,
+        inference_inputs=named.inference_inputs,
+        training=named.training,
+    ).plain()
 
 
 def model_settings(card: ModelCard) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig, BadModel, UnknownName
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
-from survbench.model import Asking, Prediction, SurvivalModel
+from survbench.model import Prediction, SurvivalModel
 
 __all__ = ["TOP", "Overlap", "PatchAttention", "chosen_patients", "gene_set_heatmap", "patch_heatmap"]
 
@@ -180,7 +180,7 @@ def gene_set_heatmap(job: Job, patient: str, sets: Sequence[str], out: Path, dev
             )
         names = [_known_set(name, found.sets) for name in sets]
         maps = {name: found.weights[:, found.sets.index(name)] for name in names}
-        return _Answer(maps, "patches" if found.asking is Asking.SETS else "gene sets", len(found.sets))
+        return _Answer(maps, found.axis, len(found.sets))
 
     return _of_patient(job, patient, out, device, ask)
 

@@ -54,14 +54,14 @@ def prepared(
     model: SurvivalModel, stage: Stage, train: Split, settings: Settings, device: torch.device, clock: Clock
 ) -> Iterator[None]:
     """While the epochs of a stage last: with what it wants done beforehand, also when it goes on after a kill."""
-    if stage.prepare is None:
+    if stage.distillation.prepare is None:
         yield
         return
     model.eval()
     with ExitStack() as until_the_end:
         with clock("preparation"), torch.no_grad(), autocast(device):
             batches = training_batches(stage, train, settings, device, np.random.default_rng(0))
-            until_the_end.enter_context(stage.prepare(batches))
+            until_the_end.enter_context(stage.distillation.prepare(batches))
         yield
 
 

@@ -33,7 +33,7 @@ BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)
 
 
 def test_the_student_keeps_the_published_budget() -> None:
-    size = sum(p.numel() for p in AMKD(Inputs(1024, GENES, PATHWAYS), 1).deployed().parameters())
+    size = sum(p.numel() for p in AMKD(Inputs(1024, genes=GENES, pathways=PATHWAYS), 1).deployed().parameters())
     assert size == 802_734
     assert abs(size / 803_000 - 1) < 0.01
 
@@ -114,7 +114,7 @@ def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
 
 def test_without_pathways_there_is_no_teacher() -> None:
     with pytest.raises(BadConfig, match="pathways"):
-        AMKD(Inputs(16, GENES), 1)
+        AMKD(Inputs(16, genes=GENES), 1)
 
 
 def test_the_teacher_is_bit_identical_before_and_after_the_second_stage(tmp_path: Path) -> None:
@@ -207,7 +207,14 @@ def referenced(name: str) -> dict[str, Any]:
     registry = load_registry()
     card = registry.models[name]
     own = model_settings(card) | dict(card.config)
-    return Reference(name, card.target, own, card.train_inputs, card.inference_inputs, card.training).plain()
+    return Reference(
+        model=name,
+        target=card.target,
+        config=own,
+        train_inputs=card.train_inputs,
+        inference_inputs=card.inference_inputs,
+        training=card.training,
+    ).plain()
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -144,7 +144,7 @@ def test_uniform_attention_has_entropy_one() -> None:
 def test_gene_families_are_needed_and_pathways_can_stand_in(name: str) -> None:
     card = load_registry().models[name]
     build = import_target(card.target)
-    without = Inputs(16, tuple("abc"), {"p": (0, 1), "q": (2,)})
+    without = Inputs(16, genes=tuple("abc"), pathways={"p": (0, 1), "q": (2,)})
     with pytest.raises(BadConfig, match="--families"):
         build(without, 1)
     assert build(without, 1, groups="pathways") is not None

@@ -63,13 +63,13 @@ def consecutive(sizes: list[int] | tuple[int, ...], width: int, kind: str) -> In
     """Gene sets that follow each other, as the fixtures give each set its own input."""
     ends = np.cumsum([0, *sizes]).tolist()
     sets = {f"set {i}": tuple(range(a, b)) for i, (a, b) in enumerate(pairwise(ends))}
-    return Inputs(width, tuple(map(str, range(ends[-1]))), **{kind: sets})
+    return Inputs(width, genes=tuple(map(str, range(ends[-1]))), **{kind: sets})
 
 
 def members(membership: np.ndarray, width: int = 0) -> Inputs:
     """Inputs of a genes x pathways membership matrix."""
     sets = {f"pathway {j}": tuple(np.flatnonzero(column).tolist()) for j, column in enumerate(membership.T)}
-    return Inputs(width, tuple(map(str, range(len(membership)))), sets)
+    return Inputs(width, genes=tuple(map(str, range(len(membership)))), pathways=sets)
 
 
 def loaded(model: SurvivalModel, weights: dict[str, Tensor]) -> SurvivalModel:
