@@ -113,7 +113,10 @@ class Teacher(SurvivalModel):
             self.pathway_cross_norm(pathways), self.patch_cross_norm(patches), gene_sizes, batch.sizes
         )
         assert prediction.attention is not None
-        return {"co-attention": torch.cat([weights.mean(0) for weights in over_patches]), "pooling": prediction.attention}
+        return {
+            "co-attention": torch.cat([weights.mean(0) for weights in over_patches]),
+            "pooling": prediction.attention,
+        }
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
         """Path x gene: each patch is a query over the pathways (paper)."""

@@ -265,7 +265,7 @@ class _Block(nn.Module):
         return self._finish(rows, attend_within_bags(query, key, value, sizes, sizes))
 
     def of_first(self, rows: Tensor, queries: int) -> Tensor:
-        """`forward` of the first tokens of each patient alone, which see all: (B, tokens, width) -> (B, queries, width)."""
+        """`forward` of the first tokens of each patient, which see all: (B, tokens, width) -> (B, queries, width)."""
         normed, first = self.norm(rows), rows[:, :queries]
         to_query, to_rest = self.qkv.weight.tensor_split((self.qkv.in_features,))
         query_bias, rest_bias = self.qkv.bias.tensor_split((self.qkv.in_features,))

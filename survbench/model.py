@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field
-from types import SimpleNamespace
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -308,7 +308,8 @@ class Reference:
         """From plain values, as a job's identity holds them."""
         try:
             inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
-            return cls(**{name: entry[name] for name in ("model", "target", "config", "training")}, **inputs)
+            plain = {name: entry[name] for name in ("model", "target", "config", "training")}
+            return cls(**plain, **inputs)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError):
             raise BadConfig(f"{key} is {entry!r}", "it must be the name of a registered model") from None
 
@@ -415,7 +416,9 @@ def __getattr__(name: str) -> Any:
     """Old names, which work for one minor version."""
     if name != "Asking":
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    warnings.warn("Asking.SETS is now AttentionAxis.PATCHES, Asking.PATCHES is AttentionAxis.SETS", DeprecationWarning, 2)
+    warnings.warn(
+        "Asking.SETS is now AttentionAxis.PATCHES, Asking.PATCHES is AttentionAxis.SETS", DeprecationWarning, 2
+    )
     return SimpleNamespace(SETS=AttentionAxis.PATCHES, PATCHES=AttentionAxis.SETS)
 
 

@@ -212,8 +212,8 @@ def attend_tokens(query: Tensor, key: Tensor, value: Tensor, sizes: Sequence[int
     """
     if all_at_once(query):
         counts = [key.shape[1]] * len(sizes)
-        by_head = (part.unsqueeze(1) for part in (query, key.flatten(0, 1), value.flatten(0, 1)))
-        return attend_within_bags(*by_head, sizes, counts).squeeze(1)
+        query, key, value = (part.unsqueeze(1) for part in (query, key.flatten(0, 1), value.flatten(0, 1)))
+        return attend_within_bags(query, key, value, sizes, counts).squeeze(1)
     bags = zip(query.split(list(sizes)), key, value, strict=True)  # with few keys, the matrix is written out sooner
     scale = key.shape[-1] ** -0.5
     return torch.cat([(rows @ keys.T * scale).softmax(-1) @ values for rows, keys, values in bags])

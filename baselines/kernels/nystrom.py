@@ -209,7 +209,7 @@ class NystromAttention(nn.Module):
         return gather_rows(mixed, groups.places) if result is _Result.ROWS else mixed
 
     def _near(self, value: Tensor, sizes: tuple[int, ...], result: _Result) -> Tensor:
-        """`value_conv` of (rows, heads, head width) at those rows that `result` names: (those rows, heads x head width).
+        """`value_conv` of (rows, heads, head width) at rows that `result` names: (those rows, heads x head width).
 
         Bags stand in one long row, with as many zeros between them as the kernel reaches.
         """
@@ -295,7 +295,9 @@ def _groups(sizes: tuple[int, ...], landmarks: int, device: torch.device) -> _Gr
     places = line_places(sizes, before, members, landmarks, device)
     counts, own, missing = on_device((sizes, members, before), device).view(3, bags, 1, 1, 1)
     first = missing // own * longest + missing % own
-    alive = scatter_rows(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(bags, 1, 1, -1)
+    alive = scatter_rows(torch.ones(len(places), device=device), places, bags * landmarks * longest).view(
+        bags, 1, 1, -1
+    )
     present = (torch.arange(longest, device=device) < own).expand(-1, -1, landmarks, -1)
     return _Groups(
         landmarks=landmarks,

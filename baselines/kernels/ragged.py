@@ -202,7 +202,7 @@ class EachBag:
     parts: tuple[Tensor, ...] | Tensor
 
     def map(self, compute: Callable[[Tensor], Tensor]) -> EachBag:
-        """The same for every bag. It must leave the last axis where it is, and axes before those that it computes on."""
+        """The same for every bag; the last axis, and axes before those of `compute`, must stay where they are."""
         if isinstance(self.parts, Tensor):
             return EachBag(self.sizes, compute(self.parts))
         return EachBag(self.sizes, tuple(compute(part) for part in self.parts))

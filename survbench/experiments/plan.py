@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -23,7 +22,7 @@ from survbench.experiments.build import build_objective, trusted
 from survbench.experiments.job import Job
 from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
-from survbench.registry import Registry, import_target, pick
+from survbench.registry import Registry, import_target, pick, refuse_shared_settings, settings_of
 from survbench.training.device import multiplied
 from survbench.training.settings import Settings
 
@@ -233,17 +232,12 @@ def _referenced(card: ModelCard, key: str, value: Any, registry: Registry) -> An
 
 
 def model_settings(card: ModelCard) -> dict[str, Any]:
-    """Keyword-only parameters of the model's constructor with their defaults."""
+    """Settings of a model with their defaults; none may be the trainer's, too."""
     model = import_target(card.target)
     if not (isinstance(model, type) and issubclass(model, SurvivalModel)):
         raise BadModel(f"{card.target} is not a subclass of survbench.model.SurvivalModel")
-    settings = {}
-    for parameter in inspect.signature(model.__init__).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if parameter.default is inspect.Parameter.empty:
-                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "give it one")
-            value = parameter.default
-            settings[parameter.name] = list(value) if isinstance(value, tuple) else value
+    settings = settings_of(model)
+    refuse_shared_settings(card, settings, {f.name for f in fields(Settings)})
     return settings
 
 

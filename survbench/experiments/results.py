@@ -138,7 +138,9 @@ class FittedState:
         if plain["expression_mean"]:
             scaler = ExpressionScaler(np.array(plain["expression_mean"]), np.array(plain["expression_scale"]))
         return cls(
-            inputs=Inputs(given["feature_width"], genes=tuple(plain["genes"]), **sets, clinical=tuple(given["clinical"])),
+            inputs=Inputs(
+                given["feature_width"], genes=tuple(plain["genes"]), **sets, clinical=tuple(given["clinical"])
+            ),
             scaler=scaler,
             objective=plain["objective"],
             horizon=plain["horizon"],
