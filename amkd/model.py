@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +32,13 @@ from survbench.model import (
     GeneSetAttention,
     Inputs,
     Losses,
-    Modality,
+    Modalities,
+    Objective,
     Prediction,
     Reference,
     Stage,
     SurvivalModel,
 )
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
 
 __all__ = ["AMKD"]
 
@@ -152,8 +150,8 @@ class AMKD(SurvivalModel):
 
     def forward(self, batch: Batch) -> Prediction:
         """The student on slides alone: `x`, `ptr`, `sizes`."""
-        seen = self.student(batch.x, batch.ptr, batch.sizes)
-        return Prediction(seen.logits, attention=seen.weights, aux={"imitated": seen.imitated})
+        prediction: Prediction = self.student(batch.x, batch.ptr, batch.sizes)
+        return prediction
 
     def teach(self, batch: Batch) -> Prediction:
         """The teacher's prediction of the patients; of several teachers, for each patient that of the one that never
@@ -191,18 +189,9 @@ class AMKD(SurvivalModel):
         total = losses.combine(terms, mix.alpha, mix.without)
         return {"total": total, **terms, "teacher_survival": teacher_loss}
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> list[Stage | Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage | Estimation]:
         """Teacher first, on its own loss; then the student (paper)."""
-        student = Stage(
-            name="student",
-            trained=self.student,
-            inputs=train_inputs,
-            predict=self,
-            loss=self.loss,
-            validation_inputs=inference_inputs,
-        )
+        student = self.survival_stage("student", train_inputs, inference_inputs, self.student)
         if not self.teachers:
             return [student]
         parts = len(self.teachers) if self.targets is Targets.OUT_OF_FOLD else 0
@@ -210,7 +199,7 @@ class AMKD(SurvivalModel):
         taught = Distillation(parts=parts, prepare=self.memory.filled)
         return [*stages, replace(student, loss=self.distill, distillation=taught)]
 
-    def _teaching(self, part: int, parts: int, granted: tuple[Modality, ...]) -> Iterator[Stage | Estimation]:
+    def _teaching(self, part: int, parts: int, granted: Modalities) -> Iterator[Stage | Estimation]:
         """Stages of one teacher, decided by what other students with the same teacher have in common with this one."""
         teacher = self.teachers[part]
         assert isinstance(teacher, SurvivalModel)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
-from baselines.layers import Dropout
+from baselines.layers import Dropout, relu_layers
 from baselines.pathways import PathwayEncoder, needs_pathways
 from survbench.cards import member
-from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Modality, Prediction, Stage, SurvivalModel
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Modalities, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
 
@@ -61,7 +62,7 @@ class Teacher(SurvivalModel):
         self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
         self.project_pathways = nn.Linear(pathway_width, width)
         self.activate_pathways = nn.Sequential(nn.ReLU(), Dropout(dropout))
-        self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project_patches = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.pathway_norm, self.patch_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.pathway_self, self.patch_self = attention(), attention()
         self.pathway_cross_norm, self.patch_cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -127,16 +128,7 @@ class Teacher(SurvivalModel):
         )
         return GeneSetAttention(self.pathway_names, torch.cat(over_pathways), AttentionAxis.SETS)
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage]:
         """One, on the Cox loss (paper), shared with every student that learns from this teacher."""
-        return [
-            Stage(
-                name="teacher",
-                trained=self,
-                inputs=train_inputs,
-                predict=self,
-                loss=self.loss,
-                validation_inputs=inference_inputs,
-                decided_by={"model": "amkd.teacher", **self.settings},
-            )
-        ]
+        stage = self.survival_stage("teacher", train_inputs, inference_inputs)
+        return [replace(stage, decided_by={"model": "amkd.teacher", **self.settings})]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from torch_geometric.data import Batch
 
 from baselines.encoders import EncoderModel
 from survbench.errors import BadConfig
-from survbench.model import Inputs, Losses, Prediction, SurvivalModel, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Inputs, Losses, Objective, Prediction, SurvivalModel, rename_state
 
 __all__ = ["Cat"]
 

@@ -7,7 +7,7 @@ Ours separates the most attended patches of a bag from the least attended ones, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,8 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, GatedAttention
-from survbench.model import Inputs, Losses
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from baselines.layers import GatedAttention, relu_layers
+from survbench.model import Inputs, Losses, Objective
 
 __all__ = ["CLAM"]
 
@@ -49,7 +46,7 @@ class CLAM(EncoderModel):
     ) -> None:
         super().__init__(width, outputs)
         self.examples, self.instance = examples, instance
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.attention = GatedAttention(width, attention, dropout)
         self.instances = nn.Linear(width, 2)
 

@@ -7,7 +7,7 @@ intervals of a discrete-time head would pick four patches; that form is `literal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from torch_geometric.data import Batch
 from baselines.encoders import Encoded, EncoderModel
 from baselines.kernels.bags import first_maximum, own_products, pool_bags, softmax_bags
 from baselines.layers import Dropout
-from survbench.model import Inputs, Losses, Prediction, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Inputs, Losses, Objective, Prediction, rename_state
 
 __all__ = ["DSMIL"]
 

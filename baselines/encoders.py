@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from survbench.model import Losses, Prediction, SurvivalModel
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Losses, Objective, Prediction, SurvivalModel
 
 __all__ = ["Encoded", "EncoderModel"]
 

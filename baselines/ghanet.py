@@ -8,7 +8,7 @@ one patch kept, and selection on the validation split instead of the test fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,19 @@ from torch_geometric.data import Batch
 
 from baselines.kernels.bags import attend_rows
 from baselines.kernels.ragged import EachBag
-from baselines.layers import Dropout, GatedAttention
+from baselines.layers import Dropout, GatedAttention, relu_layers
 from baselines.pathways import Members, needs_families
 from survbench.errors import ModalityDenied
-from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import (
+    AttentionAxis,
+    GeneSetAttention,
+    Inputs,
+    Losses,
+    Objective,
+    Prediction,
+    SurvivalModel,
+    rename_state,
+)
 
 __all__ = ["GHANet"]
 
@@ -95,7 +101,7 @@ class GHANet(SurvivalModel):
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
         self.set_names = tuple(sets)
         self.members = Members(sets)
-        self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.see = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
         self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
             nn.LayerNorm(width) for _ in range(4)
@@ -104,32 +110,15 @@ class GHANet(SurvivalModel):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.feed_forwards = nn.ModuleList(_GatedFeedForward(width) for _ in range(2))
         self.rebuild = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, width),
-                nn.LayerNorm(width),
-                nn.ELU(),
-                Dropout(dropout),
-                nn.Linear(width, len(genes)),
-            )
+            nn.Sequential(*_normed(width, width, nn.ELU(), Dropout(dropout)), nn.Linear(width, len(genes)))
             for genes in self.sets
         )
-        self.project = nn.Sequential(
-            nn.Linear(inputs.feature_width, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout)
-        )
+        self.project = nn.Sequential(*_normed(inputs.feature_width, width, nn.ReLU(), Dropout(dropout)))
         self.gate = GatedAttention(width, gate, dropout)
-        self.convolve = nn.Sequential(
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.ReLU(),
-        )
+        self.convolve = nn.Sequential(*_normed(width, width, nn.ReLU()), *_normed(width, width, nn.ReLU()))
         self.attention = _Attention(width, heads)
         self.last_norm, self.feed_forward = nn.LayerNorm(width), _GatedFeedForward(width)
-        self.squeeze = nn.Sequential(
-            nn.Linear(width, bottleneck), nn.LayerNorm(bottleneck), nn.ReLU(), Dropout(dropout)
-        )
+        self.squeeze = nn.Sequential(*_normed(width, bottleneck, nn.ReLU(), Dropout(dropout)))
         self.head = nn.Linear(bottleneck * len(sets), outputs)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -184,6 +173,11 @@ class GHANet(SurvivalModel):
         """Without the official cross-attention that nothing calls."""
         used = {k: v for k, v in weights.items() if not k.startswith("recon_net.cross_attention1.")}
         return rename_state(used, self.official_names)
+
+
+def _normed(before: int, after: int, *behind: nn.Module) -> tuple[nn.Module, ...]:
+    """A linear layer between these widths, a norm, and what is behind."""
+    return nn.Linear(before, after), nn.LayerNorm(after), *behind
 
 
 def _strongest(similarity: Tensor, count: Any) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,13 @@ from torch.nn import functional as F
 from baselines.kernels.bags import pool_bags, softmax_bags
 from baselines.kernels.dropout import AlphaDropout, Dropout
 
-__all__ = ["AlphaDropout", "Dropout", "GatedAttention"]
+__all__ = ["AlphaDropout", "Dropout", "GatedAttention", "relu_layers"]
+
+
+def relu_layers(dropout: float, *widths: int) -> Iterator[nn.Module]:
+    """Linear layers between these widths, each with ReLU and dropout behind it."""
+    for before, after in pairwise(widths):
+        yield from (nn.Linear(before, after), nn.ReLU(), Dropout(dropout))
 
 
 class GatedAttention(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from baselines.kernels.bags import attend_rows
-from baselines.layers import Dropout, GatedAttention
+from baselines.layers import GatedAttention, relu_layers
 from baselines.pathways import PathwayNetworks, needs_families
 from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
@@ -68,7 +68,7 @@ class MCAT(SurvivalModel):
         sets = needs_families(self, inputs, groups)
         self.set_names = tuple(sets)
         self.families = PathwayNetworks(sets, width, dropout)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.coattention = nn.MultiheadAttention(width, 1)
         self.slide_side = _Side(width, heads, feed_forward, layers, dropout)
         self.gene_side = _Side(width, heads, feed_forward, layers, dropout)
@@ -111,7 +111,7 @@ class _Side(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.pool = GatedAttention(width, width, dropout)
-        self.rho = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout))
+        self.rho = nn.Sequential(*relu_layers(dropout, width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
         count = tokens.shape[1]

@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import DeepGCNLayer, GENConv
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, GatedAttention
+from baselines.layers import GatedAttention, relu_layers
 from survbench.errors import BadFeatures
 from survbench.model import Inputs
 
@@ -44,7 +44,7 @@ class PatchGCN(EncoderModel):
         joined = width * (layers + 1)
         super().__init__(joined, outputs)
         self.nearest = nearest
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         first, *rest = (
             GENConv(width, width, aggr="softmax", learn_t=True, num_layers=2, norm="layer") for _ in range(layers)
         )
@@ -52,9 +52,9 @@ class PatchGCN(EncoderModel):
         self.rest = nn.ModuleList(
             DeepGCNLayer(conv, nn.LayerNorm(width), nn.ReLU(), block="res", dropout=0.1) for conv in rest
         )
-        self.phi = nn.Sequential(nn.Linear(joined, joined), nn.ReLU(), Dropout(dropout))
+        self.phi = nn.Sequential(*relu_layers(dropout, joined, joined))
         self.attention = GatedAttention(joined, joined, dropout)
-        self.rho = nn.Sequential(nn.Linear(joined, joined), nn.ReLU(), Dropout(dropout))
+        self.rho = nn.Sequential(*relu_layers(dropout, joined, joined))
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides with coordinates: `x`, `pos`, `slide`, `ptr`."""

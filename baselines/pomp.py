@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +20,17 @@ from baselines.kernels.bags import attend_rows, attend_within_bags
 from baselines.kernels.ragged import first_rows, with_first_rows
 from baselines.layers import Dropout
 from baselines.pathways import Members, needs_families
-from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import (
+    AttentionAxis,
+    GeneSetAttention,
+    Inputs,
+    Losses,
+    Modalities,
+    Objective,
+    Prediction,
+    Stage,
+    SurvivalModel,
+)
 
 __all__ = ["POMP"]
 
@@ -85,17 +91,10 @@ class POMP(SurvivalModel):
         """The row of each gene set, which has attended to the others before, is a query over the patches."""
         return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage]:
         """Pre-training without labels, then survival from those weights."""
         tuned = nn.ModuleList([self.encoder, self.head])
-        survival = Stage(
-            name="survival",
-            trained=tuned,
-            inputs=train_inputs,
-            predict=self,
-            loss=self.loss,
-            validation_inputs=inference_inputs,
-        )
+        survival = self.survival_stage("survival", train_inputs, inference_inputs, tuned)
         if not self.pretrain:
             return [survival]
         first = Stage(

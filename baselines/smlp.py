@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout
+from baselines.layers import relu_layers
 from baselines.pathways import PathwayEncoder, needs_pathways
 from survbench.model import Inputs, rename_state
 
@@ -67,7 +67,7 @@ class SMLP(_Masked):
         super().__init__(max(1, flat // 4), outputs)
         self.activated = activated
         self.pathways = PathwayEncoder(inputs.pathways, hidden, width, activated=activated)
-        self.squeeze = nn.Sequential(nn.Linear(flat, self.width), nn.ReLU(), Dropout(dropout))
+        self.squeeze = nn.Sequential(*relu_layers(dropout, flat, self.width))
 
     def encode(self, batch: Batch) -> Encoded:
         """Expression only."""

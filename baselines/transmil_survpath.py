@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
 from baselines.kernels.nystrom import NystromAttention
-from baselines.layers import Dropout
+from baselines.layers import relu_layers
 from survbench.model import Inputs
 
 __all__ = ["TransMILSurvPath"]
@@ -51,7 +51,7 @@ class TransMILSurvPath(EncoderModel):
         dropout: float = 0.25,
     ) -> None:
         super().__init__(width, outputs)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.attention = NystromAttention(width, heads, head_width, landmarks=landmarks)
 
     def encode(self, batch: Batch) -> Encoded:

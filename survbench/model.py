@@ -31,6 +31,7 @@ __all__ = [
     "GeneSetAttention",
     "Inputs",
     "Losses",
+    "Modalities",
     "Modality",
     "ModelCard",
     "ModelGroup",
@@ -45,6 +46,9 @@ __all__ = [
 
 Losses = dict[str, Tensor]
 """Named scalar terms of a loss. `total` is minimized; the others are recorded."""
+
+Modalities = tuple[Modality, ...]
+"""Modalities that are granted."""
 
 
 class Objective(Protocol):
@@ -229,10 +233,10 @@ class Stage:
 
     name: str
     trained: nn.Module
-    inputs: tuple[Modality, ...]
+    inputs: Modalities
     predict: Callable[[Batch], Prediction]
     loss: Callable[[Prediction, Batch, Objective], Losses]
-    validation_inputs: tuple[Modality, ...] | None = None
+    validation_inputs: Modalities | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     selected_by: Literal["objective", "loss"] = "objective"
     decided_by: Mapping[str, Any] | None = None
@@ -274,7 +278,7 @@ class Estimation:
 
     name: str
     trained: nn.Module
-    inputs: tuple[Modality, ...]
+    inputs: Modalities
     predict: Callable[[Batch], Prediction]
     summarize: Callable[[Batch], Tensor]
     estimate: Callable[[Sample, Sample, int], None]
@@ -299,8 +303,8 @@ class Reference:
     model: str
     target: str
     config: Mapping[str, Any]
-    train_inputs: tuple[Modality, ...]
-    inference_inputs: tuple[Modality, ...]
+    train_inputs: Modalities
+    inference_inputs: Modalities
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -353,20 +357,22 @@ class SurvivalModel(nn.Module):
         """The objective alone, unless a model has terms of its own."""
         return {"total": objective.loss(prediction.logits, batch.time, batch.event)}
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> Sequence[Stage | Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> Sequence[Stage | Estimation]:
         """Training stages in order; by default one that trains everything."""
-        return [
-            Stage(
-                name="fit",
-                trained=self,
-                inputs=train_inputs,
-                predict=self,
-                loss=self.loss,
-                validation_inputs=inference_inputs,
-            )
-        ]
+        return [self.survival_stage("fit", train_inputs, inference_inputs)]
+
+    def survival_stage(
+        self, name: str, train_inputs: Modalities, inference_inputs: Modalities, trained: nn.Module | None = None
+    ) -> Stage:
+        """A stage on the model's own loss that trains one part of it, by default everything."""
+        return Stage(
+            name=name,
+            trained=trained or self,
+            inputs=train_inputs,
+            predict=self,
+            loss=self.loss,
+            validation_inputs=inference_inputs,
+        )
 
     def pathway_attention(self, batch: Batch) -> Tensor | None:
         """(B, pathways), non-negative, summing to 1 over the pathways; None for a model that attends to none.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from survbench.model import Estimation, Modality, Prediction, Sample, SurvivalModel
+from survbench.model import Estimation, Modalities, Prediction, Sample, SurvivalModel
 
 __all__ = ["EstimatedModel"]
 
@@ -51,9 +51,7 @@ class EstimatedModel(SurvivalModel):
         values = (self.describe(batch).double() - self.mean) / self.scale
         return Prediction(self.risk(torch.nan_to_num(values, nan=0.0)).unsqueeze(1))
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> Sequence[Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> Sequence[Estimation]:
         """One estimation."""
         return [
             Estimation(
