@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from baselines.kernels.bags import attend_within_bags, full_precision, pool_bags
 from baselines.layers import GatedAttention
+from survbench.cards import member
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
 
@@ -37,12 +38,13 @@ class Attention(nn.Module):
     width : of both sequences.
     heads : of the attention.
     head_width : of queries, keys and values, which have no bias; the output has one.
-    form : of the attention.
+    form : an `AttentionForm`.
     """
 
-    def __init__(self, width: int, heads: int, head_width: int, form: AttentionForm) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, form: str = AttentionForm.SOFTMAX) -> None:
         super().__init__()
-        self.heads, self.head_width, self.form = heads, head_width, form
+        self.heads, self.head_width = heads, head_width
+        self.form = member(AttentionForm, form, "amkd", "attention")
         self.query = nn.Linear(width, heads * head_width, bias=False)
         self.key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
         self.output = nn.Linear(heads * head_width, width)
@@ -73,11 +75,19 @@ class Attention(nn.Module):
 
 
 class Pooling(nn.Module):
-    """One vector per patient, and the weight of every row in it."""
+    """One vector per patient, and the weight of every row in it.
 
-    def __init__(self, width: int, hidden: int, form: PoolingForm) -> None:
+    Parameters
+    ----------
+    width : of the rows.
+    hidden : width of the gate.
+    form : a `PoolingForm`.
+    """
+
+    def __init__(self, width: int, hidden: int, form: str) -> None:
         super().__init__()
-        self.gated = GatedAttention(width, hidden) if form is PoolingForm.GATED else None
+        gated = member(PoolingForm, form, "amkd", "pooling") is PoolingForm.GATED
+        self.gated = GatedAttention(width, hidden) if gated else None
 
     def forward(self, parts: Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the rows of each patient.

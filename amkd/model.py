@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from amkd import losses
-from amkd.attention import AttentionForm, PoolingForm
 from amkd.losses import Mixture, RegulationForm, SimilarityForm, Term
 from amkd.memory import Memory
 from amkd.student import Student
@@ -141,8 +140,8 @@ class AMKD(SurvivalModel):
             gate=gate,
             head=head,
             dropout=dropout,
-            attention=member(AttentionForm, attention, "amkd", "attention"),
-            pooling=member(PoolingForm, pooling, "amkd", "pooling"),
+            attention=attention,
+            pooling=pooling,
         )
         count = crossfit if self.targets is Targets.OUT_OF_FOLD else 1
         self.memory = Memory(self.teach)

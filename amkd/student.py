@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
+from amkd.attention import Attention, Pooling
 from baselines.layers import relu_layers
 from survbench.model import Prediction
 
@@ -31,8 +31,8 @@ class Student(nn.Module):
     gate : hidden width of the gated pooling.
     head : widths of the two hidden layers.
     dropout : rate behind each ReLU.
-    attention : form of the attention.
-    pooling : form of the pooling.
+    attention : an `AttentionForm`.
+    pooling : a `PoolingForm`.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Student(nn.Module):
         gate: int,
         head: Sequence[int],
         dropout: float,
-        attention: AttentionForm,
-        pooling: PoolingForm,
+        attention: str,
+        pooling: str,
     ) -> None:
         super().__init__()
         self.project = nn.Sequential(*relu_layers(dropout, features, width))

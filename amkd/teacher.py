@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
+from amkd.attention import Attention, Pooling
 from baselines.layers import Dropout, relu_layers
 from baselines.pathways import PathwayEncoder, needs_pathways
-from survbench.cards import member
 from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Modalities, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
@@ -54,10 +53,9 @@ class Teacher(SurvivalModel):
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "inputs", "outputs", "__class__")}
         needs_pathways(self, inputs)
         self.guided_width, self.pathway_names = width, tuple(inputs.pathways)
-        pool = member(PoolingForm, pooling, "amkd", "pooling")
 
         def attention() -> Attention:
-            return Attention(width, heads, head_width, AttentionForm.SOFTMAX)
+            return Attention(width, heads, head_width)
 
         self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
         self.project_pathways = nn.Linear(pathway_width, width)
@@ -67,7 +65,7 @@ class Teacher(SurvivalModel):
         self.pathway_self, self.patch_self = attention(), attention()
         self.pathway_cross_norm, self.patch_cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.gene_by_path, self.path_by_gene = attention(), attention()
-        self.pool_pathways, self.pool_patches = Pooling(2 * width, gate, pool), Pooling(2 * width, gate, pool)
+        self.pool_pathways, self.pool_patches = (Pooling(2 * width, gate, pooling) for _ in range(2))
         self.head = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, outputs))
 
     def forward(self, batch: Batch) -> Prediction:

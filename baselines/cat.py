@@ -35,8 +35,7 @@ class Cat(SurvivalModel):
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
-        "mm.0.": "fuse.0.",
-        "mm.2.": "fuse.2.",
+        "mm.": "fuse.",
         "classifier.": "head.",
     }  # SurvPath repository
 

@@ -47,8 +47,7 @@ class MCAT(SurvivalModel):
         "omic_attention_head.attention_b.0.": "gene_side.pool.gate.",
         "omic_attention_head.attention_c.": "gene_side.pool.score.",
         "omic_rho.0.": "gene_side.rho.0.",
-        "mm.0.": "fuse.0.",
-        "mm.2.": "fuse.2.",
+        "mm.": "fuse.",
         "classifier.": "head.",
     }  # MCAT and SurvPath repositories; `sig_networks.<i>.` goes into `families`, see PathwayNetworks.from_official
 

@@ -25,8 +25,7 @@ class MLP(EncoderModel):
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
-        "net.0.": "net.0.",
-        "net.3.": "net.3.",
+        "net.": "net.",
         "to_logits.0.": "head.",
     }  # SurvPath repository
 

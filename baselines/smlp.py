@@ -78,10 +78,7 @@ class SMLP(_Masked):
 class SparseOmics(_Masked):
     """The expression branch of SurvPath's concatenation models: masked, ReLU, masked, up to 64 and to `up`."""
 
-    official_names: ClassVar[Mapping[str, str]] = {
-        "upscale.0.": "upscale.0.",
-        "upscale.2.": "upscale.2.",
-    }  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {"upscale.": "upscale."}  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, hidden: int = 8, width: int = 16, up: int = 256) -> None:
         needs_pathways(self, inputs)

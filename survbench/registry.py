@@ -41,6 +41,7 @@ SHIPPED = ("baselines", "amkd")  # packages of models in this distribution
 
 ENTRY_POINTS = "survbench.models"
 REGISTRY_VARIABLE = "SURVBENCH_REGISTRY"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one where there is one: every command waits
 SECTIONS = ("models", "cohorts", "objectives", "presets")
 
 
@@ -85,14 +86,9 @@ class Registry:
                 "rename one of them",
             )
         if isinstance(entry, ModelCard):
-            refuse_shared_settings(entry, entry.config, self._trainer)
+            refuse_shared_settings(entry, entry.config, self.presets.get("default", {}))
         self.owners[section, name] = owner
         getattr(self, section)[name] = entry
-
-    @property
-    def _trainer(self) -> Collection[str]:
-        """Settings of the trainer."""
-        return self.presets.get("default", {})
 
     def pattern_of(self, model: type) -> str:
         """What `select_models` takes for a model class: its registered name, or the file that it stands in.
@@ -165,11 +161,8 @@ class Registry:
         path, _, attribute = spec.partition(":")
         module = _module(path)
         if not attribute:
-            classes = [
-                name
-                for name, value in vars(module).items()
-                if isinstance(value, type) and isinstance(vars(value).get("card"), ModelCard)
-            ]
+            own = {name: vars(value) for name, value in vars(module).items() if isinstance(value, type)}
+            classes = [name for name, content in own.items() if isinstance(content.get("card"), ModelCard)]
             if len(classes) != 1:
                 raise BadModel(
                     f"{path} holds {len(classes)} classes with a `card`, expected one", f"name it: {path}:Class"
@@ -186,7 +179,7 @@ class Registry:
             raise BadModel(f"the entry point '{name}' leads to a card named '{card.name}'", "use one name for both")
         card = card if card.target else replace(card, target=target)
         if isinstance(value, type):
-            refuse_shared_settings(card, settings_of(value), self._trainer)
+            refuse_shared_settings(card, settings_of(value), self.presets.get("default", {}))
         return card
 
 
@@ -279,7 +272,7 @@ def load_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
 
 def _read_file(registry: Registry, path: Path) -> None:
     try:
-        content = _parse_yaml(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
     except FileNotFoundError:
         raise MissingFile(f"registry file {path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -291,15 +284,6 @@ def _read_file(registry: Registry, path: Path) -> None:
             if not isinstance(entry, Mapping):
                 raise BadFile(f"registry file {path}: {section[:-1]} '{name}' is not a mapping of keys to values")
             registry.add(section, name, _parse(section, name, entry, path), str(path))
-
-
-def _parse_yaml(text: str) -> Any:
-    """As `yaml.safe_load`, by its compiled twin where there is one: every command waits for this."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def _parse(section: str, name: str, entry: Mapping[str, Any], path: Path) -> Any:

@@ -247,14 +247,11 @@ class NystromAttention(nn.Module):
 def _of_like_size(sizes: Sequence[int], landmarks: int) -> Iterator[list[int]]:
     """Numbers of the bags that are computed together: small ones that need few rows of padding, large ones alone."""
     order = sorted(range(len(sizes)), key=lambda bag: sizes[bag])
-    for size, alike in groupby(order, key=lambda bag: _rounded(sizes[bag])):
+    for steps, alike in groupby(order, key=lambda bag: -(-sizes[bag] // SIZE_STEP)):
         bags = list(alike)
+        size = steps * SIZE_STEP
         several = max(1, ROWS_TOGETHER // size) if size < landmarks else 1
         yield from (bags[i : i + several] for i in range(0, len(bags), several))
-
-
-def _rounded(size: int) -> int:
-    return -(-size // SIZE_STEP) * SIZE_STEP
 
 
 @dataclass(frozen=True, kw_only=True)

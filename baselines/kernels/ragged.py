@@ -205,23 +205,21 @@ class EachBag:
         """The same for every bag; the last axis, and axes before those of `compute`, must stay where they are."""
         if isinstance(self.parts, Tensor):
             return EachBag(self.sizes, compute(self.parts))
-        return EachBag(self.sizes, tuple(compute(part) for part in self.parts))
+        return EachBag(self.sizes, tuple(map(compute, self.parts)))
 
     def with_counts(self, compute: Callable[[Tensor, Any], Tensor], counts: Sequence[int]) -> EachBag:
         """As `map`, with a number of each bag that can be compared with the last axis."""
         if isinstance(self.parts, Tensor):
             numbers = on_device(tuple(counts), self.parts.device).view(-1, *(1,) * (self.parts.dim() - 1))
             return EachBag(self.sizes, compute(self.parts, numbers))
-        pairs = zip(self.parts, counts, strict=True)
-        return EachBag(self.sizes, tuple(compute(part, count) for part, count in pairs))
+        return EachBag(self.sizes, tuple(map(compute, self.parts, counts)))
 
     def plus(self, numbers: Tensor) -> EachBag:
         """With numbers (all rows,) added to the last axis of each bag."""
         if isinstance(self.parts, Tensor):
             padded = padding(self.sizes, numbers.device).padded(numbers)
             return EachBag(self.sizes, self.parts + padded.view(len(padded), *(1,) * (self.parts.dim() - 2), -1))
-        pairs = zip(self.parts, numbers.split(list(self.sizes)), strict=True)
-        return EachBag(self.sizes, tuple(part + own for part, own in pairs))
+        return EachBag(self.sizes, tuple(map(torch.add, self.parts, numbers.split(list(self.sizes)))))
 
     def split(self, first: int) -> tuple[Tensor, EachBag]:
         """The first so many rows of every bag (bags, ..., first), and the others."""

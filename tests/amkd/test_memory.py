@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from amkd import memory as module
 from amkd.memory import Memory
 from amkd.model import AMKD
-from baselines import ragged
+from baselines.kernels import ragged
 from support.builders import inputs, split
 from survbench.cards import Modality
 from survbench.model import Prediction

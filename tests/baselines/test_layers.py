@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines import bags
-from baselines.bags import attend_bags, attend_within_bags, pool_bags
+from baselines.kernels import bags
+from baselines.kernels.bags import attend_bags, attend_within_bags, pool_bags
+from baselines.kernels.nystrom import NystromAttention
 from baselines.layers import AlphaDropout, Dropout, GatedAttention
-from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
 from baselines.pathways import PathwayEncoder, PathwayNetworks
 from survbench.errors import BadFeatures

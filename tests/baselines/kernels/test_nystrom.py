@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines import nystrom, ragged
-from baselines.nystrom import NystromAttention
-from baselines.ragged import in_lines, taken
+from baselines.kernels import nystrom, ragged
+from baselines.kernels.nystrom import NystromAttention
+from baselines.kernels.ragged import gather_rows, line_places
 from baselines.transmil import TransMIL
 from baselines.transmil_survpath import TransMILSurvPath
 from support.builders import batch, inputs
@@ -194,7 +194,7 @@ def test_nothing_asks_the_device_for_a_number(build: Callable[[], nn.Module], mo
     assert all(own.grad is not None for own in model.parameters())
 
 
-def test_what_validation_asked_first_serves_training() -> None:
+def test_what_validation_needed_first_serves_training() -> None:
     model, sizes = transmil(4, 5), (7, 11, 2)
     with all_at_once():
         with torch.inference_mode():
@@ -203,11 +203,11 @@ def test_what_validation_asked_first_serves_training() -> None:
     assert all(own.abs().sum() > 0 for own in gradients)
 
 
-def test_rows_that_are_taken_give_their_gradient_back() -> None:
+def test_gathered_rows_return_their_gradient() -> None:
     rows, places = torch.randn(5, 2, dtype=torch.float64, requires_grad=True), torch.tensor([4, 0, 2])
-    assert torch.equal(taken(rows, places), rows[places])
-    assert torch.autograd.gradcheck(taken, (rows, places))
-    assert torch.autograd.gradgradcheck(taken, (rows, places))
+    assert torch.equal(gather_rows(rows, places), rows[places])
+    assert torch.autograd.gradcheck(gather_rows, (rows, places))
+    assert torch.autograd.gradgradcheck(gather_rows, (rows, places))
 
 
 def test_ranges_follow_each_other() -> None:
@@ -217,7 +217,7 @@ def test_ranges_follow_each_other() -> None:
 
 
 def test_rows_fill_lines_of_their_bag() -> None:
-    places = in_lines((3, 5), (1, 0), (2, 3), 2, torch.device("cpu"))
+    places = line_places((3, 5), (1, 0), (2, 3), 2, torch.device("cpu"))
     shown = [["."] * 3 for _ in range(4)]  # two bags of two lines, of which the longest has three places
     for row, place in enumerate(places.tolist()):
         shown[place // 3][place % 3] = "abcdefgh"[row]
