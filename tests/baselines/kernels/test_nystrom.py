@@ -1,9 +1,10 @@
-"""All bags at once, as on a GPU, against bag by bag, as on a CPU: the same numbers and the same gradients."""
+"""Nystrom attention and TransMIL: the plain form of one bag, bag by bag as on a CPU, and all at once as on a GPU."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.kernels import nystrom, ragged
@@ -201,6 +203,84 @@ def test_what_validation_needed_first_serves_training() -> None:
             model(batch(sizes, dtype=torch.float64))
         _, *gradients = outcome(model, sizes)
     assert all(own.abs().sum() > 0 for own in gradients)
+
+
+def padded_nystrom(attention: NystromAttention, rows: Tensor) -> Tensor:
+    """The published form, written out: zero rows in front up to a multiple of the landmarks."""
+    heads, marks = attention.heads, attention.landmarks
+    group = math.ceil(len(rows) / marks)
+    padded = F.pad(rows, (0, 0, group * marks - len(rows), 0))
+    query, key, value = attention.to_qkv(padded).view(len(padded), 3, heads, -1).permute(1, 2, 0, 3)
+    query = query * query.shape[-1] ** -0.5
+    near_query, near_key = (t.reshape(heads, marks, group, -1).mean(2) for t in (query, key))
+    one, two = (query @ near_key.mT).softmax(-1), (near_query @ near_key.mT).softmax(-1)
+    three = (near_query @ key.mT).softmax(-1)
+    inverse = two.mT / (two.abs().sum(-1).max() * two.abs().sum(-2).max())
+    identity = torch.eye(marks, dtype=rows.dtype)
+    for _ in range(attention.iterations):
+        product = two @ inverse
+        inner = 15 * identity - product @ (7 * identity - product)
+        inverse = inverse @ (13 * identity - product @ inner) / 4
+    mixed = one @ inverse @ (three @ value)
+    if attention.value_conv is not None:
+        mixed = mixed + attention.value_conv(value.unsqueeze(0)).squeeze(0)
+    return attention.to_out(mixed.transpose(0, 1).flatten(1))[-len(rows) :]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 15, 16, 17, 40])
+@pytest.mark.parametrize("kernel", [0, 5, 33])
+def test_equal_rows_of_padding_are_counted_and_not_computed(count: int, kernel: int) -> None:
+    torch.manual_seed(count)
+    attention = NystromAttention(12, 2, 6, landmarks=16, kernel=kernel).double().eval()
+    rows = torch.randn(count, 12, dtype=torch.float64)
+    other = torch.randn(5, 12, dtype=torch.float64)
+    both = attention(torch.cat([rows, other]), (count, 5))
+    torch.testing.assert_close(both[:count], padded_nystrom(attention, rows), atol=1e-9, rtol=0)
+    torch.testing.assert_close(both[count:], padded_nystrom(attention, other), atol=1e-9, rtol=0)
+
+
+def plain_transmil(model: TransMIL, bag: Tensor) -> Tensor:
+    """The published network for one bag (patches, features), written out: logits (outputs,)."""
+    rows = model.project(bag)
+    side = math.ceil(math.sqrt(len(rows)))
+    rows = torch.cat([model.token[0], rows, rows[: side * side - len(rows)]])
+    rows = rows + padded_nystrom(model.first.attention, model.first.norm(rows))
+    image = rows[1:].T.unflatten(1, (side, side))
+    image = image + sum(convolve(image) for convolve in model.position.convolutions)
+    rows = torch.cat([rows[:1], image.flatten(1).T])
+    rows = rows + padded_nystrom(model.second.attention, model.second.norm(rows))
+    return model.head(model.norm(rows[0]))
+
+
+@pytest.mark.parametrize("path", [nullcontext, lambda: all_at_once()], ids=["bag by bag", "all at once"])
+def test_transmil_is_the_plain_network_of_each_bag(path: Callable[[], AbstractContextManager[None]]) -> None:
+    model, bags = transmil(16, 33), batch(SHORT, dtype=torch.float64)
+    expected = torch.stack([plain_transmil(model, bag) for bag in bags.x.split(SHORT)])
+    with path():
+        torch.testing.assert_close(model(bags).logits, expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("sizes", [(5,), (16, 3, 40), (15, 17)])
+def test_the_mean_of_a_nystrom_layer_is_that_of_its_rows(sizes: tuple[int, ...], heads: int) -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(12, heads, 8, landmarks=16).double()
+    rows = torch.randn(sum(sizes), 12, dtype=torch.float64)
+    every = torch.stack([bag.mean(0) for bag in layer(rows, sizes).split(list(sizes))])
+    torch.testing.assert_close(layer.mean(rows, sizes), every, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [0, 5, 33])
+@pytest.mark.parametrize("sizes", [(1, 5), (16, 3, 40), (15, 17)])
+def test_the_first_row_of_a_nystrom_layer_is_computed_alone(sizes: tuple[int, ...], kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(12, 2, 8, landmarks=16, kernel=kernel).double()
+    rows = torch.randn(sum(sizes), 12, dtype=torch.float64, requires_grad=True)
+    every = torch.stack([bag[0] for bag in layer(rows, sizes).split(list(sizes))])
+    alone = layer.first(rows, sizes)
+    torch.testing.assert_close(alone, every, atol=1e-12, rtol=1e-12)
+    (expected,), (ours,) = (torch.autograd.grad(t.square().sum(), rows) for t in (every, alone))
+    torch.testing.assert_close(ours, expected, atol=1e-11, rtol=1e-9)
 
 
 def test_gathered_rows_return_their_gradient() -> None:
