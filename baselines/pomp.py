@@ -93,8 +93,7 @@ class POMP(SurvivalModel):
 
     def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage]:
         """Pre-training without labels, then survival from those weights."""
-        tuned = nn.ModuleList([self.encoder, self.head])
-        survival = self.survival_stage("survival", train_inputs, inference_inputs, tuned)
+        survival = self.survival_stage("survival", train_inputs, inference_inputs, self.deployed())
         if not self.pretrain:
             return [survival]
         first = Stage(

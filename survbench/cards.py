@@ -17,9 +17,11 @@ from survbench.errors import BadConfig
 __all__ = [
     "CohortCard",
     "CohortRole",
+    "Modalities",
     "Modality",
     "ModelCard",
     "ModelGroup",
+    "Reference",
     "card_from_mapping",
     "member",
     "takes_old_calls",
@@ -72,6 +74,9 @@ class Modality(StrEnum):
     CLINICAL = "clinical"  # age, sex, stage and grade, as numbers
 
 
+Modalities = tuple[Modality, ...]
+
+
 class ModelGroup(StrEnum):
     """Where a model stands on the leaderboard, in the order of the paper's Table 2."""
 
@@ -120,8 +125,8 @@ class ModelCard:
     name: str
     title: str
     modality: ModelGroup
-    train_inputs: tuple[Modality, ...]
-    inference_inputs: tuple[Modality, ...]
+    train_inputs: Modalities
+    inference_inputs: Modalities
     target: str = ""
     was: tuple[str, ...] = ()
     version: int = 1
@@ -189,6 +194,49 @@ class CohortCard:
         owner = f"the card of cohort '{self.name}'"
         object.__setattr__(self, "role", member(CohortRole, self.role, owner, "role"))
         object.__setattr__(self, "aliases", tuple(self.aliases))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Another registered model, named in a model's settings, with all that decides what it learns.
+
+    Attributes
+    ----------
+    model : its registered name.
+    target : `module:Class` of it.
+    config : every setting of it.
+    train_inputs : modalities that it learns from.
+    inference_inputs : modalities that it predicts from.
+    training : trainer settings in which its card differs from the run's.
+    """
+
+    model: str
+    target: str
+    config: Mapping[str, Any]
+    train_inputs: Modalities
+    inference_inputs: Modalities
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], key: str) -> Reference:
+        """From plain values, as a job's identity holds them."""
+        try:
+            inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
+            plain = {name: entry[name] for name in ("model", "target", "config", "training")}
+            return cls(**plain, **inputs)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError):
+            raise BadConfig(f"{key} is {entry!r}", "it must be the name of a registered model") from None
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        inputs = {k: [str(m) for m in getattr(self, k)] for k in ("train_inputs", "inference_inputs")}
+        return {**vars(self), "config": dict(self.config), "training": dict(self.training), **inputs}
+
+    def build(self, inputs: Any, outputs: int) -> Any:
+        """The model with new weights, for the `Inputs` of a cohort and so many outputs."""
+        from survbench.registry import import_target
+
+        return import_target(self.target)(inputs, outputs, **self.config)
 
 
 def member(kind: type[Kind], value: str, owner: str, key: str) -> Kind:

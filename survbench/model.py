@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtim
 import numpy as np
 from torch import Tensor, nn
 
-from survbench.cards import Modality, ModelCard, ModelGroup, takes_old_calls
-from survbench.errors import BadConfig
+from survbench.cards import Modalities, Modality, ModelCard, ModelGroup, Reference, takes_old_calls
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
-
 
 __all__ = [
     "AttentionAxis",
@@ -46,9 +44,6 @@ __all__ = [
 
 Losses = dict[str, Tensor]
 """Named scalar terms of a loss. `total` is minimized; the others are recorded."""
-
-Modalities = tuple[Modality, ...]
-"""Modalities that are granted."""
 
 
 class Objective(Protocol):
@@ -227,7 +222,7 @@ class Stage:
     selected_by : what must be lowest on the validation split: the objective, or the stage's own loss where a stage
         learns something else than survival.
     decided_by : the settings that alone decide what this stage learns, so that jobs which agree in them train it once;
-        None where that is the whole configuration.
+        None means all settings.
     distillation : of stages that teach or are taught.
     """
 
@@ -284,50 +279,6 @@ class Estimation:
     estimate: Callable[[Sample, Sample, int], None]
     decided_by: Mapping[str, Any] | None = None
     distillation: Distillation = Distillation()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """Another registered model, named in a model's settings, with all that decides what it learns.
-
-    Attributes
-    ----------
-    model : its registered name.
-    target : `module:Class` of it.
-    config : every setting of it.
-    train_inputs : modalities that it learns from.
-    inference_inputs : modalities that it predicts from.
-    training : trainer settings in which its card differs from the run's.
-    """
-
-    model: str
-    target: str
-    config: Mapping[str, Any]
-    train_inputs: Modalities
-    inference_inputs: Modalities
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, entry: Mapping[str, Any], key: str) -> Reference:
-        """From plain values, as a job's identity holds them."""
-        try:
-            inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
-            plain = {name: entry[name] for name in ("model", "target", "config", "training")}
-            return cls(**plain, **inputs)  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
-            raise BadConfig(f"{key} is {entry!r}", "it must be the name of a registered model") from None
-
-    def plain(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        inputs = {k: [str(m) for m in getattr(self, k)] for k in ("train_inputs", "inference_inputs")}
-        return {**vars(self), "config": dict(self.config), "training": dict(self.training), **inputs}
-
-    def build(self, inputs: Inputs, outputs: int) -> SurvivalModel:
-        """The model, with new weights."""
-        from survbench.registry import import_target
-
-        model: SurvivalModel = import_target(self.target)(inputs, outputs, **self.config)
-        return model
 
 
 class SurvivalModel(nn.Module):

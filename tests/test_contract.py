@@ -60,7 +60,7 @@ def test_values_without_names_work_and_warn() -> None:
     assert old == Stage(name="fit", trained=layer, inputs=SLIDES, predict=layer, loss=layer, validation_inputs=SLIDES)
     with pytest.warns(DeprecationWarning, match=r"Inputs\(feature_width=\.\.\., genes=\.\.\.\)"):
         assert Inputs(16, GENES) == Inputs(16, genes=GENES)
-    with pytest.warns(DeprecationWarning), pytest.raises(TypeError):
+    with pytest.warns(DeprecationWarning, match="Stage"), pytest.raises(TypeError):
         Stage(*range(40))
 
 
