@@ -127,7 +127,7 @@ class AMKD(SurvivalModel):
         shared = {"width": width, "pooling": pooling, "dropout": dropout}
         state = torch.random.get_rng_state()
         self.reference = None if isinstance(teacher, str) else Reference.read(teacher, "amkd: teacher")
-        first = _teacher(teacher, self.reference, {**shared, **teacher_settings}, inputs, outputs)
+        first = _teacher(self.reference or str(teacher), {**shared, **teacher_settings}, inputs, outputs)
         torch.random.set_rng_state(state)  # neither's first weights depend on whether there is the other
         self.student = Student(
             inputs.feature_width,
@@ -242,19 +242,16 @@ class AMKD(SurvivalModel):
 
 
 def _teacher(
-    choice: str | Mapping[str, Any],
-    reference: Reference | None,
-    settings: Mapping[str, Any],
-    inputs: Inputs,
-    outputs: int,
+    choice: str | Reference, settings: Mapping[str, Any], inputs: Inputs, outputs: int
 ) -> SurvivalModel | None:
-    if reference is not None:
-        if reference.inference_inputs != reference.train_inputs:
+    if isinstance(choice, Reference):
+        if choice.inference_inputs != choice.train_inputs:
             raise BadConfig(
-                f"amkd: teacher {reference.model} predicts from less than it learns from",
+                f"amkd: teacher {choice.model} predicts from less than it learns from",
                 "a teacher must predict from expression, too",
             )
-        return reference.build(inputs, outputs)
+        model: SurvivalModel = choice.build(inputs, outputs)
+        return model
     if choice == OWN:
         try:
             return Teacher(inputs, outputs, **settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,9 +77,8 @@ class PathwayEncoder(nn.Module):
         self.activated = activated
         sizes = [len(genes) for genes in pathways.values()]
         self.pathways = len(sizes)
-        self.register_buffer(
-            "membership_gene", torch.from_numpy(np.concatenate(list(pathways.values()))), persistent=False
-        )
+        genes = torch.tensor([gene for own in pathways.values() for gene in own])
+        self.register_buffer("membership_gene", genes, persistent=False)
         pathway_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.register_buffer("membership_pathway", pathway_of, persistent=False)
         bound = torch.tensor(sizes, dtype=torch.float32)[pathway_of].rsqrt().unsqueeze(-1)
@@ -167,11 +165,11 @@ class PathwayNetworks(nn.Module):
         tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
         return gather_rows(tokens, self.place).transpose(0, 1)
 
-    def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
-        """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""
+    def from_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """State from the official list of networks: `sig_networks.<set>.<block>.0.{weight,bias}`."""
 
         def stacked(block: int, kind: str) -> list[Tensor]:
-            return [weights[f"{prefix}{i}.{block}.0.{kind}"] for i in self.order]
+            return [weights[f"sig_networks.{i}.{block}.0.{kind}"] for i in self.order]
 
         return {
             "first": torch.cat([weight.T for weight in stacked(0, "weight")]),

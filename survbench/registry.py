@@ -122,10 +122,8 @@ class Registry:
         for pattern in patterns:
             if pattern.partition(":")[0].endswith(".py"):
                 card = self._card_of_file(pattern)
-                if card.name in self.models and self.models[card.name] != card:
+                if self.models.get(card.name) != card:
                     self.add("models", card.name, card, pattern)
-                self.models[card.name] = card
-                self.owners["models", card.name] = pattern
                 chosen[card.name] = card
             else:
                 chosen |= {name: self.models[name] for name in pick(pattern, self.models, "model")}
@@ -287,15 +285,14 @@ def _read_file(registry: Registry, path: Path) -> None:
 
 
 def _parse(section: str, name: str, entry: Mapping[str, Any], path: Path) -> Any:
-    if section == "models":
-        card = card_from_mapping(ModelCard, name, entry, str(path))
-        file, _, attribute = card.target.partition(":")
-        if file.endswith(".py") and not Path(file).is_absolute():  # relative to the registry that names it
-            card = replace(card, target=f"{(path.parent / file).resolve()}:{attribute}")
-        return card
-    if section == "cohorts":
-        return card_from_mapping(CohortCard, name, entry, str(path))
-    return dict(entry)
+    kind = {"models": ModelCard, "cohorts": CohortCard}.get(section)
+    if kind is None:
+        return dict(entry)
+    card = card_from_mapping(kind, name, entry, str(path))
+    file, _, attribute = getattr(card, "target", "").partition(":")
+    if file.endswith(".py") and not Path(file).is_absolute():  # relative to the registry that names it
+        return replace(card, target=f"{(path.parent / file).resolve()}:{attribute}")
+    return card
 
 
 def import_target(target: str) -> Any:
