@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from survbench.experiments.forms import Identified
+    from survbench.experiments.folders import Unreadable
     from survbench.experiments.job import Job
-    from survbench.experiments.results import JobResult, Unreadable
+    from survbench.experiments.results import JobResult
+    from survbench.experiments.schema import Identified
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.model import SurvivalModel
-    from survbench.report.external_validation import ExternalRow
     from survbench.report.written import Checked
+    from survbench.studies.external_validation import ExternalRow
 
 __all__ = ["Results", "with_job"]
 
@@ -117,12 +118,12 @@ class Results:
         BadFile, BadLabels : what is wrong in the file, and where.
         """
         from survbench.data.root import DataRoot
-        from survbench.leaderboard.external_predictions import read_brought
+        from survbench.leaderboard.external_predictions import read_rows
 
         root = None if data is None else DataRoot.open(path(data, "data"))
         unit, column = text(time_unit, "time_unit"), text(censorship, "censorship", type(None))
         outcome = text(endpoint, "endpoint", type(None))
-        found = read_brought(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
+        found = read_rows(path(file, "file"), root, outcome, censorship=column, time_unit=unit)
         return replace(self, external_predictions=found)
 
     @cached_property
@@ -131,14 +132,14 @@ class Results:
         from survbench.leaderboard.aggregate import build
 
         rows, refused = self.external_predictions
-        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "brought": rows}
+        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "external_predictions": rows}
         board = build(self.out, cohorts=list(self.cohorts) or None, models=list(self.models) or None, **chosen)
         return replace(board, refused=(*board.refused, *refused))
 
     @cached_property
     def external_validation(self) -> list[ExternalRow]:
         """Rows of models that were applied, frozen, to other cohorts."""
-        from survbench.report.external_validation import external_rows
+        from survbench.studies.external_validation import external_rows
 
         return external_rows(self.out, list(self.models) or None)
 
@@ -161,7 +162,7 @@ class Results:
         ------
         UnknownName : no such metric.
         """
-        from survbench.report.render import to_frame
+        from survbench.report.columns import to_frame
 
         refused = (f"not shown: {refusal.label}: {refusal.reason}" for refusal in self.board.refused)
         for said in (*self.board.notes, *refused):
@@ -416,8 +417,8 @@ class Results:
 
         file, found = read_written(path(written, "written"))
         of, selected = self, (self.models, self.cohorts, self.endpoint, self.scheme)
-        if selected == ((), (), None, None) and metric == "cindex" and "asked" in found:
-            chosen = dict(found["asked"])
+        if selected == ((), (), None, None) and metric == "cindex" and "selection" in found:
+            chosen = dict(found["selection"])
             metric = chosen.pop("metric")
             of = self.select(**chosen)
         mismatches = check_written(Path(written), found, of.board, of.external_validation, text(metric, "metric"))

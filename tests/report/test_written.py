@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_planted_tampering_is_found(out: Path, written: Path) -> None:
     file.write_text(json.dumps(document))
     done = command("--out", out, "--check", written)
     assert done.exit_code == 1
-    found = [[cell.strip() for cell in line.split("│")[1:3]] for line in done.stdout.splitlines() if "│" in line]
+    found = [re.split(r"\s{2,}", line.strip())[:2] for line in done.stdout.splitlines() if " · " in line]
     cohorts = ("stad", "crad", "mean over cohorts")  # the order of the paper
     expected = []
     for listed, place, *path in TAMPERED:
@@ -121,6 +122,10 @@ def test_the_readable_copies_are_checked_too(out: Path, written: Path, name: str
     done = command("--out", out, "--check", written)
     assert done.exit_code == 1
     assert name in done.stdout
+    for damaged in (b"", b"\xff\xfe", b'a,b\n1,2,3\n"', b"\0"):
+        file.write_bytes(damaged)
+        done = command("--out", out, "--check", written)
+        assert (done.exit_code, name in done.stdout) == (1, True)
     file.unlink()
     assert command("--out", out, "--check", written).exit_code == 1
 
