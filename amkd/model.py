@@ -60,7 +60,7 @@ class AMKD(SurvivalModel):
 
     Parameters
     ----------
-    teacher : `own` (paper), another registered model, or `none`: the same student with nobody to learn from. A model
+    teacher : `own` (paper), another registered model, or `none`: the same student without a teacher. A model
         without patch features informed by expression teaches its logits alone; one whose features have another width
         than the student's rows gives the student's imitation that width.
     teacher_settings : of the own teacher, where they differ from its defaults; `width`, `pooling` and `dropout` are

@@ -115,14 +115,14 @@ class POMP(SurvivalModel):
         """Each patient's slide and gene sets, some of the sets hidden; no survival is predicted."""
         slide = self.encoder.slide(batch)
         genes = self.encoder.genes(batch.expression)
-        gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device, non_blocking=True)
-        partly = self.encoder.genes(batch.expression, gone, self.pretext.blank)
-        aux = {"slide": slide, "genes": genes, "partly": partly, "gone": gone}
+        masked = self._choose_hidden(len(batch.expression)).to(batch.expression.device, non_blocking=True)
+        partly = self.encoder.genes(batch.expression, masked, self.pretext.blank)
+        aux = {"slide": slide, "genes": genes, "partly": partly, "masked": masked}
         return Prediction(genes.new_zeros(len(genes), 0), aux=aux)
 
     def pretext_loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
         """Which slide belongs to which expression (contrast, match), and what the hidden sets were (rebuild)."""
-        slide, genes, partly, gone = (prediction.aux[k] for k in ("slide", "genes", "partly", "gone"))
+        slide, genes, partly, masked = (prediction.aux[k] for k in ("slide", "genes", "partly", "masked"))
         similarity = self.pretext.similarity(slide.classes, genes[:, 0])
         target = torch.arange(len(similarity), device=similarity.device)
         contrast = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
@@ -130,7 +130,7 @@ class POMP(SurvivalModel):
             "contrast": contrast,
             "match": self._matching(slide, genes, similarity.detach()),
             "rebuild": self.pretext.rebuilding(
-                self.encoder.fuse(slide, partly)[0], self.encoder.members(batch.expression), gone
+                self.encoder.fuse(slide, partly)[0], self.encoder.members(batch.expression), masked
             ),
         }
         weighted = [weight * term for weight, term in zip(self.weights, terms.values(), strict=True)]
@@ -210,12 +210,12 @@ class _Encoder(nn.Module):
             rows = block(rows, sizes)
         return _Slides(self.slide_norm(rows), sizes)
 
-    def genes(self, expression: Tensor, gone: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
-        """(B, genes) -> class row and one token per set (B, 1 + sets, width); sets that are gone are blank."""
+    def genes(self, expression: Tensor, masked: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
+        """(B, genes) -> class row and one token per set (B, 1 + sets, width); masked sets are blank."""
         each = self.members(expression)
         tokens = torch.stack([layer(genes) for layer, genes in zip(self.tokens, each, strict=True)], dim=1)
-        if gone is not None and blank is not None:
-            tokens = torch.where(gone.unsqueeze(-1), blank.to(tokens.dtype), tokens)
+        if masked is not None and blank is not None:
+            tokens = torch.where(masked.unsqueeze(-1), blank.to(tokens.dtype), tokens)
         count = len(tokens)
         rows = torch.cat([self.gene_class.to(tokens.dtype).expand(count, 1, -1), tokens], dim=1)
         return self.gene_norm(self._through(self.gene_blocks, rows))
@@ -292,18 +292,18 @@ class _Pretext(nn.Module):
         scale = self.log_scale.exp().clamp(max=100)
         return scale * F.normalize(slides, dim=1) @ F.normalize(genes, dim=1).T
 
-    def rebuilding(self, fused: Tensor, genes: Sequence[Tensor], gone: Tensor) -> Tensor:
+    def rebuilding(self, fused: Tensor, genes: Sequence[Tensor], masked: Tensor) -> Tensor:
         """Mean squared error over the genes of the hidden sets.
 
         Parameters
         ----------
         fused : (B, 1 + sets, width).
         genes : (B, genes of the set) of every set.
-        gone : (B, sets), True for hidden sets.
+        masked : (B, sets), True for hidden sets.
         """
         error, count = fused.new_zeros(()), fused.new_zeros(())
         for i, (true, layer) in enumerate(zip(genes, self.rebuild, strict=True)):
             squares = (layer(fused[:, 1 + i]) - true).square()
-            error = error + (squares * gone[:, i : i + 1]).sum()
-            count = count + gone[:, i].sum() * true.shape[1]
+            error = error + (squares * masked[:, i : i + 1]).sum()
+            count = count + masked[:, i].sum() * true.shape[1]
         return error / count

@@ -1,6 +1,6 @@
 """TransMIL (Shao et al., NeurIPS 2021, arXiv 2106.00908), the official network.
 
-Patches are taken in stored order: the position block lays them out as a square image, so their order matters, as in
+Patches keep their stored order: the position block lays them out as a square image, so their order matters, as in
 the official code. What the SurvPath repository calls TransMIL is another network: transmil_survpath.py.
 """
 

@@ -222,8 +222,7 @@ class Reference:
         """From plain values, as a job's identity holds them."""
         try:
             inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
-            plain = {name: entry[name] for name in ("model", "target", "config", "training")}
-            return cls(**plain, **inputs)  # type: ignore[arg-type]
+            return cls(**{**entry, **inputs})
         except (KeyError, TypeError, ValueError):
             raise BadConfig(f"{key} is {entry!r}", "it must be the name of a registered model") from None
 

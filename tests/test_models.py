@@ -191,7 +191,7 @@ def test_it_overfits_few_patients_with_either_head(card: ModelCard, objective: O
 def test_it_finds_a_planted_signal(card: ModelCard, tmp_path: Path) -> None:
     train, val, test = (split(patients=n, seed=s, signal=2.0) for n, s in ((96, 1), (24, 2), (60, 3)))
 
-    def found(learning_rate: float) -> float:
+    def concordance(learning_rate: float) -> float:
         model = build(card)
         settings = replace(SETTINGS, learning_rate=learning_rate)
         fit_model(card, model, Cox(), tmp_path / str(learning_rate), train=train, val=val, settings=settings)
@@ -199,9 +199,9 @@ def test_it_finds_a_planted_signal(card: ModelCard, tmp_path: Path) -> None:
         return harrell(test.time, test.event, risk).value
 
     if card.train_inputs:
-        assert any(found(rate) > 0.7 for rate in (2e-3, 3e-2))
+        assert any(concordance(rate) > 0.7 for rate in (2e-3, 3e-2))
     else:
-        assert found(2e-3) == 0.5  # who sees nothing must find nothing
+        assert concordance(2e-3) == 0.5  # a model without inputs must find nothing
 
 
 @every_model

@@ -65,7 +65,7 @@ def test_an_unknown_name_gets_a_hint(name: str, hint: str) -> None:
         pick(name, ["abmil", "snn"], "model")
 
 
-def test_every_registered_model_loads_and_says_what_it_is() -> None:
+def test_every_registered_model_loads_and_describes_itself() -> None:
     registry = load_registry()
     for card in registry.models.values():
         assert import_target(card.target).__doc__

@@ -195,7 +195,7 @@ class EachBag:
     Attributes
     ----------
     sizes : rows of each bag.
-    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as `padding` says.
+    parts : a tensor for each bag; or one for all of them, bags first, the rows padded as by `padding`.
     """
 
     sizes: tuple[int, ...]

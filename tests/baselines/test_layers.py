@@ -67,11 +67,11 @@ def test_either_order_of_products_projects_alike(patients: int) -> None:
     encoder, linear = PathwayEncoder(SETS, 2, 3).double(), nn.Linear(3, 7).double()
     expression = torch.randn(patients, 6, dtype=torch.float64)
     weights = [*encoder.parameters(), *linear.parameters()]
-    written_out, found = linear(encoder(expression)), encoder.projected(expression, linear)
-    torch.testing.assert_close(found, written_out, atol=1e-12, rtol=0)
-    upstream = torch.randn_like(found)
+    written_out, ours = linear(encoder(expression)), encoder.projected(expression, linear)
+    torch.testing.assert_close(ours, written_out, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(ours)
     for mine, theirs in zip(
-        torch.autograd.grad(found, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
+        torch.autograd.grad(ours, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
     ):
         torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
 

@@ -31,8 +31,8 @@ class Fixture:
         self.meta = json.loads(str(self.arrays["meta"]))
 
     def section(self, prefix: str) -> dict[str, Any]:
-        found = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
-        return {k: torch.as_tensor(v.astype(np.float64)) for k, v in found.items()}
+        ours = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+        return {k: torch.as_tensor(v.astype(np.float64)) for k, v in ours.items()}
 
     def cases(self) -> list[str]:
         return sorted({key.split("/")[1] for key in self.arrays if key.startswith("in/")})
@@ -77,9 +77,9 @@ def loaded(model: SurvivalModel, weights: dict[str, Tensor]) -> SurvivalModel:
     return model
 
 
-def close(found: Tensor | None, expected: Tensor, tolerance: float = 1e-9) -> None:
-    assert found is not None
-    torch.testing.assert_close(found.flatten(), expected.flatten(), atol=tolerance, rtol=0)
+def close(ours: Tensor | None, expected: Tensor, tolerance: float = 1e-9) -> None:
+    assert ours is not None
+    torch.testing.assert_close(ours.flatten(), expected.flatten(), atol=tolerance, rtol=0)
 
 
 def size(model: SurvivalModel) -> int:

@@ -76,14 +76,14 @@ def _tensors(prediction: Prediction) -> dict[str, Tensor]:
 def test_layers_over_bags_are_the_same(sizes: tuple[int, ...], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
 
-    def drawn(*shape: int) -> Tensor:
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     rows, patients = sum(sizes), len(sizes)
     ptr = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
-    scores, columns, values = drawn(rows), drawn(rows, 2), drawn(rows, 3)
-    query, key, beside = drawn(patients, 2, 4, 3), drawn(2, rows, 2, 3), drawn(2, patients, 5, 2, 3)
-    few, tokens = drawn(2, patients * 4, 2, 3), (4,) * patients
+    scores, columns, values = normal(rows), normal(rows, 2), normal(rows, 3)
+    query, key, beside = normal(patients, 2, 4, 3), normal(2, rows, 2, 3), normal(2, patients, 5, 2, 3)
+    few, tokens = normal(2, patients * 4, 2, 3), (4,) * patients
 
     def computed() -> list[Tensor]:
         mixed, similarities, weights = attend_bags(query, key[0], key[1], sizes, (beside[0], beside[1]))

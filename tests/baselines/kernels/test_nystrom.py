@@ -41,14 +41,14 @@ def all_at_once(most: int | None = None) -> Iterator[None]:
 def with_gradients(module: nn.Module, given: Tensor, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """What is computed, and the gradients of what is given and of every parameter."""
     given = given.detach().requires_grad_()
-    found = compute(given)
-    weight = torch.arange(found.numel(), dtype=found.dtype).sin().view_as(found)
+    ours = compute(given)
+    weight = torch.arange(ours.numel(), dtype=ours.dtype).sin().view_as(ours)
     wanted = [given, *module.parameters()]
-    return [found, *torch.autograd.grad((found * weight).sum(), wanted, materialize_grads=True)]
+    return [ours, *torch.autograd.grad((ours * weight).sum(), wanted, materialize_grads=True)]
 
 
-def assert_same(expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-    for one, other in zip(expected, found, strict=True):
+def assert_same(expected: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
+    for one, other in zip(expected, ours, strict=True):
         torch.testing.assert_close(other, one, atol=1e-9, rtol=1e-9)
 
 
@@ -89,8 +89,8 @@ def test_a_model_gives_the_same_whether_bags_come_together_or_not(name: str) -> 
     model = build()
     expected = outcome(model, sizes)
     with all_at_once():
-        found = outcome(model, sizes)
-    assert_same(expected, found)
+        ours = outcome(model, sizes)
+    assert_same(expected, ours)
 
 
 @settings(max_examples=30)
@@ -115,8 +115,8 @@ def test_a_layer_gives_the_same_whether_bags_come_together_or_not(
 
         expected = with_gradients(layer, rows, compute)
         with all_at_once(most):
-            found = with_gradients(layer, rows, compute)
-        assert_same(expected, found)
+            ours = with_gradients(layer, rows, compute)
+        assert_same(expected, ours)
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.integers(1, 10_000))
@@ -140,8 +140,8 @@ def test_half_precision_comes_as_near_together_as_bag_by_bag(build: Callable[[],
             logits = model(bags).logits
         return [logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()), materialize_grads=True)]
 
-    def off(found: list[Tensor]) -> Tensor:
-        return torch.stack([(a - b).norm() / b.norm() for a, b in zip(found, exact, strict=True) if b.any()])
+    def off(ours: list[Tensor]) -> Tensor:
+        return torch.stack([(a - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True) if b.any()])
 
     bags.x = bags.x.double()
     exact = computed()
