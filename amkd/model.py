@@ -149,16 +149,14 @@ class AMKD(SurvivalModel):
 
     def forward(self, batch: Batch) -> Prediction:
         """The student on slides alone: `x`, `ptr`, `sizes`."""
-        prediction: Prediction = self.student(batch.x, batch.ptr, batch.sizes)
-        return prediction
+        return self.student(batch.x, batch.ptr, batch.sizes)
 
     def teach(self, batch: Batch) -> Prediction:
         """The teacher's prediction of the patients; of several teachers, for each patient that of the one that never
         saw it.
         """
         if self.targets is Targets.IN_FOLD:
-            only: Prediction = self.teachers[0](batch)
-            return only
+            return self.teachers[0](batch)
         parts = {part: [row for row, own in enumerate(batch.part) if own == part] for part in sorted(set(batch.part))}
         taught = [self.teachers[part](take_patients(batch, rows)) for part, rows in parts.items()]
         order = torch.tensor([row for rows in parts.values() for row in rows]).argsort().tolist()
@@ -207,7 +205,7 @@ class AMKD(SurvivalModel):
         for stage in own:
             name = stage.name if of is None else f"teacher {of.model} {stage.name}"
             changes: dict[str, Any] = {"name": f"{name} {part + 1} of {parts}" if parts else name}
-            changes["distillation"] = Distillation(held_out=(part, parts) if parts else None)
+            changes["distillation"] = replace(stage.distillation, held_out=(part, parts) if parts else None)
             if of is not None:
                 changes["decided_by"] = {"model": of.plain(), "stage": stage.name}
                 if isinstance(stage, Stage):
@@ -250,8 +248,7 @@ def _teacher(
                 f"amkd: teacher {choice.model} predicts from less than it learns from",
                 "a teacher must predict from expression, too",
             )
-        model: SurvivalModel = choice.build(inputs, outputs)
-        return model
+        return choice.build(inputs, outputs)
     if choice == OWN:
         try:
             return Teacher(inputs, outputs, **settings)

@@ -97,8 +97,7 @@ class Teacher(SurvivalModel):
 
     def pathway_attention(self, batch: Batch) -> Tensor:
         """Weights of the pooling over pathways."""
-        weights: Tensor = self(batch).aux["pathways"]
-        return weights
+        return self(batch).aux["pathways"]
 
     def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
         """The co-attention of pathways over patches, mean over pathways, and the weights of the pooling over patches.

@@ -98,8 +98,7 @@ class PathwayEncoder(nn.Module):
         of a pathway: the same product, less work, and no encoding to keep for the gradient.
         """
         if len(expression) <= self.second.shape[1] + 1:
-            encoded: Tensor = linear(self(expression))
-            return encoded
+            return linear(self(expression))
         weights = self.second @ linear.weight.T
         return torch.einsum("bph,phw->bpw", self._units(expression), weights) + linear(self.second_bias)
 

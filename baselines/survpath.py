@@ -79,8 +79,7 @@ class SurvPath(SurvivalModel):
 
     def pathway_attention(self, batch: Batch) -> Tensor:
         """What pathways receive from pathways, mean over the queries, scaled to 1."""
-        weights: Tensor = self(batch).aux["pathways"]
-        return weights
+        return self(batch).aux["pathways"]
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
         """Each patch is a query over the pathways."""

@@ -144,8 +144,7 @@ def scatter_rows(rows: Tensor, places: Tensor, count: int) -> Tensor:
 
 def gather_rows(rows: Tensor, places: Tensor) -> Tensor:
     """`rows[places]` for places that are all different, whose gradient therefore needs no sums."""
-    chosen: Tensor = _Gathered.apply(rows, places)
-    return chosen
+    return _Gathered.apply(rows, places)
 
 
 class _Gathered(torch.autograd.Function):
