@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 
 from amkd.attention import Attention, Pooling
 from baselines.layers import Dropout, relu_layers
-from baselines.pathways import PathwayEncoder, needs_pathways
+from baselines.pathways import PathwayEncoder, needs_sets
 from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Modalities, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
@@ -51,7 +51,7 @@ class Teacher(SurvivalModel):
     ) -> None:
         super().__init__()
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "inputs", "outputs", "__class__")}
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         self.guided_width, self.pathway_names = width, tuple(inputs.pathways)
 
         def attention() -> Attention:

@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 from baselines.kernels.bags import attend_rows
 from baselines.kernels.ragged import EachBag
 from baselines.layers import Dropout, GatedAttention, relu_layers
-from baselines.pathways import Members, needs_families
+from baselines.pathways import Members, needs_sets
 from survbench.errors import ModalityDenied
 from survbench.model import (
     AttentionAxis,
@@ -97,7 +97,7 @@ class GHANet(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
         self.set_names = tuple(sets)
         self.members = Members(sets)

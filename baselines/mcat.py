@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 
 from baselines.kernels.bags import attend_rows
 from baselines.layers import GatedAttention, relu_layers
-from baselines.pathways import PathwayNetworks, needs_families
+from baselines.pathways import PathwayNetworks, needs_sets
 from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
@@ -64,7 +64,7 @@ class MCAT(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.set_names = tuple(sets)
         self.families = PathwayNetworks(sets, width, dropout)
         self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))

@@ -13,28 +13,29 @@ from baselines.layers import AlphaDropout
 from survbench.errors import BadConfig
 from survbench.model import Inputs
 
-__all__ = ["Members", "PathwayEncoder", "PathwayNetworks", "needs_families", "needs_pathways"]
+__all__ = ["Members", "PathwayEncoder", "PathwayNetworks", "needs_sets"]
 
 
-def needs_pathways(model: object, inputs: Inputs) -> None:
-    """Refuse a cohort without pathways."""
-    if not inputs.pathways:
-        raise BadConfig(
-            f"{type(model).__name__} needs pathways, and the cohort has none",
-            "import it with pathways (`survbench data import --pathways FILE.gmt`)",
-        )
+def needs_sets(model: object, inputs: Inputs, groups: str = "pathways") -> Mapping[str, tuple[int, ...]]:
+    """The gene sets of a cohort that a model is built on: name -> positions of its genes.
 
+    Parameters
+    ----------
+    model : for the message.
+    inputs : of the cohort.
+    groups : `families` (MCAT's six, the papers' choice) or `pathways`.
 
-def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, tuple[int, ...]]:
-    """The gene sets that become tokens: `families` (MCAT's six, the papers' choice) or `pathways`."""
+    Raises
+    ------
+    BadConfig : other groups, or a cohort without them.
+    """
     sets = {"families": inputs.families, "pathways": inputs.pathways}
+    hints = {"families": "--families signatures.csv, or use its pathways (--set groups=pathways)"}
     if groups not in sets:
         raise BadConfig(f"{type(model).__name__}: groups is '{groups}'", f"choose from {', '.join(sets)}")
     if not sets[groups]:
-        raise BadConfig(
-            f"{type(model).__name__} needs gene {groups}, and the cohort has none",
-            "import it with --families signatures.csv, or use its pathways (--set groups=pathways)",
-        )
+        hint = hints.get(groups, "pathways (`survbench data import --pathways FILE.gmt`)")
+        raise BadConfig(f"{type(model).__name__} needs {groups}, and the cohort has none", f"import it with {hint}")
     return sets[groups]
 
 

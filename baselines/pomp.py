@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 from baselines.kernels.bags import attend_rows, attend_within_bags
 from baselines.kernels.ragged import first_rows, with_first_rows
 from baselines.layers import Dropout
-from baselines.pathways import Members, needs_families
+from baselines.pathways import Members, needs_sets
 from survbench.model import (
     AttentionAxis,
     GeneSetAttention,
@@ -73,7 +73,7 @@ class POMP(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.pretrain, self.weights, self.hidden = pretrain, (contrast, match, rebuild), hidden
         self.set_names = tuple(sets)
         self.settings = {"patches": pretrain_patches, "learning_rate": pretrain_learning_rate}

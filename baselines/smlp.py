@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
 from baselines.layers import relu_layers
-from baselines.pathways import PathwayEncoder, needs_pathways
+from baselines.pathways import PathwayEncoder, needs_sets
 from survbench.model import Inputs, rename_state
 
 __all__ = ["SMLP", "SparseOmics"]
@@ -62,7 +62,7 @@ class SMLP(_Masked):
         activated: bool = True,
         dropout: float = 0.25,
     ) -> None:
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         flat = len(inputs.pathways) * width
         super().__init__(max(1, flat // 4), outputs)
         self.activated = activated
@@ -81,7 +81,7 @@ class SparseOmics(_Masked):
     official_names: ClassVar[Mapping[str, str]] = {"upscale.": "upscale."}  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, hidden: int = 8, width: int = 16, up: int = 256) -> None:
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         super().__init__(up, outputs)
         self.pathways = PathwayEncoder(inputs.pathways, hidden, width)
         self.upscale = nn.Sequential(

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 
 from baselines.kernels.bags import attend_bags, attend_tokens, mean_bags
 from baselines.layers import Dropout
-from baselines.pathways import PathwayNetworks, needs_pathways
+from baselines.pathways import PathwayNetworks, needs_sets
 from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
@@ -52,7 +52,7 @@ class SurvPath(SurvivalModel):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         inner = self.guided_width = width // 2
         self.pathway_names = tuple(inputs.pathways)
         self.pathways = PathwayNetworks(inputs.pathways, width, network_dropout)
