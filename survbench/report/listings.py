@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from survbench.experiments.forecast import Forecast, Line, Range
     from survbench.profiling import Cost
     from survbench.registry import Registry
-    from survbench.studies.tuning import Outcome
+    from survbench.studies.tuning import TuningResult
 
 __all__ = [
     "cohort_rows",
@@ -142,8 +142,8 @@ def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
         folder, card = root.cohort(name), registry.cohorts.get(name)
         endpoints = {e: _events(folder, e) for e in folder.endpoints()}
         info, role = folder.info, str(card.role) if card else "development"
-        found = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
-        rows.append(dict(zip(_COHORT, (name, *found), strict=True)))
+        facts = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
+        rows.append(dict(zip(_COHORT, (name, *facts), strict=True)))
     present = {row["name"] for row in rows}
     absent = [card for card in registry.cohorts.values() if card.name not in present]
     known: list[Any] = [(card.name, card.title, str(card.role), False, None, {}, False, False) for card in absent]
@@ -235,7 +235,7 @@ def show_simulation(report: Any) -> None:
             note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
 
 
-def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+def show_tuned(outcomes: Sequence[TuningResult], trials: int) -> None:
     """One row per study, and how to use its winner."""
     headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
     rows = []

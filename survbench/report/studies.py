@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
-from survbench.leaderboard.contrasts import difference_of
+from survbench.leaderboard.paired_differences import difference_of
 from survbench.leaderboard.rows import grouped
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure
@@ -101,15 +102,15 @@ def write_transfer(found: Transfer, folder: Path) -> None:
     _write(folder, {"curves": found.curves, "gains": found.gains}, transfer_sheet(found), figure)
 
 
-def external_tables(rows: Iterable[ExternalRow]) -> list[Sheet]:
-    """One table per pair of cohorts, endpoint and kind of data; these are never mixed."""
+def external_tables(rows: Iterable[ExternalRow], metric: str = "cindex") -> list[Sheet]:
+    """One table per pair of cohorts, endpoint and kind of data, which are never mixed; with a metric beside C."""
     pairs = grouped(rows, lambda row: (row.train, row.test, row.endpoint, row.folds, row.simulated))
-    return [_external_table(same) for same in pairs]
+    return [_external_table(same, metric) for same in pairs]
 
 
-def external_markdown(rows: Iterable[ExternalRow]) -> str:
+def external_markdown(rows: Iterable[ExternalRow], metric: str = "cindex") -> str:
     """The tables as Markdown."""
-    return "\n".join(table.to_markdown() for table in external_tables(rows))
+    return "\n\n".join(table.to_markdown() for table in external_tables(rows, metric))
 
 
 def _write(folder: Path, frames: Mapping[str, pd.DataFrame], sheet: Sheet, figure: Figure) -> None:
@@ -138,12 +139,17 @@ def _study_notes(frame: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _external_table(rows: Sequence[ExternalRow]) -> Sheet:
+def _external_table(rows: Sequence[ExternalRow], metric: str) -> Sheet:
     first = rows[0]
     pair = f"trained on {first.train}, tested on {first.test} · {first.endpoint} · {first.folds} folds"
     title = f"External: {pair} · {first.kind}"
-    cells = [_external_cells(row) for row in rows]
-    return Sheet(title=title, headers=_EXTERNAL_HEADERS, rows=cells, notes=_external_notes(rows))
+    cells, headers, notes = [_external_cells(row) for row in rows], [*_EXTERNAL_HEADERS], _external_notes(rows)
+    if metric != "cindex":
+        of_metric = [row.metrics.get(metric, {}) for row in rows]
+        cells = [(*row, _known(of.get("mean"))) for row, of in zip(cells, of_metric, strict=True)]
+        headers.append(METRICS[metric].title)
+        notes += [f"{METRICS[metric].title}: {of['reason']}." for of in of_metric[:1] if of.get("reason")]
+    return Sheet(title=title, headers=headers, rows=cells, notes=notes)
 
 
 def _external_cells(row: ExternalRow) -> tuple[str, ...]:

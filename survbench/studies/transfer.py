@@ -27,7 +27,7 @@ from survbench.evaluation.metrics import harrell
 from survbench.experiments.folders import result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
-from survbench.leaderboard.contrasts import difference_columns, row_difference
+from survbench.leaderboard.paired_differences import difference_columns, row_difference
 from survbench.registry import Registry
 
 if TYPE_CHECKING:

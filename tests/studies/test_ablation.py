@@ -89,6 +89,8 @@ def test_the_alpha_study_ends_in_the_papers_table(
     for cohort in ("stad", "crad"):
         difference = rows[cohort, 1.0].mean - rows[cohort, 0.75].mean
         assert by_place.loc[("alpha 1", cohort), "difference"] == pytest.approx(difference, abs=1e-6)
+    auc = next(row for row in build(out).rows if row.cohort == "stad" and row.identity["config"]["alpha"] == 1.0)
+    assert by_place.loc[("alpha 1", "stad"), "auc"] == auc.metrics["auc"].mean
     means = [np.mean([rows[c, a].mean for c in ("stad", "crad")]) for a in (0.75, 1.0)]
     change = 100 * (means[1] - means[0]) / means[0]
     assert by_place.loc[("alpha 1", "mean"), "change_percent"] == pytest.approx(change)
