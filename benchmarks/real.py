@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rounds import Work
-from survbench.training.device import precision
+from survbench.training.device import peak_memory, precision
 
 __all__ = ["DeviceMeter", "peak_growth"]
 
@@ -61,7 +60,7 @@ class DeviceMeter:
         return int(counter.get_total_flops())
 
     def memory(self) -> int:
-        """Bytes that may still be taken, with a tenth left for the rest of the machine."""
+        """Bytes that may still be used, with a tenth left for the rest of the machine."""
         if self.device.type == "cuda":
             return int(0.9 * torch.cuda.mem_get_info(self.device)[0])
         for line in _lines("/proc/meminfo"):
@@ -75,7 +74,7 @@ class DeviceMeter:
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         work()
-        return torch.cuda.max_memory_allocated(self.device) - before
+        return peak_memory(self.device)["device_bytes"] - before
 
 
 def peak_growth(work: Callable[[], object]) -> int:
@@ -83,10 +82,10 @@ def peak_growth(work: Callable[[], object]) -> int:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts from here
     except OSError:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        process = torch.device("cpu")
+        before = peak_memory(process)["process_bytes"]
         work()
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        return peak_memory(process)["process_bytes"] - before
     before = _status("VmRSS")
     work()
     return max(0, _status("VmHWM") - before)
@@ -97,7 +96,7 @@ def _status(key: str) -> int:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that all processors were not idle, time taken by other virtual machines included."""
+    """Seconds that all processors were not idle, time used by other virtual machines included."""
     for line in _lines("/proc/stat"):
         if line.startswith("cpu "):
             user, nice, system, _, _, irq, softirq, steal, *_ = (int(v) for v in line.split()[1:])
@@ -136,6 +135,6 @@ def _attention(products: int, query: Sequence[int], key: Sequence[int]) -> int:
 def _convolution_backward(
     gradient: Sequence[int], _: Sequence[int], weight: Sequence[int], *options: Any, **__: Any
 ) -> int:
-    """As many operations as forward for each gradient that is asked for. Weights are (out, in of a group, kernel)."""
-    asked = sum(options[-1][:2])
-    return asked * 2 * math.prod(gradient) * math.prod(weight[1:])
+    """As many operations as forward for each gradient that is wanted. Weights are (out, in of a group, kernel)."""
+    wanted = sum(options[-1][:2])
+    return wanted * 2 * math.prod(gradient) * math.prod(weight[1:])

@@ -1,24 +1,21 @@
-"""Talking to the person at the terminal: progress and notes go to standard error, documents to standard output."""
+"""What is printed: progress, notes and warnings on standard error, results on standard output."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
 __all__ = [
-    "make_table",
     "note",
+    "print_line",
     "progress_bars",
-    "say",
-    "show_table",
-    "speak_through",
+    "relay_lines",
     "stderr",
     "stdout",
     "track",
@@ -37,59 +34,27 @@ def stderr() -> Console:
 
 
 def stdout() -> Console:
-    """Console for what the command was asked for; wide when piped, so that tables are not squeezed."""
+    """Console for results; wide when piped, so that tables are not squeezed."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 160)
 
 
-def make_table(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[Any]] = (),
-    right: Collection[int] = (),
-    *,
-    title: str | None = None,
-    fold: bool = True,
-    **looks: Any,
-) -> Table:
-    """A table that shows what its cells hold, whatever markup that looks like; texts with a style keep it.
-
-    Parameters
-    ----------
-    headers : of its columns.
-    rows : cells of each.
-    right : numbers of the columns that are set to the right.
-    title : above it.
-    fold : break what is too long, instead of cutting it off.
-    looks : other options of rich's tables.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=None if title is None else Text(title), **looks)
-    for i, header in enumerate(headers):
-        justify: Any = "right" if i in right else "left"
-        table.add_column(Text(header), justify=justify, overflow="fold" if fold else "ellipsis")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return table
-
-
-def show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], **options: Any) -> None:
-    """Print a table on standard output; see `make_table`."""
-    stdout().print(make_table(headers, rows, title=title, **{"fold": False, **options}))
-
-
 _relay: list[Callable[[str, str], None]] = []
 
 
-def speak_through(relay: Callable[[str, str], None]) -> None:
-    """Hand what this process has to say to another one, whose progress bars it would write into; show no bars here."""
+def relay_lines(relay: Callable[[str, str], None]) -> None:
+    """Send this process's lines to another one, whose progress bars they would run into; show no bars here.
+
+    Parameters
+    ----------
+    relay : takes each line and its style.
+    """
     _relay[:] = [relay]
 
 
-def say(text: str, style: str) -> None:
-    """Print a line on standard error, or have it printed."""
+def print_line(text: str, style: str) -> None:
+    """Print a line on standard error, or where `relay_lines` sends it."""
     if _relay:
         _relay[0](text, style)
     else:
@@ -97,13 +62,13 @@ def say(text: str, style: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is not the command's result."""
-    say(text, "dim")
+    """Print something that is not the command's result."""
+    print_line(text, "dim")
 
 
 def warn(text: str) -> None:
-    """Say something that the user should act on or know when reading the result."""
-    say(f"warning: {text}", "yellow")
+    """Print something that the user should act on or know when reading the result."""
+    print_line(f"warning: {text}", "yellow")
 
 
 def progress_bars() -> Progress:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from survbench.api import arguments
 from survbench.api.arguments import Choice, Data, Models, Names, Place, Registries, renamed
 from survbench.api.data import load_cohort
 from survbench.api.results import Results
 from survbench.api.selection import with_job
-from survbench.api.setup import OUT, JobOptions, Setup, open_setup, read_registry
+from survbench.api.setup import OUT, Setup, open_setup, read_registry
 from survbench.errors import BadConfig, UnknownName
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
 
     Parameters
     ----------
-    out : folder that `run` wrote to; a missing or empty one gives no results.
+    out : folder that `run` wrote to; a missing or empty one has no results.
     data : data root for explanations and `predict`; None is the demo. Boards, comparisons, figures and stored
         predictions need none.
     registry : registry files of your own.
@@ -146,7 +146,7 @@ def predict(
 
 @renamed(folds="scheme")
 def explain_pathways(
-    models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Unpack[JobOptions]
+    models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Any
 ) -> list[tuple[PathwayRanking, Completeness | None, Path]]:
     """Pathways from the most to the least important, for each model on each cohort, and the figure that shows them.
 
@@ -177,7 +177,7 @@ def explain_heatmaps(
     highest: int = 1,
     slides: Sequence[Place] = (),
     pathways: Names = (),
-    **options: Unpack[JobOptions],
+    **options: Any,
 ) -> list[tuple[PatchAttention, dict[str, Any]]]:
     """Attention over patches of some patients, and the files that show it.
 
@@ -197,8 +197,8 @@ def explain_heatmaps(
     BadConfig : slides without their patient, or nothing that can be shown.
     """
     setup = open_setup(starts_jobs=False, models=models, cohorts=cohorts, test=None, **options)
-    from survbench.explain.patches import chosen_patients
-    from survbench.explain.report import attention, heatmap_name, write_heatmap
+    from survbench.explain.patches import chosen_patients, patch_attention
+    from survbench.explain.report import heatmap_name, write_heatmap
 
     chosen, sets = arguments.names(patients, "patients"), arguments.names(pathways, "pathways")
     if slides and len(chosen) != 1:
@@ -210,7 +210,7 @@ def explain_heatmaps(
         if chosen and not own:
             return []  # they are of other cohorts
         tested = chosen_patients(jobs, setup.out, own, highest)
-        return [(job, attention(job, patient, sets, setup.out, setup.device)) for job, patient in tested]
+        return [(job, patch_attention(job, patient, setup.out, setup.device, sets)) for job, patient in tested]
 
     heatmaps = []
     for shown, place in _explained(setup, of):

@@ -37,26 +37,23 @@ __all__ = [
     "write_transfer",
 ]
 
-_STUDY_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")
-_EXTERNAL_HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")
-
 
 def study_sheet(title: str, frame: pd.DataFrame) -> Sheet:
     """One row per arm and cohort of a `study_frame`."""
     rows = [
-        (
-            str(row["arm"]),
-            str(row["cohort"]),
-            _known(row["mean"]) + _known(row.get("sd"), " ± {:.3f}"),
-            _known(row.get("seeds"), "{:.0f}"),
-            "" if row["first"] else difference_text(difference_of(row)),
-            _known(row.get("change_percent"), "{:+.1f} %"),
-            _known(row["published"]) + _known(row["published_sd"], " ± {:.3f}"),
-            _known(row.get("published_change_percent"), "{:+.1f} %"),
-        )
+        {
+            "arm": row["arm"],
+            "cohort": row["cohort"],
+            "C-index": _known(row["mean"]) + _known(row.get("sd"), " ± {:.3f}"),
+            "seeds": _known(row.get("seeds"), "{:.0f}"),
+            "difference": "" if row["first"] else difference_text(difference_of(row)),
+            "change": _known(row.get("change_percent"), "{:+.1f} %"),
+            "published": _known(row["published"]) + _known(row["published_sd"], " ± {:.3f}"),
+            "published change": _known(row.get("published_change_percent"), "{:+.1f} %"),
+        }
         for row in frame.to_dict("records")
     ]
-    return Sheet(title=title, headers=_STUDY_HEADERS, rows=rows, notes=_study_notes(frame), align="llr")
+    return _sheet(title, rows, notes=_study_notes(frame), align="llr")
 
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
@@ -73,33 +70,33 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     _write(folder, {"table": frame}, study_sheet(title, frame), figure)
 
 
-def transfer_sheet(found: Transfer) -> Sheet:
+def transfer_sheet(transfer: Transfer) -> Sheet:
     """One row per setting: C-index of every model and oracle, then the gains."""
-    titles = dict(zip(found.curves["model"], found.curves["title"], strict=True))
-    means = found.curves.groupby([*SETTING, "model"])["mean"].mean()
+    titles = dict(zip(transfer.curves["model"], transfer.curves["title"], strict=True))
+    means = transfer.curves.groupby([*SETTING, "model"])["mean"].mean()
     rows = []
-    for _, of in found.gains.groupby(SETTING, sort=False):
+    for _, of in transfer.gains.groupby(SETTING, sort=False):
         patients, rate, trace = of[SETTING].iloc[0]
         values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
-        gains = of.drop_duplicates("against").set_index("against").loc[found.against].to_dict("records")
+        gains = of.drop_duplicates("against").set_index("against").loc[transfer.against].to_dict("records")
         texts = [difference_text(difference_of(gain)) for gain in gains]
         rows.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *map(_known, values), *texts))
     headers = ["patients", "events", "trace", *titles.values()]
-    headers += [f"gain over {titles.get(other, other)}" for other in found.against]
+    headers += [f"gain over {titles.get(other, other)}" for other in transfer.against]
     notes = [
         "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
         "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
-        f"gain: C-index, mean over {int(found.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
+        f"gain: C-index, mean over {int(transfer.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
-    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
+    return Sheet(title=transfer.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
 
 
-def write_transfer(found: Transfer, folder: Path) -> None:
+def write_transfer(transfer: Transfer, folder: Path) -> None:
     """curves.csv, gains.csv, table.md and plot.png."""
-    figure = transfer_figure(found)
-    title_figure(figure, found.title)
-    _write(folder, {"curves": found.curves, "gains": found.gains}, transfer_sheet(found), figure)
+    figure = transfer_figure(transfer)
+    title_figure(figure, transfer.title)
+    _write(folder, {"curves": transfer.curves, "gains": transfer.gains}, transfer_sheet(transfer), figure)
 
 
 def external_tables(rows: Iterable[ExternalRow], metric: str = "cindex") -> list[Sheet]:
@@ -111,6 +108,11 @@ def external_tables(rows: Iterable[ExternalRow], metric: str = "cindex") -> list
 def external_markdown(rows: Iterable[ExternalRow], metric: str = "cindex") -> str:
     """The tables as Markdown."""
     return "\n\n".join(table.to_markdown() for table in external_tables(rows, metric))
+
+
+def _sheet(title: str, rows: Sequence[Mapping[str, str]], **looks: Any) -> Sheet:
+    """A table of rows whose cells are named by their columns."""
+    return Sheet(title=title, headers=tuple(rows[0]), rows=[tuple(row.values()) for row in rows], **looks)
 
 
 def _write(folder: Path, frames: Mapping[str, pd.DataFrame], sheet: Sheet, figure: Figure) -> None:
@@ -143,28 +145,27 @@ def _external_table(rows: Sequence[ExternalRow], metric: str) -> Sheet:
     first = rows[0]
     pair = f"trained on {first.train}, tested on {first.test} · {first.endpoint} · {first.folds} folds"
     title = f"External: {pair} · {first.kind}"
-    cells, headers, notes = [_external_cells(row) for row in rows], [*_EXTERNAL_HEADERS], _external_notes(rows)
-    if metric != "cindex":
-        of_metric = [row.metrics.get(metric, {}) for row in rows]
-        cells = [(*row, _known(of.get("mean"))) for row, of in zip(cells, of_metric, strict=True)]
-        headers.append(METRICS[metric].title)
-        notes += [f"{METRICS[metric].title}: {of['reason']}." for of in of_metric[:1] if of.get("reason")]
-    return Sheet(title=title, headers=headers, rows=cells, notes=notes)
+    cells, notes = [_external_cells(row, metric) for row in rows], _external_notes(rows)
+    if reason := metric != "cindex" and first.metrics.get(metric, {}).get("reason"):
+        notes.append(f"{METRICS[metric].title}: {reason}.")
+    return _sheet(title, cells, notes=notes)
 
 
-def _external_cells(row: ExternalRow) -> tuple[str, ...]:
+def _external_cells(row: ExternalRow, metric: str) -> dict[str, str]:
     name = row.title + (" †" if row.reconstruction else "") + (f", {row.selected}" if row.selected != "default" else "")
-    models = f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})"
-    if row.problem:
-        return name, models, row.problem, "", "", _known(row.published)
-    return (
-        name,
-        models,
-        f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]",
-        f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]",
-        _known(row.logrank_p) or "undefined",
-        _known(row.published),
-    )
+    each = f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    ensemble = f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]"
+    cells = {
+        "model": name,
+        "models": f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})",
+        "C-index of each [95 %]": row.problem or each,
+        "ensemble [95 %]": "" if row.problem else ensemble,
+        "log-rank p": "" if row.problem else _known(row.logrank_p) or "undefined",
+        "published": _known(row.published),
+    }
+    if metric != "cindex":
+        cells[METRICS[metric].title] = _known(row.metrics.get(metric, {}).get("mean"))
+    return cells
 
 
 def _external_notes(rows: Sequence[ExternalRow]) -> list[str]:

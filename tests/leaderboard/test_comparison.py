@@ -17,7 +17,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, holm
 from survbench.evaluation.compare import compare as compare_folds
 from survbench.leaderboard.comparison import MEAN, compare_models, comparison_plain
-from survbench.report.plots.comparison import draw_comparison
+from survbench.report.plots.comparison import plot_comparison
 
 # C-index of the three folds (3 patients each, who die in order); the mean is what is ranked.
 #        stad                     crad              mean rank
@@ -132,7 +132,7 @@ def test_undefined_pairs_say_why(tmp_path: Path) -> None:
     assert "failed" in reasons["a", "e", "stad"]
     assert found.ranks is None
     assert "without a rank" in found.notes[-1]
-    assert all(file.stat().st_size > 5_000 for file in draw_comparison(found, tmp_path / "figures"))
+    assert all(file.stat().st_size > 5_000 for file in plot_comparison(found, tmp_path / "figures"))
     plain = json.dumps(comparison_plain(found), allow_nan=False)
     assert json.loads(plain)["differences"][0]["reason"]
 
@@ -169,7 +169,7 @@ def test_real_and_simulated_are_compared_apart(tmp_path: Path) -> None:
     write_by_hand(tmp_path, simulated="all", cohort_hash="other")
     found, _ = compare_models(tmp_path, ["all"])
     assert [one.table.kind for one in found] == ["real patients", "demo (simulated)"]
-    files = [file for one in found for file in draw_comparison(one, tmp_path / "figures")]
+    files = [file for one in found for file in plot_comparison(one, tmp_path / "figures")]
     assert len(set(files)) == 4
     assert sum("demo_simulated" in file.name for file in files) == 2
 

@@ -45,7 +45,7 @@ class Resampling:
 
     def mean_interval(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Patient bootstrap interval of the mean over cohorts; NaN where a row has none."""
-        resampled = [one.draws for one in map(self.interval, rows) if one.draws is not None]
+        resampled = [one.resampled for one in map(self.interval, rows) if one.resampled is not None]
         if len(resampled) < len(rows) or not resampled:
             return math.nan, math.nan
         low, high = np.nanpercentile(np.mean(resampled, axis=0), [2.5, 97.5])
