@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.bags import attend_within_bags, full_precision, pool_bags
+from baselines.kernels.bags import attend_within_bags, full_precision, pool_bags
 from baselines.layers import GatedAttention
+from survbench.cards import member
 
 __all__ = ["Attention", "AttentionForm", "Pooling", "PoolingForm"]
 
@@ -34,12 +35,16 @@ class Attention(nn.Module):
 
     Parameters
     ----------
-    width : of both sequences. heads, head_width : of the attention. Query, key and value have no bias, the output has.
+    width : of both sequences.
+    heads : of the attention.
+    head_width : of queries, keys and values, which have no bias; the output has one.
+    form : an `AttentionForm`.
     """
 
-    def __init__(self, width: int, heads: int, head_width: int, form: AttentionForm) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, form: str = AttentionForm.SOFTMAX) -> None:
         super().__init__()
-        self.heads, self.head_width, self.form = heads, head_width, form
+        self.heads, self.head_width = heads, head_width
+        self.form = member(AttentionForm, form, "amkd", "attention")
         self.query = nn.Linear(width, heads * head_width, bias=False)
         self.key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
         self.output = nn.Linear(heads * head_width, width)
@@ -70,15 +75,31 @@ class Attention(nn.Module):
 
 
 class Pooling(nn.Module):
-    """One vector per patient, and the weight of every row in it."""
+    """One vector per patient, and the weight of every row in it.
 
-    def __init__(self, width: int, hidden: int, form: PoolingForm) -> None:
+    Parameters
+    ----------
+    width : of the rows.
+    hidden : width of the gate.
+    form : a `PoolingForm`.
+    """
+
+    def __init__(self, width: int, hidden: int, form: str) -> None:
         super().__init__()
-        self.gated = GatedAttention(width, hidden) if form is PoolingForm.GATED else None
+        gated = member(PoolingForm, form, "amkd", "pooling") is PoolingForm.GATED
+        self.gated = GatedAttention(width, hidden) if gated else None
 
     def forward(self, parts: Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """(all rows, width) in parts that lie side by side, offsets (patients + 1,) -> (patients, width), weights (all
-        rows,).
+        """Pool the rows of each patient.
+
+        Parameters
+        ----------
+        parts : (all rows, columns) each, whose columns would stand side by side: `width` in all.
+        ptr : (patients + 1,) offsets.
+
+        Returns
+        -------
+        Pooled rows (patients, width), and weights (all rows,).
         """
         if self.gated is not None:
             return self.gated(parts, ptr)

@@ -1,6 +1,6 @@
 """AMKD's losses: what the student is pulled to, and when it is let go.
 
-The paper gives them in words; the forms below are reconstructions where the docstring says so.
+The paper describes them without formulas; forms that are reconstructions are marked as such.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RegulationForm(StrEnum):
     HARD = "hard"  # q = 1 while L_S > L_T, else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """How the four losses are mixed.
 
@@ -59,7 +59,8 @@ class Mixture:
     alpha : in [0, 1]; 1 leaves out L_ARR, 0 leaves nothing else (paper; its best value is 0.75).
     tau : temperature of L_KD (the value 2.0 is a reconstruction).
     enhancement_tau : temperature of L_GE's two softmaxes (1.0 is a reconstruction).
-    similarity, regulation : forms of L_KD and L_ARR (reconstructions).
+    similarity : form of L_KD (reconstruction).
+    regulation : form of L_ARR (reconstruction).
     without : terms that are left out.
     """
 
@@ -78,9 +79,10 @@ def gene_guided_enhancement(guided: Tensor, imitated: Tensor, tau: float = 1.0) 
     ----------
     guided : (patches, width), the teacher's genomics-informed patch features h_g2p.
     imitated : (patches, width), the student's g_s.
+    tau : temperature of both.
     """
-    target, given = F.log_softmax(guided / tau, dim=-1), F.log_softmax(imitated / tau, dim=-1)
-    return (target.exp() * (target - given)).sum(-1).mean()
+    target, student = F.log_softmax(guided / tau, dim=-1), F.log_softmax(imitated / tau, dim=-1)
+    return (target.exp() * (target - student)).sum(-1).mean()
 
 
 def knowledge_distillation(
@@ -93,6 +95,13 @@ def knowledge_distillation(
 
     Sigmoid and temperature are the paper's, the KL form is a reconstruction. With several outputs (discrete time) each
     hazard is a Bernoulli of its own, and the mean runs over all of them.
+
+    Parameters
+    ----------
+    teacher_logits : (B, outputs).
+    student_logits : (B, outputs).
+    tau : temperature of both.
+    form : which divergence.
     """
     teacher, student = teacher_logits / tau, student_logits / tau
     if form is SimilarityForm.TEACHER:
@@ -126,7 +135,10 @@ def adaptive_risk_regulation(
 
     Parameters
     ----------
-    distillation : L_KD. student_loss, teacher_loss : Cox losses of both on the same batch. All scalars.
+    distillation : L_KD, a scalar.
+    student_loss : its Cox loss on the batch, a scalar.
+    teacher_loss : its Cox loss on the same batch, a scalar.
+    form : how imitation and departure are weighed.
     """
     behind = (student_loss - teacher_loss).detach()
     q = torch.sigmoid(behind) if form is RegulationForm.SOFT else (behind > 0).to(behind.dtype)
@@ -143,6 +155,8 @@ def combine(terms: Mapping[str, Tensor], alpha: float, without: Collection[Term]
     Parameters
     ----------
     terms : scalars `survival`, `regulation` and, where the teacher has them, `enhancement` and `distillation`.
+    alpha : weight in [0, 1].
+    without : terms that are left out.
     """
     imitated = [t for t in (Term.ENHANCEMENT, Term.DISTILLATION) if t in terms and t not in without]
     distilled = sum((terms[t] for t in imitated), start=torch.zeros_like(terms["survival"])) + terms["survival"]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from amkd.attention import Attention, AttentionForm, Pooling, PoolingForm
-from amkd.forms import member
-from baselines.layers import Dropout
-from baselines.pathways import PathwayEncoder, needs_pathways
-from survbench.model import Asking, GeneSetAttention, Inputs, Modality, Prediction, Stage, SurvivalModel
+from amkd.attention import Attention, Pooling
+from baselines.layers import Dropout, relu_layers
+from baselines.pathways import PathwayEncoder, needs_sets
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Modalities, Prediction, Stage, SurvivalModel
 
 __all__ = ["Teacher"]
 
@@ -25,9 +25,14 @@ class Teacher(SurvivalModel):
 
     Parameters
     ----------
-    width : of all rows. pathway_width : of a pathway's embedding (paper: 1024).
-    pathway_hidden : units of each pathway's first layer. gate : hidden width of the gated pooling.
+    width : of all rows.
     pooling : `gated` or `mean`.
+    dropout : rate behind each ReLU.
+    pathway_width : of a pathway's embedding (paper: 1024).
+    pathway_hidden : units of each pathway's first layer.
+    heads : of every attention.
+    head_width : of queries, keys and values.
+    gate : hidden width of the gated pooling.
     """
 
     def __init__(
@@ -46,22 +51,21 @@ class Teacher(SurvivalModel):
     ) -> None:
         super().__init__()
         self.settings = {k: v for k, v in locals().items() if k not in ("self", "inputs", "outputs", "__class__")}
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         self.guided_width, self.pathway_names = width, tuple(inputs.pathways)
-        pool = member(PoolingForm, pooling, "pooling")
 
         def attention() -> Attention:
-            return Attention(width, heads, head_width, AttentionForm.SOFTMAX)
+            return Attention(width, heads, head_width)
 
         self.encode_pathways = PathwayEncoder(inputs.pathways, pathway_hidden, pathway_width)
         self.project_pathways = nn.Linear(pathway_width, width)
         self.activate_pathways = nn.Sequential(nn.ReLU(), Dropout(dropout))
-        self.project_patches = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project_patches = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.pathway_norm, self.patch_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.pathway_self, self.patch_self = attention(), attention()
         self.pathway_cross_norm, self.patch_cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.gene_by_path, self.path_by_gene = attention(), attention()
-        self.pool_pathways, self.pool_patches = Pooling(2 * width, gate, pool), Pooling(2 * width, gate, pool)
+        self.pool_pathways, self.pool_patches = (Pooling(2 * width, gate, pooling) for _ in range(2))
         self.head = nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, outputs))
 
     def forward(self, batch: Batch) -> Prediction:
@@ -69,9 +73,9 @@ class Teacher(SurvivalModel):
         sizes, patients, genes = batch.sizes, len(batch.expression), self.encode_pathways.pathways
         gene_sizes = [genes] * patients
         pathways, patches = self._within(batch)
-        to_meet, patches_to_meet = self.pathway_cross_norm(pathways), self.patch_cross_norm(patches)
-        informed = self.gene_by_path(to_meet, patches_to_meet, gene_sizes, sizes)
-        guided = self.path_by_gene(patches_to_meet, to_meet, sizes, gene_sizes)
+        normed, normed_patches = self.pathway_cross_norm(pathways), self.patch_cross_norm(patches)
+        informed = self.gene_by_path(normed, normed_patches, gene_sizes, sizes)
+        guided = self.path_by_gene(normed_patches, normed, sizes, gene_sizes)
         gene_ptr = torch.arange(0, (patients + 1) * genes, genes, device=batch.x.device)
         from_genes, of_genes = self.pool_pathways((pathways, informed), gene_ptr)
         from_patches, weights = self.pool_patches((patches, guided), batch.ptr)
@@ -93,33 +97,35 @@ class Teacher(SurvivalModel):
 
     def pathway_attention(self, batch: Batch) -> Tensor:
         """Weights of the pooling over pathways."""
-        weights: Tensor = self(batch).aux["pathways"]
-        return weights
+        return self(batch).aux["pathways"]
 
     def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
         """The co-attention of pathways over patches, mean over pathways, and the weights of the pooling over patches.
 
-        The other direction, path x gene, gives each patch a total of 1 and so tells no patch from another; it is what
-        `gene_set_attention` gives for one pathway at a time.
+        The other direction, path x gene, adds up to 1 for each patch and so distinguishes no patch from another; see
+        `gene_set_attention` for one pathway at a time.
         """
         pathways, patches = self._within(batch)
         gene_sizes = [self.encode_pathways.pathways] * len(batch.expression)
-        asked = self.gene_by_path.weights(
+        over_patches = self.gene_by_path.weights(
             self.pathway_cross_norm(pathways), self.patch_cross_norm(patches), gene_sizes, batch.sizes
         )
         assert prediction.attention is not None
-        return {"co-attention": torch.cat([weights.mean(0) for weights in asked]), "pooling": prediction.attention}
+        return {
+            "co-attention": torch.cat([weights.mean(0) for weights in over_patches]),
+            "pooling": prediction.attention,
+        }
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """Path x gene: each patch asks the pathways (paper)."""
+        """Path x gene: each patch is a query over the pathways (paper)."""
         pathways, patches = self._within(batch)
         gene_sizes = [self.encode_pathways.pathways] * len(batch.expression)
-        asked = self.path_by_gene.weights(
+        over_pathways = self.path_by_gene.weights(
             self.patch_cross_norm(patches), self.pathway_cross_norm(pathways), batch.sizes, gene_sizes
         )
-        return GeneSetAttention(self.pathway_names, torch.cat(asked), Asking.PATCHES)
+        return GeneSetAttention(self.pathway_names, torch.cat(over_pathways), AttentionAxis.SETS)
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage]:
         """One, on the Cox loss (paper), shared with every student that learns from this teacher."""
-        decided_by = {"model": "amkd.teacher", **self.settings}
-        return [Stage("teacher", self, train_inputs, self, self.loss, inference_inputs, decided_by=decided_by)]
+        stage = self.survival_stage("teacher", train_inputs, inference_inputs)
+        return [replace(stage, decided_by={"model": "amkd.teacher", **self.settings})]

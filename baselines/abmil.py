@@ -12,7 +12,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, GatedAttention
+from baselines.layers import GatedAttention, relu_layers
 from survbench.model import Inputs
 
 __all__ = ["ABMIL"]
@@ -23,8 +23,10 @@ class ABMIL(EncoderModel):
 
     Parameters
     ----------
-    width : of the projected patches (MCAT's version: 512). attention : hidden width of the gate.
+    width : of the projected patches (MCAT's version: 512).
+    attention : hidden width of the gate.
     bag_width : of the layer after pooling.
+    dropout : rate behind each layer.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -47,9 +49,9 @@ class ABMIL(EncoderModel):
         dropout: float = 0.25,
     ) -> None:
         super().__init__(bag_width, outputs)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.attention = GatedAttention(width, attention, dropout)
-        self.rho = nn.Sequential(nn.Linear(width, bag_width), nn.ReLU(), Dropout(dropout))
+        self.rho = nn.Sequential(*relu_layers(dropout, width, bag_width))
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides only: `x`, `ptr`."""

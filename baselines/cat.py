@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from torch_geometric.data import Batch
 
 from baselines.encoders import EncoderModel
 from survbench.errors import BadConfig
-from survbench.model import Inputs, Losses, Prediction, SurvivalModel, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Inputs, Losses, Objective, Prediction, SurvivalModel, rename_state
 
 __all__ = ["Cat"]
 
@@ -29,13 +26,16 @@ class Cat(SurvivalModel):
 
     Parameters
     ----------
-    slides, expression : `module:Class` of the encoders. slides_settings, expression_settings : their settings.
-    width : of the fusion block. norm : LayerNorm on each vector, for encoders of different scale (official: none).
+    slides : `module:Class` of the slide encoder.
+    expression : `module:Class` of the expression encoder.
+    slides_settings : of the slide encoder.
+    expression_settings : of the expression encoder.
+    width : of the fusion block.
+    norm : LayerNorm on each vector, for encoders of different scale (official: none).
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
-        "mm.0.": "fuse.0.",
-        "mm.2.": "fuse.2.",
+        "mm.": "fuse.",
         "classifier.": "head.",
     }  # SurvPath repository
 

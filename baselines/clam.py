@@ -1,13 +1,13 @@
 """CLAM with a single branch (Lu et al., Nature Biomedical Engineering 2021, arXiv 2004.09666), put to survival.
 
 A reconstruction in one respect: CLAM's instance loss sorts patches by the slide's class, which survival does not have.
-Ours tells the most attended patches of a bag from the least attended ones, whatever the outcome.
+Ours separates the most attended patches of a bag from the least attended ones, whatever the outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,8 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, GatedAttention
-from survbench.model import Inputs, Losses
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from baselines.layers import GatedAttention, relu_layers
+from survbench.model import Inputs, Losses, Objective
 
 __all__ = ["CLAM"]
 
@@ -29,8 +26,11 @@ class CLAM(EncoderModel):
 
     Parameters
     ----------
-    width, attention : 512 and 256 are CLAM's `small`. examples : patches from either end of a bag's attention.
+    width : of the projected patches (CLAM's `small`: 512).
+    attention : hidden width of the gate (CLAM's `small`: 256).
+    examples : patches from either end of a bag's attention.
     instance : share of the instance loss (CLAM: 0.3).
+    dropout : rate behind projection and gate.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CLAM(EncoderModel):
     ) -> None:
         super().__init__(width, outputs)
         self.examples, self.instance = examples, instance
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.attention = GatedAttention(width, attention, dropout)
         self.instances = nn.Linear(width, 2)
 

@@ -7,21 +7,16 @@ intervals of a discrete-time head would pick four patches; that form is `literal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.utils import scatter, segment
 
-from baselines.bags import pool_bags, softmax_bags
 from baselines.encoders import Encoded, EncoderModel
+from baselines.kernels.bags import first_maximum, own_products, pool_bags, softmax_bags
 from baselines.layers import Dropout
-from baselines.ragged import owners, spreads, together
-from survbench.model import Inputs, Losses, Prediction, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Inputs, Losses, Objective, Prediction, rename_state
 
 __all__ = ["DSMIL"]
 
@@ -33,10 +28,13 @@ class DSMIL(EncoderModel):
 
     Parameters
     ----------
-    query : width of the queries. deep_query : two layers and tanh instead of one linear layer.
+    query : width of the queries.
+    deep_query : two layers and tanh instead of one linear layer.
     projected_values : ReLU layer on what is averaged, instead of the raw patches.
-    instance : share of the critical patch's loss. literal : a critical patch for every output, as in the official code.
+    instance : share of the critical patch's loss.
+    literal : a critical patch for every output, as in the official code.
     averaged : predict the mean of the bag's and the critical patch's logits, as the official evaluation may.
+    dropout : rate before `projected_values`.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -80,9 +78,9 @@ class DSMIL(EncoderModel):
             logits = self.instances(batch.x)
             # the mean over outputs ranks patches: one output is the logit, of four it is the average log odds of death
             scores = logits if self.literal else logits.mean(1, keepdim=True)
-            critical = _first_maximum(scores, batch.ptr, batch.batch)
+            critical = first_maximum(scores, batch.ptr, batch.batch)
         query = self.query(batch.x)
-        similarity = _similarities(query, query[critical] * query.shape[1] ** -0.5, batch)
+        similarity = own_products(query, query[critical] * query.shape[1] ** -0.5, batch.sizes, batch.batch)
         weights = softmax_bags(similarity, batch.ptr)
         values = self.value(batch.x)
         pooled = torch.cat([pool_bags(own, values, batch.ptr) for own in weights.T], dim=1)
@@ -99,7 +97,7 @@ class DSMIL(EncoderModel):
     def with_own_terms(self, survival: Tensor, aux: Mapping[str, Any], batch: Batch, objective: Objective) -> Losses:
         """The objective of the bag and that of its critical patch.
 
-        `entropy` is on record only: 1 says that attention is uniform, a failure that DSMIL is known for.
+        `entropy` is recorded only: 1 means uniform attention, a well-known failure of DSMIL.
         """
         critical = objective.loss(aux["critical"], batch.time, batch.event)
         total = (1 - self.instance) * survival + self.instance * critical
@@ -112,26 +110,7 @@ class DSMIL(EncoderModel):
         return rename_state(flat, self.official_names)
 
 
-def _similarities(query: Tensor, critical: Tensor, batch: Batch) -> Tensor:
-    """(patches, width), (B, C, width) -> (patches, C): products with the critical queries of the own bag."""
-    if not together(query):  # a product for each bag; a critical query for every patch would be written out
-        bags = zip(query.split(list(batch.sizes)), critical, strict=True)
-        return torch.cat([own @ asked.T for own, asked in bags])
-    own = batch.batch.unsqueeze(1)  # products with everybody's critical queries are cheaper than one for each patch
-    return torch.cat([(query @ asked.T).gather(1, own) for asked in critical.unbind(1)], dim=1)
-
-
 def _relative_entropy(weights: Tensor, ptr: Tensor) -> Tensor:
     """Mean over bags of attention's entropy, relative to that of uniform attention."""
     entropy = pool_bags(-torch.xlogy(weights, weights), torch.ones_like(weights).unsqueeze(1), ptr).squeeze(1)
     return (entropy / ptr.diff().clamp(min=2).log()).mean()
-
-
-def _first_maximum(scores: Tensor, ptr: Tensor, bag: Tensor) -> Tensor:
-    """(patches, C) -> row of the highest score of each bag and class (B, C); of equal ones the first."""
-    if spreads(scores, ptr):
-        return scores.T.unsqueeze(-2).masked_fill(~owners(ptr, len(scores)), -torch.inf).argmax(-1).T
-    highest = segment(scores, ptr, reduce="max")[bag]
-    rows = torch.arange(len(scores), device=scores.device).unsqueeze(1).expand_as(scores)
-    candidates = rows.masked_fill(scores < highest, len(scores))
-    return scatter(candidates, bag, dim=0, dim_size=len(ptr) - 1, reduce="min")

@@ -1,4 +1,4 @@
-"""Models of one modality: an encoder that gives each patient one vector, and a linear head.
+"""Models of one modality: an encoder of each patient as one vector, and a linear head.
 
 cat.py joins any slide encoder with any expression encoder and leaves their heads out.
 """
@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from survbench.model import Losses, Prediction, SurvivalModel
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import Losses, Objective, Prediction, SurvivalModel
 
 __all__ = ["Encoded", "EncoderModel"]
 
 
 @dataclass
 class Encoded:
-    """vector (B, width) of each patient; attention (patches,) as in `Prediction`; aux for the encoder's own loss."""
+    """What an encoder makes of B patients.
+
+    Attributes
+    ----------
+    vector : (B, width).
+    attention : (patches,), as of a `Prediction`.
+    aux : for the encoder's own loss.
+    """
 
     vector: Tensor
     attention: Tensor | None = None
@@ -34,7 +38,8 @@ class EncoderModel(SurvivalModel):
 
     Parameters
     ----------
-    width : of the encoded vectors. outputs : of the head.
+    width : of the encoded vectors.
+    outputs : of the head.
     """
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -47,7 +52,19 @@ class EncoderModel(SurvivalModel):
         raise NotImplementedError(f"{type(self).__name__} does not define encode(batch)")
 
     def with_own_terms(self, survival: Tensor, aux: Mapping[str, Any], batch: Batch, objective: Objective) -> Losses:
-        """`total` from the objective's value and, where the encoder has one, its own term. aux : of `Encoded`."""
+        """The losses with the encoder's own terms, if it has any.
+
+        Parameters
+        ----------
+        survival : the objective's value, a scalar.
+        aux : of `Encoded`.
+        batch : the patients.
+        objective : for terms that are survival losses, too.
+
+        Returns
+        -------
+        Named terms with `total`.
+        """
         return {"total": survival}
 
     def forward(self, batch: Batch) -> Prediction:

@@ -8,22 +8,28 @@ one patch kept, and selection on the validation split instead of the test fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags
-from baselines.layers import Dropout, GatedAttention
-from baselines.pathways import Members, needs_families
-from baselines.ragged import EachBag, of_only_head
+from baselines.kernels.bags import attend_rows
+from baselines.kernels.ragged import EachBag
+from baselines.layers import Dropout, GatedAttention, relu_layers
+from baselines.pathways import Members, needs_sets
 from survbench.errors import ModalityDenied
-from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Prediction, SurvivalModel, rename_state
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from survbench.model import (
+    AttentionAxis,
+    GeneSetAttention,
+    Inputs,
+    Losses,
+    Objective,
+    Prediction,
+    SurvivalModel,
+    rename_state,
+)
 
 __all__ = ["GHANet"]
 
@@ -33,8 +39,15 @@ class GHANet(SurvivalModel):
 
     Parameters
     ----------
-    width, heads, gate, bottleneck : official 512, 4, 256, 256. kept : share of patches that a token may look at.
-    cosine, squared : weights of the two reconstruction losses. groups : `families` or `pathways` of the cohort.
+    width : of all rows (official: 512).
+    heads : of each attention (official: 4).
+    gate : hidden width of the gated attention (official: 256).
+    bottleneck : width of each token before the head (official: 256).
+    kept : share of patches that a token may look at.
+    cosine : weight of the cosine loss of reconstruction.
+    squared : weight of the squared error of reconstruction.
+    dropout : rate in all parts.
+    groups : `families` or `pathways` of the cohort.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -84,11 +97,11 @@ class GHANet(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.sets, self.kept, self.cosine, self.squared = list(sets.values()), kept, cosine, squared
         self.set_names = tuple(sets)
         self.members = Members(sets)
-        self.see = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.see = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.tokens = nn.Parameter(torch.randn(1, len(sets), width))
         self.token_norm, self.patch_norm, self.second_token_norm, self.rebuilt_norm = (
             nn.LayerNorm(width) for _ in range(4)
@@ -97,32 +110,15 @@ class GHANet(SurvivalModel):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.feed_forwards = nn.ModuleList(_GatedFeedForward(width) for _ in range(2))
         self.rebuild = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, width),
-                nn.LayerNorm(width),
-                nn.ELU(),
-                Dropout(dropout),
-                nn.Linear(width, len(genes)),
-            )
+            nn.Sequential(*_normed(width, width, nn.ELU(), Dropout(dropout)), nn.Linear(width, len(genes)))
             for genes in self.sets
         )
-        self.project = nn.Sequential(
-            nn.Linear(inputs.feature_width, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout)
-        )
+        self.project = nn.Sequential(*_normed(inputs.feature_width, width, nn.ReLU(), Dropout(dropout)))
         self.gate = GatedAttention(width, gate, dropout)
-        self.convolve = nn.Sequential(
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.ReLU(),
-        )
+        self.convolve = nn.Sequential(*_normed(width, width, nn.ReLU()), *_normed(width, width, nn.ReLU()))
         self.attention = _Attention(width, heads)
         self.last_norm, self.feed_forward = nn.LayerNorm(width), _GatedFeedForward(width)
-        self.squeeze = nn.Sequential(
-            nn.Linear(width, bottleneck), nn.LayerNorm(bottleneck), nn.ReLU(), Dropout(dropout)
-        )
+        self.squeeze = nn.Sequential(*_normed(width, bottleneck, nn.ReLU(), Dropout(dropout)))
         self.head = nn.Linear(bottleneck * len(sets), outputs)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -135,7 +131,7 @@ class GHANet(SurvivalModel):
         counts = [max(1, int(self.kept * size)) for size in batch.sizes]
         own = similarities.map(Tensor.detach).with_counts(_strongest, counts)
         weights = own.plus(shared).map(lambda sum_of_two: sum_of_two / 2)
-        seen = weights.mixed(patches)
+        seen = weights.weighted_sums(patches)
         joined = (self.convolve(seen) + seen + rebuilt) / 2
         joined = joined + self.attention.among(joined)
         joined = joined + self.feed_forward(self.last_norm(joined))
@@ -144,8 +140,8 @@ class GHANet(SurvivalModel):
         return Prediction(logits, shares.mean(0), {"rebuilt": rebuilt, "similarities": similarities, "shares": shares})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """The learned token of each family asks the patches; no expression is involved."""
-        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
+        """The learned token of each family is a query over the patches; no expression is involved."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
     def _gather(self, batch: Batch) -> tuple[Tensor, EachBag]:
         """Tokens filled from patches in two rounds (B, sets, width), and the second round's similarities per bag."""
@@ -179,6 +175,11 @@ class GHANet(SurvivalModel):
         return rename_state(used, self.official_names)
 
 
+def _normed(before: int, after: int, *behind: nn.Module) -> tuple[nn.Module, ...]:
+    """A linear layer between these widths, a norm, and what is behind."""
+    return nn.Linear(before, after), nn.LayerNorm(after), *behind
+
+
 def _strongest(similarity: Tensor, count: Any) -> Tensor:
     """(..., patches) -> softmax over as many patches as are counted, those of highest similarity; 0 elsewhere."""
     ordered = similarity.sort(-1, descending=True)
@@ -199,17 +200,15 @@ class _Attention(nn.Module):
     def forward(self, tokens: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, EachBag]:
         """(B, tokens, width) over the rows of each bag -> the same shape, and similarities (heads, tokens, rows).
 
-        Tokens are few and rows many, so no row is made a key or a value: q . (K x) = (K^T q) . x, and a mean of values
-        is the value of the mean.
+        Keys and values of rows are never computed, see `attend_rows`.
         """
         to_key, to_value = (project.weight.unflatten(0, (self.heads, -1)) for project in (self.to_k, self.to_v))
         query = self.to_q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        scale = (rows.shape[-1] / query.shape[-1]) ** 0.5  # attend_bags divides by the root of the wider one
-        asked, own = (query @ to_key * scale).flatten(1, 2).unsqueeze(1), rows.unsqueeze(1)
-        mixed, similarities, _ = attend_bags(asked, own, own, sizes)
+        scale = (rows.shape[-1] / query.shape[-1]) ** 0.5  # attend_rows divides by the root of the wider one
+        mixed, similarities, _ = attend_rows((query @ to_key * scale).flatten(1, 2), rows, sizes)
         heads = (self.heads, tokens.shape[1])
-        of_heads = mixed.squeeze(1).unflatten(1, heads) @ to_value.mT
-        each = similarities.map(of_only_head).map(lambda similarity: similarity.unflatten(-2, heads))
+        of_heads = mixed.unflatten(1, heads) @ to_value.mT
+        each = similarities.map(lambda similarity: similarity.unflatten(-2, heads))
         return self.to_out(of_heads.transpose(1, 2).flatten(2)), each
 
     def among(self, tokens: Tensor) -> Tensor:

@@ -1,61 +1,36 @@
-"""Layers that several models share, written for ragged batches: bags one after another, no padding.
-
-What is done over bags is in bags.py, what gene sets become in pathways.py, and models are in their own files.
-"""
+"""Layers that several models share, for bags one after another without padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.bags import pool_bags, softmax_bags
+from baselines.kernels.bags import pool_bags, softmax_bags
+from baselines.kernels.dropout import AlphaDropout, Dropout
 
-__all__ = ["AlphaDropout", "Dropout", "GatedAttention"]
-
-
-class Dropout(nn.Dropout):
-    """Dropout whose random numbers are cheap on a CPU, where torch's take a fifth of a training step.
-
-    Sixteen random bits decide on an element, four elements share one draw, so the rate is met to 1 in 130,000.
-    """
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Any shape."""
-        kept = _kept(rows, self.p) if self.training else None
-        return super().forward(rows) if kept is None else rows * kept.to(rows.dtype).mul_(1 / (1 - self.p))
+__all__ = ["AlphaDropout", "Dropout", "GatedAttention", "relu_layers"]
 
 
-class AlphaDropout(nn.AlphaDropout):
-    """The same for alpha dropout (Klambauer et al. 2017): what is dropped takes SELU's lowest value, mean and variance
-    stay.
-    """
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Any shape."""
-        kept = _kept(rows, self.p) if self.training else None
-        if kept is None:
-            return super().forward(rows)
-        lowest = -1.7580993408473766  # -(scale x alpha) of SELU
-        scale = ((1 - self.p) * (1 + self.p * lowest**2)) ** -0.5
-        return torch.where(kept, rows * scale, lowest * scale).sub_(self.p * lowest * scale)
-
-
-def _kept(rows: Tensor, rate: float) -> Tensor | None:
-    """Which elements dropout keeps; None where torch's own numbers will do."""
-    cut = round(rate * 2**16)
-    if cut in (0, 2**16) or rows.device.type != "cpu":
-        return None
-    draws = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    return draws.view(torch.int16)[: rows.numel()].view(rows.shape) >= cut - 2**15
+def relu_layers(dropout: float, *widths: int) -> Iterator[nn.Module]:
+    """Linear layers between these widths, each with ReLU and dropout behind it."""
+    for before, after in pairwise(widths):
+        yield from (nn.Linear(before, after), nn.ReLU(), Dropout(dropout))
 
 
 class GatedAttention(nn.Module):
     """Gated attention pooling over each bag (Ilse et al. 2018, eq. 9).
 
     score_n = w . (tanh(V h_n) * sigmoid(U h_n)), softmax over the patches of a bag, weighted sum of its rows.
+
+    Parameters
+    ----------
+    width : columns of a row h_n.
+    hidden : rows of V and U.
+    dropout : rate behind tanh and sigmoid.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
@@ -66,9 +41,16 @@ class GatedAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, rows: Tensor | Sequence[Tensor], ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """(patches, width), offsets -> pooled (bags, width), weights (patches,).
+        """Pool the rows of each bag.
 
-        rows : or tensors that would be one side by side, which need not be written out for that.
+        Parameters
+        ----------
+        rows : (patches, width), or tensors whose columns would stand side by side, so that nobody need join them.
+        ptr : (bags + 1,) offsets.
+
+        Returns
+        -------
+        Pooled rows (bags, width), and weights (patches,) that sum to 1 over each bag.
         """
         parts = (rows,) if isinstance(rows, Tensor) else tuple(rows)
         weight = torch.cat([self.value.weight, self.gate.weight])  # one product, which reads the rows once

@@ -1,6 +1,6 @@
 """MCAT: multimodal co-attention transformer (Chen et al., ICCV 2021).
 
-Gene families ask the slide: each is a query over all patches.
+Each gene family is a query over all patches.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags
-from baselines.layers import Dropout, GatedAttention
-from baselines.pathways import PathwayNetworks, needs_families
-from baselines.ragged import of_only_head
-from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
+from baselines.kernels.bags import attend_rows
+from baselines.layers import GatedAttention, relu_layers
+from baselines.pathways import PathwayNetworks, needs_sets
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["MCAT"]
 
@@ -26,7 +25,11 @@ class MCAT(SurvivalModel):
 
     Parameters
     ----------
-    width : of all tokens. heads, feed_forward, layers : of the two transformers.
+    width : of all tokens.
+    heads : of the two transformers.
+    feed_forward : hidden width of the two transformers.
+    layers : of the two transformers.
+    dropout : rate in all parts.
     groups : `families` (the paper's six) or `pathways` of the cohort.
     """
 
@@ -44,8 +47,7 @@ class MCAT(SurvivalModel):
         "omic_attention_head.attention_b.0.": "gene_side.pool.gate.",
         "omic_attention_head.attention_c.": "gene_side.pool.score.",
         "omic_rho.0.": "gene_side.rho.0.",
-        "mm.0.": "fuse.0.",
-        "mm.2.": "fuse.2.",
+        "mm.": "fuse.",
         "classifier.": "head.",
     }  # MCAT and SurvPath repositories; `sig_networks.<i>.` goes into `families`, see PathwayNetworks.from_official
 
@@ -62,10 +64,10 @@ class MCAT(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.set_names = tuple(sets)
         self.families = PathwayNetworks(sets, width, dropout)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.coattention = nn.MultiheadAttention(width, 1)
         self.slide_side = _Side(width, heads, feed_forward, layers, dropout)
         self.gene_side = _Side(width, heads, feed_forward, layers, dropout)
@@ -80,20 +82,18 @@ class MCAT(SurvivalModel):
         return Prediction(self.head(self.fuse(joined)), shares.mean(0), {"tokens": genes, "shares": shares})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """Each family asks the patches."""
-        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
+        """Each family is a query over the patches."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
     def _coattend(self, genes: Tensor, patches: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """(B, families, width), (patches, width) -> (B, families, width), weights (families, patches).
 
-        No key and no value is made for any patch: q . (K x + b) = (K^T q) . x + q . b, whose last term is the same for
-        all patches of a bag and leaves no trace in a softmax; and a mean of values is the value of the mean.
+        Keys and values of patches are never computed, see `attend_rows`.
         """
         own, linear = self.coattention, nn.functional.linear
         (wq, wk, wv), (bq, _, bv) = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
-        rows = patches.unsqueeze(1)
-        mixed, _, weights = attend_bags((linear(genes, wq, bq) @ wk).unsqueeze(1), rows, rows, sizes)
-        return own.out_proj(linear(mixed.squeeze(1), wv, bv)), weights.map(of_only_head).ragged()
+        mixed, _, weights = attend_rows(linear(genes, wq, bq) @ wk, patches, sizes)
+        return own.out_proj(linear(mixed, wv, bv)), weights.ragged()
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of family networks becomes stacked weights."""
@@ -110,7 +110,7 @@ class _Side(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.pool = GatedAttention(width, width, dropout)
-        self.rho = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout))
+        self.rho = nn.Sequential(*relu_layers(dropout, width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
         count = tokens.shape[1]

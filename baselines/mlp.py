@@ -9,7 +9,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout
+from baselines.layers import relu_layers
 from survbench.model import Inputs
 
 __all__ = ["MLP"]
@@ -21,24 +21,17 @@ class MLP(EncoderModel):
     Parameters
     ----------
     width : of both layers: 256 is the official class's default, 32 what its published figures were run with.
+    dropout : rate behind each layer.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
-        "net.0.": "net.0.",
-        "net.3.": "net.3.",
+        "net.": "net.",
         "to_logits.0.": "head.",
     }  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, width: int = 256, dropout: float = 0.25) -> None:
         super().__init__(width, outputs)
-        self.net = nn.Sequential(
-            nn.Linear(len(inputs.genes), width),
-            nn.ReLU(),
-            Dropout(dropout),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            Dropout(dropout),
-        )
+        self.net = nn.Sequential(*relu_layers(dropout, len(inputs.genes), width, width))
 
     def encode(self, batch: Batch) -> Encoded:
         """Expression only."""

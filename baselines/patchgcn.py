@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import DeepGCNLayer, GENConv
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout, GatedAttention
+from baselines.layers import GatedAttention, relu_layers
 from survbench.errors import BadFeatures
 from survbench.model import Inputs
 
@@ -25,7 +25,10 @@ class PatchGCN(EncoderModel):
 
     Parameters
     ----------
-    width : of each layer. layers : graph convolutions. nearest : neighbours of a patch on its slide.
+    width : of each layer.
+    layers : graph convolutions.
+    nearest : neighbours of a patch on its slide.
+    dropout : rate behind each ReLU of the other layers.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class PatchGCN(EncoderModel):
         joined = width * (layers + 1)
         super().__init__(joined, outputs)
         self.nearest = nearest
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         first, *rest = (
             GENConv(width, width, aggr="softmax", learn_t=True, num_layers=2, norm="layer") for _ in range(layers)
         )
@@ -49,9 +52,9 @@ class PatchGCN(EncoderModel):
         self.rest = nn.ModuleList(
             DeepGCNLayer(conv, nn.LayerNorm(width), nn.ReLU(), block="res", dropout=0.1) for conv in rest
         )
-        self.phi = nn.Sequential(nn.Linear(joined, joined), nn.ReLU(), Dropout(dropout))
+        self.phi = nn.Sequential(*relu_layers(dropout, joined, joined))
         self.attention = GatedAttention(joined, joined, dropout)
-        self.rho = nn.Sequential(nn.Linear(joined, joined), nn.ReLU(), Dropout(dropout))
+        self.rho = nn.Sequential(*relu_layers(dropout, joined, joined))
 
     def encode(self, batch: Batch) -> Encoded:
         """Slides with coordinates: `x`, `pos`, `slide`, `ptr`."""
@@ -67,11 +70,13 @@ class PatchGCN(EncoderModel):
 def neighbours(pos: Tensor, slide: Tensor, nearest: int) -> Tensor:
     """Edges (2, edges) to each patch from the nearest ones of the same slide, itself not counted.
 
-    Of patches at the same distance as the last one all are taken, so that the order of patches means nothing.
+    All patches at the same distance as the last one count, so that the order of patches means nothing.
 
     Parameters
     ----------
-    pos : (patches, 2) in tile units. slide : (patches,) number of the slide, equal only within a slide.
+    pos : (patches, 2) in tile units.
+    slide : (patches,) number of the slide, equal only within a slide.
+    nearest : neighbours of a patch.
 
     Raises
     ------
@@ -89,9 +94,9 @@ def neighbours(pos: Tensor, slide: Tensor, nearest: int) -> Tensor:
         if len(rows) > 1:
             tree = cKDTree(places[rows])
             farthest = tree.query(places[rows], k=min(nearest, len(rows) - 1) + 1)[0][:, -1]
-            found = tree.query_ball_point(places[rows], farthest * (1 + 1e-6))
-            target = np.repeat(np.arange(len(rows)), [len(f) for f in found])
-            source = np.concatenate(found)
+            near = tree.query_ball_point(places[rows], farthest * (1 + 1e-6))
+            target = np.repeat(np.arange(len(rows)), [len(own) for own in near])
+            source = np.concatenate(near)
             apart = source != target
             edges.append(np.stack([rows[source[apart]], rows[target[apart]]]))
     return torch.from_numpy(np.concatenate(edges, axis=1)).to(pos.device)

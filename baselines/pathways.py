@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.kernels.ragged import gather_rows, set_products
 from baselines.layers import AlphaDropout
-from baselines.ragged import layout, taken, together
 from survbench.errors import BadConfig
 from survbench.model import Inputs
 
-__all__ = ["Members", "PathwayEncoder", "PathwayNetworks", "needs_families", "needs_pathways"]
+__all__ = ["Members", "PathwayEncoder", "PathwayNetworks", "needs_sets"]
 
 
-def needs_pathways(model: object, inputs: Inputs) -> None:
-    """Refuse a cohort without pathways."""
-    if not inputs.pathways:
-        raise BadConfig(
-            f"{type(model).__name__} needs pathways, and the cohort has none",
-            "import it with pathways (`survbench data import --pathways FILE.gmt`)",
-        )
+def needs_sets(model: object, inputs: Inputs, groups: str = "pathways") -> Mapping[str, tuple[int, ...]]:
+    """The gene sets of a cohort that a model is built on: name -> positions of its genes.
 
+    Parameters
+    ----------
+    model : for the message.
+    inputs : of the cohort.
+    groups : `families` (MCAT's six, the papers' choice) or `pathways`.
 
-def needs_families(model: object, inputs: Inputs, groups: str) -> Mapping[str, tuple[int, ...]]:
-    """The gene sets that become tokens: `families` (MCAT's six, the papers' choice) or `pathways`."""
+    Raises
+    ------
+    BadConfig : other groups, or a cohort without them.
+    """
     sets = {"families": inputs.families, "pathways": inputs.pathways}
+    hints = {"families": "--families signatures.csv, or use its pathways (--set groups=pathways)"}
     if groups not in sets:
         raise BadConfig(f"{type(model).__name__}: groups is '{groups}'", f"choose from {', '.join(sets)}")
     if not sets[groups]:
-        raise BadConfig(
-            f"{type(model).__name__} needs gene {groups}, and the cohort has none",
-            "import it with --families signatures.csv, or use its pathways (--set groups=pathways)",
-        )
+        hint = hints.get(groups, "pathways (`survbench data import --pathways FILE.gmt`)")
+        raise BadConfig(f"{type(model).__name__} needs {groups}, and the cohort has none", f"import it with {hint}")
     return sets[groups]
 
 
@@ -63,7 +62,10 @@ class PathwayEncoder(nn.Module):
 
     Parameters
     ----------
-    hidden, width : units of each pathway in the first and the second layer. activated : ReLU between them.
+    pathways : name -> positions of its genes.
+    hidden : units of each pathway in the first layer.
+    width : units of each pathway in the second layer.
+    activated : ReLU between them.
     """
 
     membership_gene: Tensor
@@ -76,9 +78,8 @@ class PathwayEncoder(nn.Module):
         self.activated = activated
         sizes = [len(genes) for genes in pathways.values()]
         self.pathways = len(sizes)
-        self.register_buffer(
-            "membership_gene", torch.from_numpy(np.concatenate(list(pathways.values()))), persistent=False
-        )
+        genes = torch.tensor([gene for own in pathways.values() for gene in own])
+        self.register_buffer("membership_gene", genes, persistent=False)
         pathway_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.register_buffer("membership_pathway", pathway_of, persistent=False)
         bound = torch.tensor(sizes, dtype=torch.float32)[pathway_of].rsqrt().unsqueeze(-1)
@@ -94,12 +95,11 @@ class PathwayEncoder(nn.Module):
     def projected(self, expression: Tensor, linear: nn.Linear) -> Tensor:
         """`linear` of the encoding, (B, genes) -> (B, pathways, linear.out_features).
 
-        Nothing lies between the two, so the weights are multiplied first where there are more patients than weights of
-        a pathway: the same product, less work, and no encoding to keep for the gradient.
+        Nothing stands between the two, so the weights are multiplied first where there are more patients than weights
+        of a pathway: the same product, less work, and no encoding to keep for the gradient.
         """
         if len(expression) <= self.second.shape[1] + 1:
-            encoded: Tensor = linear(self(expression))
-            return encoded
+            return linear(self(expression))
         weights = self.second @ linear.weight.T
         return torch.einsum("bph,phw->bpw", self._units(expression), weights) + linear(self.second_bias)
 
@@ -131,7 +131,13 @@ class PathwayNetworks(nn.Module):
     """A network of its own for each gene set: two blocks linear, ELU, alpha dropout; (B, genes) -> (B, sets, width).
 
     The tokens of MCAT (six families) and SurvPath (331 pathways). No loop over sets: those with the same number of
-    genes are one product, and the first layers' weights lie in one tensor, ordered by size.
+    genes are one product, and the first layers' weights are one tensor, ordered by size.
+
+    Parameters
+    ----------
+    sets : name -> positions of its genes.
+    width : of both layers.
+    dropout : rate behind each layer.
     """
 
     genes: Tensor
@@ -142,7 +148,7 @@ class PathwayNetworks(nn.Module):
         self.activate = nn.Sequential(nn.ELU(), AlphaDropout(dropout))
         members = list(sets.values())
         self.order = sorted(range(len(members)), key=lambda i: len(members[i]))
-        self.runs = [(size, len(list(same))) for size, same in groupby(len(members[i]) for i in self.order)]
+        self.sizes = tuple(len(members[i]) for i in self.order)
         self.register_buffer("genes", torch.tensor([g for i in self.order for g in members[i]]), persistent=False)
         self.register_buffer("place", torch.argsort(torch.tensor(self.order)), persistent=False)
         fan_in = torch.tensor([float(len(members[i])) for i in self.order for _ in members[i]])
@@ -153,35 +159,17 @@ class PathwayNetworks(nn.Module):
         self.second_bias = nn.Parameter(torch.empty(len(members), width).uniform_(-1, 1) * width**-0.5)
 
     def forward(self, expression: Tensor) -> Tensor:
-        """(B, genes) -> (B, sets, width), sets in the order in which they were given."""
-        members = expression[:, self.genes]
-        hidden = self._padded(members) if together(members) else self._by_size(members)
+        """(B, genes) -> (B, sets, width), in the order of `sets`."""
+        hidden = set_products(expression[:, self.genes], self.first, self.sizes)
         hidden = self.activate(hidden + self.first_bias.unsqueeze(1))
         tokens = self.activate(torch.baddbmm(self.second_bias.unsqueeze(1), hidden, self.second))
-        return taken(tokens, self.place).transpose(0, 1)
+        return gather_rows(tokens, self.place).transpose(0, 1)
 
-    def _by_size(self, members: Tensor) -> Tensor:
-        """The first products, (B, all members) -> (sets, B, width): one for all sets of a size."""
-        rows = [size * count for size, count in self.runs]
-        width = self.first.shape[1]
-        each = zip(self.runs, members.split(rows, 1), self.first.split(rows), strict=True)
-        return torch.cat(
-            [
-                torch.bmm(x.view(-1, count, size).transpose(0, 1), weight.view(count, size, width))
-                for (size, count), x, weight in each
-            ]
-        )
-
-    def _padded(self, members: Tensor) -> Tensor:
-        """The same as one product, in which every set is as large as the largest."""
-        sets = layout(tuple(size for size, count in self.runs for _ in range(count)), members.device)
-        return torch.bmm(sets.padded(members.T).transpose(1, 2), sets.padded(self.first))
-
-    def from_official(self, weights: Mapping[str, Tensor], prefix: str = "sig_networks.") -> dict[str, Tensor]:
-        """State from the official list of networks: `<prefix><set>.<block>.0.{weight,bias}`."""
+    def from_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """State from the official list of networks: `sig_networks.<set>.<block>.0.{weight,bias}`."""
 
         def stacked(block: int, kind: str) -> list[Tensor]:
-            return [weights[f"{prefix}{i}.{block}.0.{kind}"] for i in self.order]
+            return [weights[f"sig_networks.{i}.{block}.0.{kind}"] for i in self.order]
 
         return {
             "first": torch.cat([weight.T for weight in stacked(0, "weight")]),

@@ -10,34 +10,47 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags, attend_within_bags
+from baselines.kernels.bags import attend_rows, attend_within_bags
+from baselines.kernels.ragged import first_rows, with_first_rows
 from baselines.layers import Dropout
-from baselines.pathways import Members, needs_families
-from baselines.ragged import headed, of_only_head, taken
-from survbench.batch import ranges, starts
-from survbench.model import Asking, GeneSetAttention, Inputs, Losses, Modality, Prediction, Stage, SurvivalModel
-
-if TYPE_CHECKING:
-    from survbench.model import Objective
+from baselines.pathways import Members, needs_sets
+from survbench.model import (
+    AttentionAxis,
+    GeneSetAttention,
+    Inputs,
+    Losses,
+    Modalities,
+    Objective,
+    Prediction,
+    Stage,
+    SurvivalModel,
+)
 
 __all__ = ["POMP"]
 
 
 class POMP(SurvivalModel):
-    """Slides and gene sets through transformers of their own, then gene sets ask the slide; class row -> logits.
+    """Slides and gene sets through transformers of their own, then gene sets attend to the slide; class row -> logits.
 
     Parameters
     ----------
-    width, heads, layers : of every transformer.
-    pretrain : whether there is a first stage. contrast, match, rebuild : weights of its losses (paper: 1, 6, 3).
-    hidden : share of gene sets that are hidden and rebuilt. pretrain_patches, pretrain_learning_rate : of that stage.
+    width : of every transformer.
+    heads : of every transformer.
+    layers : of every transformer.
+    pretrain : whether there is a first stage.
+    contrast : weight of telling true pairs of slide and expression from those of the batch (paper: 1).
+    match : weight of telling true pairs from the most similar false ones (paper: 6).
+    rebuild : weight of rebuilding hidden gene sets (paper: 3).
+    hidden : share of gene sets that are hidden and rebuilt.
+    pretrain_patches : of each bag in the first stage.
+    pretrain_learning_rate : of the first stage.
+    dropout : rate in all parts.
     groups : `families` or `pathways` of the cohort.
     """
 
@@ -60,7 +73,7 @@ class POMP(SurvivalModel):
         groups: str = "families",
     ) -> None:
         super().__init__()
-        sets = needs_families(self, inputs, groups)
+        sets = needs_sets(self, inputs, groups)
         self.pretrain, self.weights, self.hidden = pretrain, (contrast, match, rebuild), hidden
         self.set_names = tuple(sets)
         self.settings = {"patches": pretrain_patches, "learning_rate": pretrain_learning_rate}
@@ -69,28 +82,26 @@ class POMP(SurvivalModel):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Slides and expression; attention is that of the fused class row's question to the patches."""
+        """Slides and expression; attention is that of the fused class row over the patches."""
         slide, genes = self.encoder.slide(batch), self.encoder.genes(batch.expression)
         fused, shares = self.encoder.fuse(slide, genes, class_alone=True)
         return Prediction(self.head(fused[:, 0]), shares[0], {"shares": shares[1:]})
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """The row of each gene set, which has met the others before, asks the patches."""
-        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, Asking.SETS)
+        """The row of each gene set, which has attended to the others before, is a query over the patches."""
+        return GeneSetAttention(self.set_names, prediction.aux["shares"].T, AttentionAxis.PATCHES)
 
-    def stages(self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]) -> list[Stage]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> list[Stage]:
         """Pre-training without labels, then survival from those weights."""
-        tuned = nn.ModuleList([self.encoder, self.head])
-        survival = Stage("survival", tuned, train_inputs, self, self.loss, inference_inputs)
+        survival = self.survival_stage("survival", train_inputs, inference_inputs, self.deployed())
         if not self.pretrain:
             return [survival]
-        learned = nn.ModuleList([self.encoder, self.pretext])
         first = Stage(
-            "pretrain",
-            learned,
-            train_inputs,
-            self.pair,
-            self.pretext_loss,
+            name="pretrain",
+            trained=nn.ModuleList([self.encoder, self.pretext]),
+            inputs=train_inputs,
+            predict=self.pair,
+            loss=self.pretext_loss,
             training=self.settings,
             selected_by="loss",
         )
@@ -104,14 +115,14 @@ class POMP(SurvivalModel):
         """Each patient's slide and gene sets, some of the sets hidden; no survival is predicted."""
         slide = self.encoder.slide(batch)
         genes = self.encoder.genes(batch.expression)
-        gone = self._choose_hidden(len(batch.expression)).to(batch.expression.device, non_blocking=True)
-        partly = self.encoder.genes(batch.expression, gone, self.pretext.blank)
-        known = {"slide": slide, "genes": genes, "partly": partly, "gone": gone}
-        return Prediction(genes.new_zeros(len(genes), 0), aux=known)
+        masked = self._choose_hidden(len(batch.expression)).to(batch.expression.device, non_blocking=True)
+        partly = self.encoder.genes(batch.expression, masked, self.pretext.blank)
+        aux = {"slide": slide, "genes": genes, "partly": partly, "masked": masked}
+        return Prediction(genes.new_zeros(len(genes), 0), aux=aux)
 
     def pretext_loss(self, prediction: Prediction, batch: Batch, objective: Objective) -> Losses:
         """Which slide belongs to which expression (contrast, match), and what the hidden sets were (rebuild)."""
-        slide, genes, partly, gone = (prediction.aux[k] for k in ("slide", "genes", "partly", "gone"))
+        slide, genes, partly, masked = (prediction.aux[k] for k in ("slide", "genes", "partly", "masked"))
         similarity = self.pretext.similarity(slide.classes, genes[:, 0])
         target = torch.arange(len(similarity), device=similarity.device)
         contrast = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
@@ -119,7 +130,7 @@ class POMP(SurvivalModel):
             "contrast": contrast,
             "match": self._matching(slide, genes, similarity.detach()),
             "rebuild": self.pretext.rebuilding(
-                self.encoder.fuse(slide, partly)[0], self.encoder.members(batch.expression), gone
+                self.encoder.fuse(slide, partly)[0], self.encoder.members(batch.expression), masked
             ),
         }
         weighted = [weight * term for weight, term in zip(self.weights, terms.values(), strict=True)]
@@ -127,7 +138,7 @@ class POMP(SurvivalModel):
         return {"total": total, **terms}
 
     def _matching(self, slide: _Slides, genes: Tensor, similarity: Tensor) -> Tensor:
-        """Cross-entropy of telling true pairs from the most confusing false ones, drawn by their similarity."""
+        """Cross-entropy of telling true pairs from the most confusing false ones, sampled by their similarity."""
         count = len(genes)
         apart = similarity.masked_fill(torch.eye(count, dtype=torch.bool, device=similarity.device), -math.inf)
         other_genes = torch.multinomial(apart.softmax(1), 1).squeeze(1)
@@ -148,14 +159,20 @@ class POMP(SurvivalModel):
 
 @dataclass
 class _Slides:
-    """Rows of several bags, each bag's class row first: rows (all, width), sizes with the class row counted."""
+    """Rows of several bags, each bag's class row first.
+
+    Attributes
+    ----------
+    rows : (all rows, width).
+    sizes : rows of each bag, its class row counted.
+    """
 
     rows: Tensor
     sizes: tuple[int, ...]
 
     @property
     def classes(self) -> Tensor:
-        return taken(self.rows, ranges(starts(self.sizes), (1,) * len(self.sizes), self.rows.device))
+        return first_rows(self.rows, self.sizes)
 
     def pick(self, bags: Sequence[int]) -> _Slides:
         parts = self.rows.split(list(self.sizes))
@@ -187,47 +204,45 @@ class _Encoder(nn.Module):
 
     def slide(self, batch: Batch) -> _Slides:
         """Class row and patches of each patient."""
-        rows = headed(self.slide_class.expand(len(batch.sizes), -1), self.project(batch.x), batch.sizes)
+        rows = with_first_rows(self.slide_class.expand(len(batch.sizes), -1), self.project(batch.x), batch.sizes)
         sizes = tuple(size + 1 for size in batch.sizes)
         for block in self.slide_blocks:
             rows = block(rows, sizes)
         return _Slides(self.slide_norm(rows), sizes)
 
-    def genes(self, expression: Tensor, gone: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
-        """(B, genes) -> class row and one token per set (B, 1 + sets, width); sets that are gone are blank."""
+    def genes(self, expression: Tensor, masked: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
+        """(B, genes) -> class row and one token per set (B, 1 + sets, width); masked sets are blank."""
         each = self.members(expression)
         tokens = torch.stack([layer(genes) for layer, genes in zip(self.tokens, each, strict=True)], dim=1)
-        if gone is not None and blank is not None:
-            tokens = torch.where(gone.unsqueeze(-1), blank.to(tokens.dtype), tokens)
+        if masked is not None and blank is not None:
+            tokens = torch.where(masked.unsqueeze(-1), blank.to(tokens.dtype), tokens)
         count = len(tokens)
         rows = torch.cat([self.gene_class.to(tokens.dtype).expand(count, 1, -1), tokens], dim=1)
         return self.gene_norm(self._through(self.gene_blocks, rows))
 
     def fuse(self, slide: _Slides, genes: Tensor, *, class_alone: bool = False) -> tuple[Tensor, Tensor]:
-        """Gene rows ask the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches).
+        """Gene rows attend to the slide's: (B, 1 + sets, width), their attention over patches (1 + sets, patches).
 
-        Few ask many, so no key and no value is made for any row; see `MCAT._coattend`. Where the class row alone is
-        wanted, the last block is spared for all others, and (B, 1, width) comes back.
+        Keys and values of the slide's rows are never computed, see `attend_rows`. Where the class row alone is needed,
+        the last block is spared for all others, and the result is (B, 1, width).
         """
-        rows = slide.rows.unsqueeze(1)
-        query = (self.query(genes) @ self.key.weight).unsqueeze(1)
-        mixed, similarities, _ = attend_bags(query, rows, rows, slide.sizes)
-        asking = 1 if class_alone else genes.shape[1]
-        through = self._through(self.fused_blocks, self.value(mixed.squeeze(1)), asking)
-        fused = self.fused_norm(through + genes[:, :asking])
-        _, of_patches = similarities.map(of_only_head).split(1)
+        mixed, similarities, _ = attend_rows(self.query(genes) @ self.key.weight, slide.rows, slide.sizes)
+        queries = 1 if class_alone else genes.shape[1]
+        through = self._through(self.fused_blocks, self.value(mixed), queries)
+        fused = self.fused_norm(through + genes[:, :queries])
+        _, of_patches = similarities.split(1)
         return fused, of_patches.map(lambda similar: similar.softmax(-1)).ragged()
 
     @staticmethod
-    def _through(blocks: nn.ModuleList, rows: Tensor, asking: int | None = None) -> Tensor:
-        """(B, tokens, width) -> of the first tokens that ask in the last block (B, asking, width); by default all."""
+    def _through(blocks: nn.ModuleList, rows: Tensor, queries: int | None = None) -> Tensor:
+        """(B, tokens, width) -> of the first tokens, queries in the last block, (B, queries, width); by default all."""
         patients, tokens, _ = rows.shape
         flat = rows.flatten(0, 1)
         *before, last = blocks
         assert isinstance(last, _Block)
         for block in before:
             flat = block(flat, (tokens,) * patients)
-        return last.of_first(flat.unflatten(0, (patients, tokens)), asking or tokens)
+        return last.of_first(flat.unflatten(0, (patients, tokens)), queries or tokens)
 
 
 class _Block(nn.Module):
@@ -247,12 +262,12 @@ class _Block(nn.Module):
         query, key, value = self.qkv(self.norm(rows)).unflatten(-1, (3, self.heads, -1)).unbind(1)
         return self._finish(rows, attend_within_bags(query, key, value, sizes, sizes))
 
-    def of_first(self, rows: Tensor, asking: int) -> Tensor:
-        """Of the first tokens of each patient alone, who see all: (B, tokens, width) -> (B, asking, width)."""
-        normed, first = self.norm(rows), rows[:, :asking]
+    def of_first(self, rows: Tensor, queries: int) -> Tensor:
+        """`forward` of the first tokens of each patient, which see all: (B, tokens, width) -> (B, queries, width)."""
+        normed, first = self.norm(rows), rows[:, :queries]
         to_query, to_rest = self.qkv.weight.tensor_split((self.qkv.in_features,))
         query_bias, rest_bias = self.qkv.bias.tensor_split((self.qkv.in_features,))
-        query = F.linear(normed[:, :asking], to_query, query_bias).unflatten(-1, (self.heads, -1))
+        query = F.linear(normed[:, :queries], to_query, query_bias).unflatten(-1, (self.heads, -1))
         key, value = F.linear(normed, to_rest, rest_bias).unflatten(-1, (2, self.heads, -1)).unbind(2)
         mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
         return self._finish(first, mixed.transpose(1, 2))
@@ -277,11 +292,18 @@ class _Pretext(nn.Module):
         scale = self.log_scale.exp().clamp(max=100)
         return scale * F.normalize(slides, dim=1) @ F.normalize(genes, dim=1).T
 
-    def rebuilding(self, fused: Tensor, genes: Sequence[Tensor], gone: Tensor) -> Tensor:
-        """Mean squared error over the genes of the hidden sets. genes : (B, genes of the set) of every set."""
+    def rebuilding(self, fused: Tensor, genes: Sequence[Tensor], masked: Tensor) -> Tensor:
+        """Mean squared error over the genes of the hidden sets.
+
+        Parameters
+        ----------
+        fused : (B, 1 + sets, width).
+        genes : (B, genes of the set) of every set.
+        masked : (B, sets), True for hidden sets.
+        """
         error, count = fused.new_zeros(()), fused.new_zeros(())
         for i, (true, layer) in enumerate(zip(genes, self.rebuild, strict=True)):
             squares = (layer(fused[:, 1 + i]) - true).square()
-            error = error + (squares * gone[:, i : i + 1]).sum()
-            count = count + gone[:, i].sum() * true.shape[1]
+            error = error + (squares * masked[:, i : i + 1]).sum()
+            count = count + masked[:, i].sum() * true.shape[1]
         return error / count

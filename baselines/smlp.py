@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout
-from baselines.pathways import PathwayEncoder, needs_pathways
+from baselines.layers import relu_layers
+from baselines.pathways import PathwayEncoder, needs_sets
 from survbench.model import Inputs, rename_state
 
 __all__ = ["SMLP", "SparseOmics"]
@@ -41,7 +41,10 @@ class SMLP(_Masked):
 
     Parameters
     ----------
-    hidden, width : units of each pathway in its two layers. activated : ReLU after both (the published code: none).
+    hidden : units of each pathway in its first layer.
+    width : units of each pathway in its second layer.
+    activated : ReLU after both (the published code: none).
+    dropout : rate before the head.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -59,12 +62,12 @@ class SMLP(_Masked):
         activated: bool = True,
         dropout: float = 0.25,
     ) -> None:
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         flat = len(inputs.pathways) * width
         super().__init__(max(1, flat // 4), outputs)
         self.activated = activated
         self.pathways = PathwayEncoder(inputs.pathways, hidden, width, activated=activated)
-        self.squeeze = nn.Sequential(nn.Linear(flat, self.width), nn.ReLU(), Dropout(dropout))
+        self.squeeze = nn.Sequential(*relu_layers(dropout, flat, self.width))
 
     def encode(self, batch: Batch) -> Encoded:
         """Expression only."""
@@ -75,13 +78,10 @@ class SMLP(_Masked):
 class SparseOmics(_Masked):
     """The expression branch of SurvPath's concatenation models: masked, ReLU, masked, up to 64 and to `up`."""
 
-    official_names: ClassVar[Mapping[str, str]] = {
-        "upscale.0.": "upscale.0.",
-        "upscale.2.": "upscale.2.",
-    }  # SurvPath repository
+    official_names: ClassVar[Mapping[str, str]] = {"upscale.": "upscale."}  # SurvPath repository
 
     def __init__(self, inputs: Inputs, outputs: int, *, hidden: int = 8, width: int = 16, up: int = 256) -> None:
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         super().__init__(up, outputs)
         self.pathways = PathwayEncoder(inputs.pathways, hidden, width)
         self.upscale = nn.Sequential(

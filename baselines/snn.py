@@ -24,7 +24,9 @@ class SNN(EncoderModel):
 
     Parameters
     ----------
-    width, layers : of the blocks; (256, 2) in SurvPath, (256, 4) in MCAT's small form.
+    width : of each block.
+    layers : number of blocks: 2 in SurvPath, 4 in MCAT's small form.
+    dropout : rate of the alpha dropout.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {

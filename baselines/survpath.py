@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from baselines.bags import attend_bags, attend_within_bags, mean_bags
+from baselines.kernels.bags import attend_bags, attend_tokens, mean_bags
 from baselines.layers import Dropout
-from baselines.pathways import PathwayNetworks, needs_pathways
-from baselines.ragged import together
-from survbench.model import Asking, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
+from baselines.pathways import PathwayNetworks, needs_sets
+from survbench.model import AttentionAxis, GeneSetAttention, Inputs, Prediction, SurvivalModel, rename_state
 
 __all__ = ["SurvPath"]
 
@@ -26,7 +25,9 @@ class SurvPath(SurvivalModel):
 
     Parameters
     ----------
-    width : of the tokens; attention has one head of half of it. network_dropout : of the pathway networks.
+    width : of the tokens; attention has one head of half of it.
+    network_dropout : rate in the pathway networks.
+    dropout : rate in the feed-forward network.
     """
 
     official_names: ClassVar[Mapping[str, str]] = {
@@ -51,7 +52,7 @@ class SurvPath(SurvivalModel):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         inner = self.guided_width = width // 2
         self.pathway_names = tuple(inputs.pathways)
         self.pathways = PathwayNetworks(inputs.pathways, width, network_dropout)
@@ -77,16 +78,15 @@ class SurvPath(SurvivalModel):
         return Prediction(self.head(self.squeeze(torch.cat(means, dim=1))), weights, aux)
 
     def pathway_attention(self, batch: Batch) -> Tensor:
-        """What pathways give each other, mean over the asking ones, scaled to 1."""
-        weights: Tensor = self(batch).aux["pathways"]
-        return weights
+        """What pathways receive from pathways, mean over the queries, scaled to 1."""
+        return self(batch).aux["pathways"]
 
     def gene_set_attention(self, prediction: Prediction, batch: Batch) -> GeneSetAttention:
-        """Each patch asks the pathways."""
+        """Each patch is a query over the pathways."""
         tokens, patches = self._tokens(batch)
-        asking, keys = patches.chunk(3, -1)[0].split(list(batch.sizes)), tokens.chunk(3, -1)[1]
-        weights = torch.cat([_over_pathways(rows, own) for rows, own in zip(asking, keys, strict=True)])
-        return GeneSetAttention(self.pathway_names, weights, Asking.PATCHES)
+        queries, keys = patches.chunk(3, -1)[0].split(list(batch.sizes)), tokens.chunk(3, -1)[1]
+        each = [(own @ key.T * key.shape[1] ** -0.5).softmax(-1) for own, key in zip(queries, keys, strict=True)]
+        return GeneSetAttention(self.pathway_names, torch.cat(each), AttentionAxis.SETS)
 
     def _tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Query, key and value side by side: (B, pathways, 3 inner), (patches, 3 inner)."""
@@ -97,25 +97,23 @@ class SurvPath(SurvivalModel):
 
         Parameters
         ----------
-        tokens : (B, pathways, 3 inner). patches : (patches, 3 inner); query, key and value side by side.
+        tokens : (B, pathways, 3 inner), query, key and value side by side.
+        patches : (patches, 3 inner), the same.
+        sizes : patches of each patient.
 
         Returns
         -------
         (B, pathways, inner), (patches, inner), attention (patches,), attention (B, pathways).
         """
-        query, key, value = (part.unsqueeze(2) for part in tokens.chunk(3, -1))  # one head
-        patch_query, patch_key, patch_value = (part.unsqueeze(1) for part in patches.chunk(3, -1))
-        of_pathways, _, each = attend_bags(query.transpose(1, 2), patch_key, patch_value, sizes, (key, value))
+        query, key, value = tokens.chunk(3, -1)
+        patch_query, patch_key, patch_value = patches.chunk(3, -1)
+        beside = key.unsqueeze(2), value.unsqueeze(2)  # one head
+        of_pathways, _, each = attend_bags(
+            query.unsqueeze(1), patch_key.unsqueeze(1), patch_value.unsqueeze(1), sizes, beside
+        )
         among, shares = each.map(lambda weights: weights.mean((-3, -2))).split(tokens.shape[1])
-        weights = shares.map(_whole).ragged()
-        if together(patches):
-            counts = [tokens.shape[1]] * len(sizes)
-            mixed = attend_within_bags(patch_query, key.flatten(0, 1), value.flatten(0, 1), sizes, counts)
-            of_patches = mixed.squeeze(1)
-        else:  # where there are few keys, a core is faster with the matrix written out
-            bags = zip(patch_query.split(list(sizes)), key, value, strict=True)
-            of_patches = torch.cat([_over_pathways(rows[:, 0], own[:, 0]) @ ours[:, 0] for rows, own, ours in bags])
-        return of_pathways.squeeze(1), of_patches, weights, _whole(among)
+        of_patches = attend_tokens(patch_query, key, value, sizes)
+        return of_pathways.squeeze(1), of_patches, shares.map(_whole).ragged(), _whole(among)
 
     def official_state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The official list of pathway networks becomes stacked weights."""
@@ -127,8 +125,3 @@ class SurvPath(SurvivalModel):
 def _whole(shares: Tensor) -> Tensor:
     """Scaled to a sum of 1."""
     return shares / shares.sum(-1, keepdim=True)
-
-
-def _over_pathways(patches: Tensor, pathways: Tensor) -> Tensor:
-    """Queries (patches, inner), keys (pathways, inner) -> (patches, pathways), summing to 1 over the pathways."""
-    return (patches @ pathways.T * pathways.shape[1] ** -0.5).softmax(-1)

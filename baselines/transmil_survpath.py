@@ -12,15 +12,24 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from baselines.encoders import Encoded, EncoderModel
-from baselines.layers import Dropout
-from baselines.nystrom import NystromAttention
+from baselines.kernels.nystrom import NystromAttention
+from baselines.layers import relu_layers
 from survbench.model import Inputs
 
 __all__ = ["TransMILSurvPath"]
 
 
 class TransMILSurvPath(EncoderModel):
-    """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs)."""
+    """x -> ReLU projection -> Nystrom attention -> mean over patches -> logits (B, outputs).
+
+    Parameters
+    ----------
+    width : of the projected patches.
+    heads : of the attention.
+    head_width : of queries, keys and values.
+    landmarks : of the attention, see `NystromAttention`.
+    dropout : rate behind the projection.
+    """
 
     order_matters = "landmarks are means of neighbouring rows"
     official_names: ClassVar[Mapping[str, str]] = {
@@ -42,7 +51,7 @@ class TransMILSurvPath(EncoderModel):
         dropout: float = 0.25,
     ) -> None:
         super().__init__(width, outputs)
-        self.project = nn.Sequential(nn.Linear(inputs.feature_width, width), nn.ReLU(), Dropout(dropout))
+        self.project = nn.Sequential(*relu_layers(dropout, inputs.feature_width, width))
         self.attention = NystromAttention(width, heads, head_width, landmarks=landmarks)
 
     def encode(self, batch: Batch) -> Encoded:

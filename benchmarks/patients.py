@@ -115,7 +115,7 @@ def training(card: ModelCard, patches: int, patients: int, device: torch.device)
     Without what the trainer does once before the epochs: AMKD's teacher is run in every step, as for sampled bags.
     """
     model, stage, objective = _built(card, patients, device)
-    split = _split(stage.inputs, patches, patients, stage.parts, device)
+    split = _split(stage.inputs, patches, patients, stage.distillation.parts, device)
     settings = Settings(
         epochs=1, patience=1, batch_size=max(2, patients), learning_rate=5e-5, weight_decay=1e-5, patches=patches
     )

@@ -1,6 +1,6 @@
-"""Batches as models are given them: patients one after another with the granted modalities, and parts of batches.
+"""Batches as models receive them: patients one after another with the granted modalities, and parts of batches.
 
-How a batch is drawn from a cohort is data/batches.py's.
+How a batch is made from a cohort is data/batches.py's.
 """
 
 from __future__ import annotations
@@ -20,24 +20,19 @@ from survbench.errors import ModalityDenied
 __all__ = ["on_device", "patches_of", "patient_batch", "ranges", "starts", "take_patients"]
 
 _GRANTED_BY = {
-    "x": Modality.SLIDES,
-    "pos": Modality.SLIDES,
-    "ptr": Modality.SLIDES,
-    "batch": Modality.SLIDES,
-    "sizes": Modality.SLIDES,
-    "slide": Modality.SLIDES,
+    **dict.fromkeys(("x", "pos", "ptr", "batch", "sizes", "slide"), Modality.SLIDES),
     "expression": Modality.EXPRESSION,
     "clinical": Modality.CLINICAL,
 }
 
 
 def _granted(key: str) -> property:
-    """Torch-geometric answers None for some missing fields, which a model could mistake for an empty modality."""
+    """Torch-geometric returns None for some missing fields, which a model could mistake for an empty modality."""
     return property(lambda self: self._store[key] if key in self._store else self.__getattr__(key))
 
 
 class PatientData(Data):
-    """Storage of a batch that says in words what was not granted."""
+    """Storage of a batch whose errors name the modality that was not granted."""
 
     x, pos, batch, time = (_granted(key) for key in ("x", "pos", "batch", "time"))
 
@@ -47,16 +42,18 @@ class PatientData(Data):
         except AttributeError:
             if key in _GRANTED_BY:
                 raise ModalityDenied(
-                    f"the model asked for `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
+                    f"the model reads `{key}`, but this batch was not granted {_GRANTED_BY[key]}",
                     "declare it in the card's train_inputs or inference_inputs",
                 ) from None
             if key in ("time", "event"):
-                raise ModalityDenied(f"the model asked for `{key}`, but predictions are made without labels") from None
+                raise ModalityDenied(f"the model reads `{key}`, but predictions are made without labels") from None
             raise
 
 
 def patient_batch(content: Mapping[str, Any], patients: int) -> Batch:
-    """A batch of so many patients with this content and no more; asking for anything else raises ModalityDenied.
+    """A batch of so many patients with this content and no more.
+
+    Reading anything else raises `ModalityDenied`.
 
     Parameters
     ----------
@@ -69,7 +66,12 @@ def patient_batch(content: Mapping[str, Any], patients: int) -> Batch:
 
 
 def take_patients(batch: Batch, rows: Sequence[int]) -> Batch:
-    """The patients at `rows` of a batch, in that order, with everything that the batch carries.
+    """Some patients of a batch, in order, with everything that the batch carries.
+
+    Parameters
+    ----------
+    batch : of any patients.
+    rows : positions of patients in it.
 
     Returns
     -------
@@ -102,7 +104,18 @@ def patches_of(batch: Batch, rows: Sequence[int]) -> Tensor:
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Of every bag as many numbers as it counts, from where it begins, one bag after another: (sum of counts,)."""
+    """Consecutive numbers for every bag, one bag after another.
+
+    Parameters
+    ----------
+    begin : first number of each bag.
+    counts : numbers of each bag.
+    device : where the result is needed.
+
+    Returns
+    -------
+    (sum of counts,)
+    """
     shift = tuple(number - start for number, start in zip(begin, starts(counts), strict=True))
     repeats, shifts = on_device((counts, shift), device)
     rows = sum(counts)
@@ -110,10 +123,10 @@ def ranges(begin: tuple[int, ...], counts: tuple[int, ...], device: torch.device
 
 
 def starts(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Where each bag begins when bags of these sizes lie one after another."""
+    """Where each bag begins when bags of these sizes stand one after another."""
     return tuple(accumulate(sizes[:-1], initial=0))
 
 
 def on_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
-    """A tensor of numbers that lie on the host, made without waiting for the device."""
+    """A tensor of numbers from the host, made without waiting for the device."""
     return torch.tensor(numbers).to(device, non_blocking=True)

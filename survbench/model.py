@@ -5,28 +5,31 @@ No optimizer, loop, device or file is known here or in any model: training/ has 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
-from survbench.cards import Modality, ModelCard, ModelGroup
-from survbench.errors import BadConfig
+from survbench.cards import Modalities, Modality, ModelCard, ModelGroup, Reference, takes_old_calls
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
 
-
 __all__ = [
-    "Asking",
+    "AttentionAxis",
+    "Distillation",
+    "DistillationTeacher",
     "Estimation",
     "GeneSetAttention",
     "Inputs",
     "Losses",
+    "Modalities",
     "Modality",
     "ModelCard",
     "ModelGroup",
@@ -48,8 +51,9 @@ class Objective(Protocol):
 
     Attributes
     ----------
-    outputs : logits that a model must give per patient.
-    risk_name : what the risk is, in words, for the record.
+    name : as it is registered.
+    outputs : logits that a model must predict per patient.
+    risk_name : what the risk is, for the record.
     """
 
     name: str
@@ -57,16 +61,29 @@ class Objective(Protocol):
     risk_name: str
 
     def fit(self, time: np.ndarray, event: np.ndarray) -> Self:
-        """A copy fitted on the training split alone: time (patients,) months, event (patients,) True = died."""
+        """A copy fitted on the training split alone.
+
+        Parameters
+        ----------
+        time : (patients,) months.
+        event : (patients,), True = died.
+        """
 
     def state(self) -> dict[str, Any]:
-        """What `fit` found, as JSON values."""
+        """What `fit` learned, as JSON values."""
 
     def from_state(self, state: Mapping[str, Any]) -> Self:
         """The fitted objective again."""
 
     def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
-        """Scalar loss of logits (B, outputs), time (B,), event (B,)."""
+        """Scalar loss.
+
+        Parameters
+        ----------
+        logits : (B, outputs).
+        time : (B,) months.
+        event : (B,), True = died.
+        """
 
     def risk(self, logits: Tensor) -> Tensor:
         """(B, outputs) -> (B,)."""
@@ -79,9 +96,23 @@ class Objective(Protocol):
         logits: Tensor,
         grid: np.ndarray,
     ) -> np.ndarray:
-        """Survival probabilities (B, times of the grid), from training data and logits alone."""
+        """Survival probabilities, from training data and logits alone.
+
+        Parameters
+        ----------
+        train_logits : (training patients, outputs).
+        train_time : (training patients,) months.
+        train_event : (training patients,), True = died.
+        logits : (B, outputs).
+        grid : (times,) months.
+
+        Returns
+        -------
+        (B, times)
+        """
 
 
+@takes_old_calls()
 @dataclass(frozen=True)
 class Inputs:
     """What a model needs to know about a cohort to be built.
@@ -92,10 +123,11 @@ class Inputs:
     genes : names of the columns of `batch.expression`; empty where the cohort has no expression.
     pathways : name -> positions of its member genes in `genes`, each non-empty and ascending.
     families : the same for the functional gene families of MCAT; empty where the cohort has none.
-    clinical : names of the columns of `batch.clinical`; empty where nothing is known.
+    clinical : names of the columns of `batch.clinical`; empty where the cohort has none.
     """
 
     feature_width: int
+    _: KW_ONLY
     genes: tuple[str, ...] = ()
     pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     families: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -104,14 +136,13 @@ class Inputs:
 
 @dataclass
 class Prediction:
-    """What a model says of the B patients of a batch.
+    """What a model predicts for the B patients of a batch.
 
     Attributes
     ----------
     logits : (B, outputs); the objective decides how many outputs there are and what they mean.
     attention : (patches of the batch,), non-negative, summing to 1 over each patient's bag; None without attention.
-    aux : whatever else the model's own loss needs. `guided` (patches, `guided_width`), where a model has it, are patch
-        features informed by expression, which a student without expression can learn to imitate.
+    aux : whatever else the model's own loss needs.
     """
 
     logits: Tensor
@@ -119,33 +150,69 @@ class Prediction:
     aux: dict[str, Any] = field(default_factory=dict)
 
 
-class Asking(StrEnum):
-    """Whose weights sum to 1 where patches and gene sets meet."""
+class AttentionAxis(StrEnum):
+    """The axis over which attention weights between patches and gene sets are normalized."""
 
-    PATCHES = "patches"  # each patch asks the gene sets: its weights sum to 1 over them
-    SETS = "gene sets"  # each gene set asks the patches: its weights sum to 1 over each patient's bag
+    SETS = "gene sets"  # the weights of each patch sum to 1 over the gene sets
+    PATCHES = "patches"  # the weights of each gene set sum to 1 over the patches of each patient's bag
 
 
+@takes_old_calls(renamed={"asking": "axis"})
 @dataclass(frozen=True)
 class GeneSetAttention:
     """Attention between patches and gene sets, for explaining.
 
     Attributes
     ----------
-    sets : their names, pathways or families. weights : (patches of the batch, sets), non-negative.
+    sets : names of the gene sets, pathways or families.
+    weights : (patches of the batch, sets), non-negative.
+    axis : over which the weights sum to 1.
     """
 
     sets: tuple[str, ...]
     weights: Tensor
-    asking: Asking
+    axis: AttentionAxis
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What a stage needs that teaches or is taught, and no other one.
+
+    Attributes
+    ----------
+    held_out : (k, K) trains a teacher without part k of K parts of the training patients, so that it can predict them
+        as patients that it never saw; None trains it on all.
+    parts : K adds to the batches of a student `part`, the number of each patient's part, on the host; 0 adds none.
+    prepare : receives the training batches once before the first epoch, always the same ones, to compute without
+        gradient what no epoch changes; the context that it returns lasts until the stage ends.
+    """
+
+    held_out: tuple[int, int] | None = None
+    parts: int = 0
+    prepare: Callable[[Iterable[Batch]], AbstractContextManager[None]] | None = None
+
+
+@runtime_checkable
+class DistillationTeacher(Protocol):
+    """A model that can teach more than its logits; every other model can teach those.
+
+    Attributes
+    ----------
+    guided_width : width of `aux["guided"]` of its predictions (patches, guided_width): patch features informed by
+        expression, which a student without expression learns to imitate.
+    """
+
+    guided_width: int
+
+
+@takes_old_calls(grouped={"distillation": Distillation})
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stretch of training: which weights move, what is predicted, what is minimized.
 
     Attributes
     ----------
+    name : of the stage in records and messages; no two stages of a model share it.
     trained : the part of the model whose weights move. Everything else is frozen and in evaluation mode.
     inputs : modalities granted to the training batches of this stage.
     predict : batch -> prediction, in training and in validation.
@@ -155,94 +222,63 @@ class Stage:
     selected_by : what must be lowest on the validation split: the objective, or the stage's own loss where a stage
         learns something else than survival.
     decided_by : the settings that alone decide what this stage learns, so that jobs which agree in them train it once;
-        None where that is the whole configuration.
-    held_out : (k, K) leaves part k out of K parts of the training patients, so that the stage can speak of them as of
-        patients it never saw. parts : K gives the batches `part`, the number of each patient's part; 0 gives none.
-    prepare : is given the training batches once before the first epoch, always the same ones, to compute without
-        gradient what no epoch changes; the context that it returns lasts until the stage ends.
+        None means all settings.
+    distillation : of stages that teach or are taught.
     """
 
     name: str
     trained: nn.Module
-    inputs: tuple[Modality, ...]
+    inputs: Modalities
     predict: Callable[[Batch], Prediction]
     loss: Callable[[Prediction, Batch, Objective], Losses]
-    validation_inputs: tuple[Modality, ...] | None = None
+    validation_inputs: Modalities | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     selected_by: Literal["objective", "loss"] = "objective"
     decided_by: Mapping[str, Any] | None = None
-    held_out: tuple[int, int] | None = None
-    parts: int = 0
-    prepare: Callable[[Iterable[Batch]], AbstractContextManager[None]] | None = None
+    distillation: Distillation = Distillation()
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Patients as plain numbers: values (patients, columns) float64, time (patients,) months, event (patients,)."""
+    """Patients as plain numbers.
+
+    Attributes
+    ----------
+    values : (patients, columns) float64.
+    time : (patients,) months.
+    event : (patients,), True = died.
+    """
 
     values: np.ndarray
     time: np.ndarray
     event: np.ndarray
 
 
-@dataclass(frozen=True)
+@takes_old_calls(grouped={"distillation": Distillation})
+@dataclass(frozen=True, kw_only=True)
 class Estimation:
     """A stage without epochs, for models that are fitted by a formula or by another library.
 
     Attributes
     ----------
+    name : as of a `Stage`.
     trained : the part whose buffers `estimate` fills.
+    inputs : modalities granted to every batch.
+    predict : batch -> prediction.
     summarize : batch without labels -> (B, columns), so that slides stream through and only these numbers are kept.
     estimate : (training sample, validation sample, seed); the validation sample is for choosing, never for fitting.
-    decided_by, held_out : as of a `Stage`.
+    decided_by : as of a `Stage`.
+    distillation : as of a `Stage`.
     """
 
     name: str
     trained: nn.Module
-    inputs: tuple[Modality, ...]
+    inputs: Modalities
     predict: Callable[[Batch], Prediction]
     summarize: Callable[[Batch], Tensor]
     estimate: Callable[[Sample, Sample, int], None]
     decided_by: Mapping[str, Any] | None = None
-    held_out: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Another registered model, named in a model's settings, with all that decides what it learns.
-
-    Attributes
-    ----------
-    config : every setting of it. training : trainer settings in which its card differs from the run's.
-    """
-
-    model: str
-    target: str
-    config: Mapping[str, Any]
-    train_inputs: tuple[Modality, ...]
-    inference_inputs: tuple[Modality, ...]
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, entry: Mapping[str, Any], key: str) -> Reference:
-        """From plain values, as a job's identity holds them."""
-        try:
-            inputs = {name: tuple(Modality(m) for m in entry[name]) for name in ("train_inputs", "inference_inputs")}
-            return cls(entry["model"], entry["target"], entry["config"], training=entry["training"], **inputs)
-        except (KeyError, TypeError, ValueError):
-            raise BadConfig(f"{key} is {entry!r}", "give the name of a registered model") from None
-
-    def plain(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        inputs = {k: [str(m) for m in getattr(self, k)] for k in ("train_inputs", "inference_inputs")}
-        return {**vars(self), "config": dict(self.config), "training": dict(self.training), **inputs}
-
-    def build(self, inputs: Inputs, outputs: int) -> SurvivalModel:
-        """The model, with new weights."""
-        from survbench.registry import import_target
-
-        model: SurvivalModel = import_target(self.target)(inputs, outputs, **self.config)
-        return model
+    distillation: Distillation = Distillation()
 
 
 class SurvivalModel(nn.Module):
@@ -252,8 +288,7 @@ class SurvivalModel(nn.Module):
     `batch` holds, as far as granted: `x` (patches, features), `ptr` (B + 1), `batch` (patches), `sizes` patches of
     each patient as numbers, `pos` (patches, 2) in tile units, `slide` (patches) number of the slide, `expression` (B,
     genes) standardized on the training split, `clinical` (B, columns) with NaN for unknown; while training also `time`
-    (B) in months and `event` (B), and where the stage has `parts` also `part`, the number of each patient's
-    part, on the host. Asking for anything that was not granted raises `ModalityDenied`.
+    (B) in months and `event` (B). Reading anything that was not granted raises `ModalityDenied`.
     """
 
     card: ClassVar[ModelCard]
@@ -262,8 +297,6 @@ class SurvivalModel(nn.Module):
     """Prefix of a weight's name in the official implementation -> ours; see `rename_state`."""
     model_settings: ClassVar[tuple[str, ...]] = ()
     """Settings that may name another registered model; the name is replaced by a `Reference`."""
-    guided_width: int = 0
-    """Width of `aux["guided"]` of its predictions; 0 where it gives none."""
     order_matters: str = ""
     """Why the stored order of a bag's patches changes the prediction; empty where it does not."""
 
@@ -275,11 +308,22 @@ class SurvivalModel(nn.Module):
         """The objective alone, unless a model has terms of its own."""
         return {"total": objective.loss(prediction.logits, batch.time, batch.event)}
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> Sequence[Stage | Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> Sequence[Stage | Estimation]:
         """Training stages in order; by default one that trains everything."""
-        return [Stage("fit", self, train_inputs, self, self.loss, inference_inputs)]
+        return [self.survival_stage("fit", train_inputs, inference_inputs)]
+
+    def survival_stage(
+        self, name: str, train_inputs: Modalities, inference_inputs: Modalities, trained: nn.Module | None = None
+    ) -> Stage:
+        """A stage on the model's own loss that trains one part of it, by default everything."""
+        return Stage(
+            name=name,
+            trained=trained or self,
+            inputs=train_inputs,
+            predict=self,
+            loss=self.loss,
+            validation_inputs=inference_inputs,
+        )
 
     def pathway_attention(self, batch: Batch) -> Tensor | None:
         """(B, pathways), non-negative, summing to 1 over the pathways; None for a model that attends to none.
@@ -289,12 +333,16 @@ class SurvivalModel(nn.Module):
         return None
 
     def attention_maps(self, prediction: Prediction, batch: Batch) -> Mapping[str, Tensor]:
-        """What can be laid over a slide: name -> (patches,), each like `Prediction.attention`; empty without attention.
+        """What a heatmap over a slide can show.
 
         Parameters
         ----------
-        prediction : of these patients, made from what is granted for inference. batch : the same patients with what the
-        model was trained with, for models that had help while learning.
+        prediction : of these patients, made from what is granted for inference.
+        batch : the same patients with what the model was trained with, for models that had help while learning.
+
+        Returns
+        -------
+        name -> (patches,), each like `Prediction.attention`; empty without attention.
         """
         return {} if prediction.attention is None else {"attention": prediction.attention}
 
@@ -315,9 +363,20 @@ class SurvivalModel(nn.Module):
 
         Raises
         ------
-        KeyError, RuntimeError : weights without a counterpart here, or missing ones.
+        KeyError : weights without a counterpart here.
+        RuntimeError : missing weights.
         """
         self.load_state_dict(self.official_state(weights))
+
+
+def __getattr__(name: str) -> Any:
+    """Old names, which work for one minor version."""
+    if name != "Asking":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    warnings.warn(
+        "Asking.SETS is now AttentionAxis.PATCHES, Asking.PATCHES is AttentionAxis.SETS", DeprecationWarning, 2
+    )
+    return SimpleNamespace(SETS=AttentionAxis.PATCHES, PATCHES=AttentionAxis.SETS)
 
 
 def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -325,6 +384,7 @@ def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[
 
     Parameters
     ----------
+    state : official name -> weight.
     names : prefix in the official implementation -> prefix here. The longest matching prefix wins.
 
     Raises

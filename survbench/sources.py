@@ -1,4 +1,4 @@
-"""Python files of users: what they import from beside them, a digest of what they say, and loading them by that."""
+"""Python files of users: what they import from beside them, a digest of their code, and loading them by that."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ __all__ = ["load_file", "source_digest"]
 
 
 def source_digest(file: Path, root: Path | None = None) -> str:
-    """Digest of what a file says, comments, docstrings and layout apart, and of all that it imports below `root`.
+    """Digest of a file's code without comments, docstrings and formatting, and of all that it imports below `root`.
 
     Parameters
     ----------
+    file : a Python file.
     root : folder in which its imports are looked up; by default its own.
 
     Raises
@@ -30,18 +31,19 @@ def source_digest(file: Path, root: Path | None = None) -> str:
     BadModel : a file that is no Python.
     """
     root = (root or file.parent).resolve()
-    said = {path.relative_to(root).as_posix(): text for path, text in _sources(file.resolve(), root).items()}
-    return hashlib.sha256("\0".join(f"{name}\0{said[name]}" for name in sorted(said)).encode()).hexdigest()
+    texts = {path.relative_to(root).as_posix(): text for path, text in _sources(file.resolve(), root).items()}
+    return hashlib.sha256("\0".join(f"{name}\0{texts[name]}" for name in sorted(texts)).encode()).hexdigest()
 
 
 def load_file(path: Path) -> ModuleType:
-    """The module of a file; another one when it, or what it imports from beside it, says something else.
+    """The module of a file; another one when its code, or that of what it imports from beside it, has changed.
 
     Modules beside it are its own: two files may each have a `helper`. What is installed is never one of them.
 
     Raises
     ------
-    MissingFile : there is none. BadModel : it is no Python, or took a module from beside it in place of another one.
+    MissingFile : there is no such file.
+    BadModel : it is no Python, or imported a module from beside it in place of another one.
     """
     path = path.resolve()
     if not path.is_file():
@@ -99,7 +101,7 @@ def _is_own(name: str) -> bool:
 
 
 def _sources(file: Path, root: Path) -> dict[Path, str]:
-    """What a file and everything that it imports below `root` say, by path."""
+    """Code of a file and of everything that it imports below `root`, by path."""
     seen: dict[Path, str] = {}
     _read(file, file.relative_to(root).parent.parts, root, seen)
     return seen

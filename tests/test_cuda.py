@@ -43,7 +43,7 @@ def stages(card: ModelCard, device: torch.device) -> tuple[SurvivalModel, list[S
     return model, [stage for stage in every if isinstance(stage, Stage) and stage.name != "pretrain"]  # which draws
 
 
-def drawn() -> Batch:
+def full_batch() -> Batch:
     content = batch(SIZES)
     content["part"], content["whole"] = (0, 1, 2, 3, 4), (0, 1, 2, None, 4)
     return content
@@ -52,18 +52,18 @@ def drawn() -> Batch:
 def step(card: ModelCard, device: torch.device, half: bool = False) -> list[dict[str, Tensor]]:
     """Losses and gradients of every stage."""
     model, every = stages(card, device)
-    seen = device_batch(drawn(), device)
+    seen = device_batch(full_batch(), device)
     if half:
         seen["x"] = seen.x.to(multiplied(device))
-    found = []
+    steps = []
     for stage in every:
         model.zero_grad()
         with autocast(device) if half else torch.autocast(device.type, enabled=False):
             losses = stage.loss(stage.predict(seen), seen, Cox())
         losses["total"].backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        found.append({name: value.detach().cpu() for name, value in {**losses, **gradients}.items()})
-    return found
+        steps.append({name: value.detach().cpu() for name, value in {**losses, **gradients}.items()})
+    return steps
 
 
 @every_model
@@ -95,7 +95,7 @@ def test_a_step_waits_for_nothing(card: ModelCard) -> None:
     if card.name in ("patchgcn", "clam_sb") or card.config.get("targets") == "out-of-fold":
         pytest.skip("looks for neighbors, or for the ends of each bag, on the host")
     _, every = stages(card, CUDA)
-    seen = device_batch(drawn(), CUDA)
+    seen = device_batch(full_batch(), CUDA)
     for waiting in ("default", "error"):  # the first time fills caches
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode(waiting)

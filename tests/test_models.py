@@ -16,7 +16,7 @@ from support.builders import batch, inputs, split
 from survbench.batch import patient_batch
 from survbench.cards import Modality, ModelCard
 from survbench.evaluation.metrics import harrell
-from survbench.model import Asking, Objective, Stage, SurvivalModel
+from survbench.model import AttentionAxis, Objective, Stage, SurvivalModel
 from survbench.registry import import_target, load_registry
 from survbench.training.fit import fit
 from survbench.training.objectives import Cox, DiscreteNLL
@@ -139,7 +139,7 @@ def test_what_explains_a_model_is_a_distribution_and_each_patients_own(card: Mod
         assert sets.weights.shape == (11, len(sets.sets))
         assert set(sets.sets) in ({*inputs().pathways}, {*inputs().families})
         assert (sets.weights >= 0).all()
-        if sets.asking is Asking.PATCHES:
+        if sets.axis is AttentionAxis.SETS:
             sums = sets.weights.sum(1)
         else:
             sums = torch.zeros(3, len(sets.sets), dtype=torch.float64).index_add(0, full.batch, sets.weights)
@@ -193,7 +193,7 @@ def test_it_overfits_few_patients_with_either_head(card: ModelCard, objective: O
 def test_it_finds_a_planted_signal(card: ModelCard, tmp_path: Path) -> None:
     train, val, test = (split(patients=n, seed=s, signal=2.0) for n, s in ((96, 1), (24, 2), (60, 3)))
 
-    def found(learning_rate: float) -> float:
+    def concordance(learning_rate: float) -> float:
         model = build(card)
         settings = replace(SETTINGS, learning_rate=learning_rate)
         fit_model(card, model, Cox(), tmp_path / str(learning_rate), train=train, val=val, settings=settings)
@@ -201,9 +201,9 @@ def test_it_finds_a_planted_signal(card: ModelCard, tmp_path: Path) -> None:
         return harrell(test.time, test.event, risk).value
 
     if card.train_inputs:
-        assert any(found(rate) > 0.7 for rate in (2e-3, 3e-2))
+        assert any(concordance(rate) > 0.7 for rate in (2e-3, 3e-2))
     else:
-        assert found(2e-3) == 0.5  # who sees nothing must find nothing
+        assert concordance(2e-3) == 0.5  # a model without inputs must find nothing
 
 
 @every_model

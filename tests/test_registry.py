@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from survbench import registry as registry_module
 from survbench.cards import Modality, ModelCard, ModelGroup
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
+from survbench.experiments.plan import model_settings
 from survbench.registry import import_target, load_registry, pick
+from survbench.training.settings import Settings
 
 MODEL_FILE = """
 from torch import nn
@@ -62,7 +65,7 @@ def test_an_unknown_name_gets_a_hint(name: str, hint: str) -> None:
         pick(name, ["abmil", "snn"], "model")
 
 
-def test_every_registered_model_loads_and_says_what_it_is() -> None:
+def test_every_registered_model_loads_and_describes_itself() -> None:
     registry = load_registry()
     for card in registry.models.values():
         assert import_target(card.target).__doc__
@@ -111,7 +114,13 @@ class FakeEntryPoint:
 
 
 def card(name: str) -> ModelCard:
-    return ModelCard(name, "T", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,))
+    return ModelCard(
+        name=name,
+        title="T",
+        modality=ModelGroup.OMICS,
+        train_inputs=(Modality.EXPRESSION,),
+        inference_inputs=(Modality.EXPRESSION,),
+    )
 
 
 def test_packages_register_models_and_broken_ones_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +141,49 @@ def test_two_owners_of_a_name_are_both_named(model_file: Path, monkeypatch: pyte
     monkeypatch.setattr(registry_module, "entry_points", lambda group: [FakeEntryPoint("snn", card("snn"))])
     with pytest.raises(BadConfig, match="their-package"):
         load_registry()
+
+
+SHARED = MODEL_FILE.replace("width: int = 4", "width: int = 4, learning_rate: float = 1e-3")
+
+
+def test_a_setting_that_model_and_trainer_share_is_refused_with_both_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One `--set learning_rate=...` would change both."""
+    path = tmp_path / "my_model.py"
+    path.write_text(SHARED)
+    both = r"model 'mine' \(.*my_model.py:Mine\) and the trainer both have a setting 'learning_rate'"
+    for pattern in (str(path), f"{path}:Mine"):
+        with pytest.raises(BadConfig, match=both):
+            load_registry().select_models([pattern])
+    file = tmp_path / "registry.yaml"
+    file.write_text(ENTRY)  # whose class is imported when it is first used
+    with pytest.raises(BadConfig, match=both):
+        model_settings(load_registry([file]).models["mine"])
+    file.write_text(ENTRY + "    config: {epochs: 3}\n")
+    with pytest.raises(BadConfig, match="trainer both have a setting 'epochs'"):
+        load_registry([file])
+    mine = import_target(f"{path}:Mine")
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [FakeEntryPoint("mine", mine)])
+    registry = load_registry()
+    assert "mine" not in registry.models
+    assert any("their-package" in p and "trainer both" in p for p in registry.problems)
+
+
+def test_no_registered_model_shares_a_setting_with_the_trainer() -> None:
+    registry = load_registry()
+    trainer = {f.name for f in fields(Settings)}
+    assert set(registry.presets["default"]) == trainer
+    for card in registry.models.values():
+        assert not set(model_settings(card)) & trainer
+
+
+def test_old_calls_of_cards_work_and_warn() -> None:
+    with pytest.warns(DeprecationWarning, match=r"name the fields: ModelCard\(name=\.\.\., title=\.\.\., modality="):
+        old = ModelCard("m", "T", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,))
+    assert old == card("m")
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        ModelCard(**vars(card("m")), nonsense=1)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,19 @@ def test_models_know_the_contract_and_neither_runner_nor_data() -> None:
             assert not found, file
 
 
+def test_kernels_alone_ask_for_the_device() -> None:
+    """What a model computes must not depend on it elsewhere."""
+    places = set()
+    for package in ("baselines", "amkd"):
+        for file in sorted((REPOSITORY / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and (
+                    node.attr in ("is_cuda", "is_mps") or ast.unparse(node).endswith("device.type")
+                ):
+                    places.add(file.relative_to(REPOSITORY).parent.as_posix())
+    assert places == {"baselines/kernels"}
+
+
 def test_boards_need_no_deep_learning() -> None:
     for room in ("leaderboard", "evaluation"):
         for file in sorted((HOME / room).rglob("*.py")):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
-from baselines.pathways import needs_pathways
+from baselines.pathways import needs_sets
 from baselines.sanity.estimated import EstimatedModel
 from survbench.model import Inputs, Sample
 
@@ -42,7 +42,7 @@ class _Penalized(EstimatedModel):
 
 
 class ClinicalCox(_Penalized):
-    """Age, sex, stage and grade, as far as the cohort knows them; ridge."""
+    """Age, sex, stage and grade, as far as the cohort has them; ridge."""
 
     def __init__(self, inputs: Inputs, outputs: int, *, l1_ratio: float = 0.01) -> None:
         super().__init__(len(inputs.clinical), l1_ratio)
@@ -56,7 +56,7 @@ class PathwayCox(_Penalized):
 
     def __init__(self, inputs: Inputs, outputs: int, *, l1_ratio: float = 0.5) -> None:
         super().__init__(len(inputs.pathways), l1_ratio)
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         self.register_buffer("membership", pathway_scores(inputs), persistent=False)
 
     def describe(self, batch: Batch) -> Tensor:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from survbench.model import Estimation, Modality, Prediction, Sample, SurvivalModel
+from survbench.model import Estimation, Modalities, Prediction, Sample, SurvivalModel
 
 __all__ = ["EstimatedModel"]
 
 
 class EstimatedModel(SurvivalModel):
-    """Base: `describe` gives each patient's numbers, `fit` learns from those of the training patients.
+    """Base: `describe` computes each patient's numbers, `fit` learns from those of the training patients.
 
     What is learned are buffers, whose sizes depend on the data; they are saved and loaded like weights.
     Missing numbers become the training mean, and a column that never varies becomes 0.
@@ -51,17 +51,24 @@ class EstimatedModel(SurvivalModel):
         values = (self.describe(batch).double() - self.mean) / self.scale
         return Prediction(self.risk(torch.nan_to_num(values, nan=0.0)).unsqueeze(1))
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> Sequence[Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> Sequence[Estimation]:
         """One estimation."""
-        return [Estimation("fit", self, train_inputs, self, self.describe, self._estimate)]
+        return [
+            Estimation(
+                name="fit",
+                trained=self,
+                inputs=train_inputs,
+                predict=self,
+                summarize=self.describe,
+                estimate=self._estimate,
+            )
+        ]
 
     def _estimate(self, train: Sample, val: Sample, seed: int) -> None:
-        known = np.isfinite(train.values)
-        count = np.maximum(known.sum(0), 1)
-        mean = np.where(known, train.values, 0).sum(0) / count
-        spread = np.sqrt(np.where(known, np.square(train.values - mean), 0).sum(0) / count)
+        present = np.isfinite(train.values)
+        count = np.maximum(present.sum(0), 1)
+        mean = np.where(present, train.values, 0).sum(0) / count
+        spread = np.sqrt(np.where(present, np.square(train.values - mean), 0).sum(0) / count)
         self.keep(mean=mean, scale=np.where(spread > 1e-9, spread, np.inf))  # dividing by infinity: a column of 0
 
         def ready(sample: Sample) -> Sample:

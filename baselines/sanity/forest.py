@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from baselines.pathways import needs_pathways
+from baselines.pathways import needs_sets
 from baselines.sanity.cox import pathway_scores
 from baselines.sanity.estimated import EstimatedModel
 from survbench.model import Inputs, Sample
@@ -25,7 +25,8 @@ class PathwayForest(EstimatedModel):
 
     Parameters
     ----------
-    trees : of the forest. leaf : training patients in a leaf, at least.
+    trees : of the forest.
+    leaf : training patients in a leaf, at least.
     """
 
     left: Tensor
@@ -36,7 +37,7 @@ class PathwayForest(EstimatedModel):
 
     def __init__(self, inputs: Inputs, outputs: int, *, trees: int = 200, leaf: int = 15) -> None:
         super().__init__()
-        needs_pathways(self, inputs)
+        needs_sets(self, inputs)
         self.trees, self.leaf = trees, leaf
         self.register_buffer("membership", pathway_scores(inputs), persistent=False)
         self.keep(**{name: np.full((1, 1), -1.0) for name in ("left", "right", "column", "threshold", "deaths")})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch_geometric.data import Batch
 
-from survbench.model import Estimation, Inputs, Modality, Prediction, SurvivalModel
+from survbench.model import Estimation, Inputs, Modalities, Prediction, SurvivalModel
 
 __all__ = ["Null"]
 
@@ -22,11 +22,15 @@ class Null(SurvivalModel):
         """Zeros (B, 1)."""
         return Prediction(torch.zeros(batch.num_graphs, 1))
 
-    def stages(
-        self, train_inputs: tuple[Modality, ...], inference_inputs: tuple[Modality, ...]
-    ) -> Sequence[Estimation]:
+    def stages(self, train_inputs: Modalities, inference_inputs: Modalities) -> Sequence[Estimation]:
         """Nothing to learn."""
-        nothing = torch.zeros
         return [
-            Estimation("fit", self, (), self, lambda batch: nothing(batch.num_graphs, 0), lambda train, val, seed: None)
+            Estimation(
+                name="fit",
+                trained=self,
+                inputs=(),
+                predict=self,
+                summarize=lambda batch: torch.zeros(batch.num_graphs, 0),
+                estimate=lambda train, val, seed: None,
+            )
         ]

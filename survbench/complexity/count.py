@@ -153,7 +153,13 @@ def paper_inputs(pathways: int = PATHWAYS) -> Inputs:
     }
     borders = np.cumsum([0, *_FAMILIES])
     families = {f"family {i}": tuple(range(*ends)) for i, ends in enumerate(pairwise(borders.tolist()))}
-    return Inputs(1024, tuple(f"G{i}" for i in range(_GENES)), sets, families, ("age", "sex", "stage", "grade"))
+    return Inputs(
+        1024,
+        genes=tuple(f"G{i}" for i in range(_GENES)),
+        pathways=sets,
+        families=families,
+        clinical=("age", "sex", "stage", "grade"),
+    )
 
 
 def one_patient(inputs: Inputs, granted: Collection[Modality], patches: int) -> Any:

@@ -137,10 +137,10 @@ class Cohort:
 
         return Inputs(
             self.bags.dim if self.bags is not None else 0,
-            genes,
-            located(self.pathways),
-            located(self.families),
-            () if self.clinical is None else tuple(map(str, self.clinical.columns)),
+            genes=genes,
+            pathways=located(self.pathways),
+            families=located(self.families),
+            clinical=() if self.clinical is None else tuple(map(str, self.clinical.columns)),
         )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
 from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
-from survbench.registry import Registry, import_target, pick
+from survbench.registry import Registry, import_target, pick, refuse_shared_settings, settings_of
 from survbench.training.device import multiplied
 from survbench.training.settings import Settings
 
@@ -262,22 +261,23 @@ def _referenced(card: ModelCard, key: str, value: Any, registry: Registry) -> An
             f"{card.name} is granted {', '.join(card.train_inputs)}",
         )
     own = model_settings(named) | dict(named.config)
-    reference = Reference(value, named.target, own, named.train_inputs, named.inference_inputs, named.training)
-    return reference.plain()
+    return Reference(
+        model=value,
+        target=named.target,
+        config=own,
+        train_inputs=named.train_inputs,
+        inference_inputs=named.inference_inputs,
+        training=named.training,
+    ).plain()
 
 
 def model_settings(card: ModelCard) -> dict[str, Any]:
-    """Keyword-only parameters of the model's constructor with their defaults."""
+    """Settings of a model with their defaults; none may be the trainer's, too."""
     model = import_target(card.target)
     if not (isinstance(model, type) and issubclass(model, SurvivalModel)):
         raise BadModel(f"{card.target} is not a subclass of survbench.model.SurvivalModel")
-    settings = {}
-    for parameter in inspect.signature(model.__init__).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if parameter.default is inspect.Parameter.empty:
-                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "add one")
-            value = parameter.default
-            settings[parameter.name] = list(value) if isinstance(value, tuple) else value
+    settings = settings_of(model)
+    refuse_shared_settings(card, settings, {f.name for f in fields(Settings)})
     return settings
 
 

@@ -80,7 +80,9 @@ class FittedState:
         sets = {key: {name: tuple(of) for name, of in inputs[key].items()} for key in ("pathways", "families")}
         mean, scale = np.array(plain["expression_mean"]), np.array(plain["expression_scale"])
         return cls(
-            inputs=Inputs(inputs["feature_width"], tuple(plain["genes"]), **sets, clinical=tuple(inputs["clinical"])),
+            inputs=Inputs(
+                inputs["feature_width"], genes=tuple(plain["genes"]), **sets, clinical=tuple(inputs["clinical"])
+            ),
             scaler=ExpressionScaler(mean, scale) if len(mean) else None,
             objective=plain["objective"],
             horizon=plain["horizon"],

@@ -23,7 +23,7 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig, BadModel, UnknownName
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
-from survbench.model import Asking, Prediction, SurvivalModel
+from survbench.model import AttentionAxis, Prediction, SurvivalModel
 
 __all__ = ["TOP", "Overlap", "PatchAttention", "chosen_patients", "patch_attention"]
 
@@ -218,7 +218,7 @@ def _attention(
             raise BadConfig(what, "name one whose patches and pathways meet")
         chosen = [_known_set(one, attended.sets) for one in sets]
         maps: Mapping[str, Tensor] = {one: attended.weights[:, attended.sets.index(one)] for one in chosen}
-        if attended.asking is not Asking.SETS:
+        if attended.axis is not AttentionAxis.PATCHES:
             axis, size = "gene sets", len(attended.sets)
     else:
         maps = model.attention_maps(prediction, batch)

@@ -196,7 +196,7 @@ def stage_identity(stage: Stage | Estimation, index: int, settings: Settings) ->
     return {
         "stage": index,
         "decided_by": stage.decided_by,
-        "held_out": stage.held_out,
+        "held_out": stage.distillation.held_out,
         "inputs": stage.inputs,
         "training": vars(settings) if isinstance(stage, Stage) else None,
     }
@@ -204,12 +204,12 @@ def stage_identity(stage: Stage | Estimation, index: int, settings: Settings) ->
 
 def learners(train: Split, stage: Stage | Estimation) -> Split:
     """The training patients of a stage: all of them, unless it holds a part out."""
-    if stage.held_out is not None:
-        part, parts = stage.held_out
+    if stage.distillation.held_out is not None:
+        part, parts = stage.distillation.held_out
         divided = train.divided(parts)
         assert divided.part is not None
         return replace(train.take(np.flatnonzero(divided.part != part)), part=None)
-    return train.divided(stage.parts) if isinstance(stage, Stage) and stage.parts else train
+    return train.divided(stage.distillation.parts) if stage.distillation.parts else train
 
 
 def digest(model: torch.nn.Module) -> str:

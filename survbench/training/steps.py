@@ -53,14 +53,14 @@ def prepared(
     model: SurvivalModel, stage: Stage, train: Split, settings: Settings, device: torch.device, clock: Clock
 ) -> Iterator[None]:
     """Context for the epochs of a stage: its `prepare` is computed first, also when training goes on after a kill."""
-    if stage.prepare is None:
+    if stage.distillation.prepare is None:
         yield
         return
     model.eval()
     with ExitStack() as epochs:
         with clock("preparation"), torch.no_grad(), autocast(device):
             batches = training_batches(stage, train, settings, device, np.random.default_rng(0))
-            epochs.enter_context(stage.prepare(batches))
+            epochs.enter_context(stage.distillation.prepare(batches))
         yield
 
 

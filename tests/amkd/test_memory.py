@@ -1,4 +1,4 @@
-"""The teacher is asked once about each whole bag, and what is remembered is what it would say."""
+"""The teacher predicts each whole bag once, and what is kept is its prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from amkd import memory as module
 from amkd.memory import Memory
 from amkd.model import AMKD
-from baselines import ragged
+from baselines.kernels import ragged
 from support.builders import inputs, split
 from survbench.cards import Modality
 from survbench.model import Prediction
@@ -24,7 +24,7 @@ from survbench.training.settings import Settings
 BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)
 
 
-def drawn(seed: int, most: int | None = 5) -> Iterator[Batch]:
+def batches(seed: int, most: int | None = 5) -> Iterator[Batch]:
     return split(patients=30).batches(7, BOTH, labels=True, max_patches=most, generator=np.random.default_rng(seed))
 
 
@@ -37,57 +37,59 @@ def model() -> AMKD:
 @pytest.mark.parametrize("most", [None, 5, 1])
 @pytest.mark.parametrize("budget", [0, 3000, 1 << 30])
 @torch.no_grad()
-def test_memory_says_what_the_teacher_would_say(
+def test_kept_predictions_are_those_of_the_teacher(
     model: AMKD, most: int | None, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BUDGET", budget)
-    asked: list[int] = []
+    predicted: list[int] = []
 
     def teach(batch: Batch) -> Prediction:
-        asked.append(len(batch.x))
+        predicted.append(len(batch.x))
         return model.teach(batch)
 
     memory = Memory(teach)
-    with memory.filled(drawn(0, most)):
-        asked.clear()
-        for batch in drawn(1, most):
-            said, expected = memory(batch), model.teach(batch)
-            torch.testing.assert_close(said.logits, expected.logits)
-            torch.testing.assert_close(said.aux["guided"], expected.aux["guided"])
-    patches = sum(len(batch.x) for batch in drawn(1, most))
-    sampled = 0 if most is None else sum(most for batch in drawn(1, most) for row in batch.whole if row is None)
-    assert sum(asked) == (patches if budget == 0 else sampled) or (budget == 3000 and sampled < sum(asked) < patches)
+    with memory.filled(batches(0, most)):
+        predicted.clear()
+        for batch in batches(1, most):
+            prediction, expected = memory(batch), model.teach(batch)
+            torch.testing.assert_close(prediction.logits, expected.logits)
+            torch.testing.assert_close(prediction.aux["guided"], expected.aux["guided"])
+    patches = sum(len(batch.x) for batch in batches(1, most))
+    sampled = 0 if most is None else sum(most for batch in batches(1, most) for row in batch.whole if row is None)
+    assert sum(predicted) == (patches if budget == 0 else sampled) or (
+        budget == 3000 and sampled < sum(predicted) < patches
+    )
 
 
 @torch.no_grad()
-def test_what_was_remembered_is_forgotten(model: AMKD) -> None:
-    with model.memory.filled(drawn(0)):
+def test_nothing_is_kept_afterwards(model: AMKD) -> None:
+    with model.memory.filled(batches(0)):
         pass
     other = next(split(patients=30, seed=9).batches(7, BOTH, labels=True))
     torch.testing.assert_close(model.memory(other).logits, model.teach(other).logits)
 
 
 @torch.no_grad()
-def test_an_accelerator_remembers_nothing(model: AMKD, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerator_keeps_nothing(model: AMKD, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ragged, "BAG_BY_BAG", frozenset())
-    asked: list[int] = []
+    predicted: list[int] = []
 
     def teach(batch: Batch) -> Prediction:
-        asked.append(len(batch.time))
+        predicted.append(len(batch.time))
         return model.teach(batch)
 
     memory = Memory(teach)
-    with memory.filled(drawn(0)):
-        assert not asked
-        memory(next(drawn(0)))
-    assert asked
+    with memory.filled(batches(0)):
+        assert not predicted
+        memory(next(batches(0)))
+    assert predicted
 
 
-def test_training_asks_once(model: AMKD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And gives the student that a teacher gives who is asked in every epoch, up to rounding."""
-    asked: list[int] = []
+def test_training_predicts_once(model: AMKD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the student is that of a teacher that predicts in every epoch, up to rounding."""
+    predicted: list[int] = []
     teacher = model.teachers[0]
-    teacher.register_forward_hook(lambda of, given, _: asked.append(0 if of.training else len(given[0].x)))
+    teacher.register_forward_hook(lambda of, given, _: predicted.append(0 if of.training else len(given[0].x)))
 
     def train(name: str) -> None:
         fit(
@@ -104,14 +106,14 @@ def test_training_asks_once(model: AMKD, tmp_path: Path, monkeypatch: pytest.Mon
 
     begin = {key: value.clone() for key, value in model.state_dict().items()}
     after = {}
-    for name, budget in (("remembered", 1 << 30), ("asked", 0)):
+    for name, budget in (("kept", 1 << 30), ("predicted", 0)):
         monkeypatch.setattr(module, "BUDGET", budget)
         model.load_state_dict(begin)
-        asked.clear()
+        predicted.clear()
         train(name)
-        after[name] = ({key: value.clone() for key, value in model.state_dict().items()}, sum(asked))
+        after[name] = ({key: value.clone() for key, value in model.state_dict().items()}, sum(predicted))
     patches = len(split(patients=30).bags.features)
-    assert after["remembered"][1] == patches
-    assert after["asked"][1] == 4 * patches
-    for key, value in after["remembered"][0].items():
-        torch.testing.assert_close(value, after["asked"][0][key], atol=1e-5, rtol=1e-4)
+    assert after["kept"][1] == patches
+    assert after["predicted"][1] == 4 * patches
+    for key, value in after["kept"][0].items():
+        torch.testing.assert_close(value, after["predicted"][0][key], atol=1e-5, rtol=1e-4)

@@ -33,7 +33,7 @@ BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)
 
 
 def test_the_student_keeps_the_published_budget() -> None:
-    size = sum(p.numel() for p in AMKD(Inputs(1024, GENES, PATHWAYS), 1).deployed().parameters())
+    size = sum(p.numel() for p in AMKD(Inputs(1024, genes=GENES, pathways=PATHWAYS), 1).deployed().parameters())
     assert size == 802_734
     assert abs(size / 803_000 - 1) < 0.01
 
@@ -114,7 +114,7 @@ def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
 
 def test_without_pathways_there_is_no_teacher() -> None:
     with pytest.raises(BadConfig, match="pathways"):
-        AMKD(Inputs(16, GENES), 1)
+        AMKD(Inputs(16, genes=GENES), 1)
 
 
 def test_the_teacher_is_bit_identical_before_and_after_the_second_stage(tmp_path: Path) -> None:
@@ -207,7 +207,14 @@ def referenced(name: str) -> dict[str, Any]:
     registry = load_registry()
     card = registry.models[name]
     own = model_settings(card) | dict(card.config)
-    return Reference(name, card.target, own, card.train_inputs, card.inference_inputs, card.training).plain()
+    return Reference(
+        model=name,
+        target=card.target,
+        config=own,
+        train_inputs=card.train_inputs,
+        inference_inputs=card.inference_inputs,
+        training=card.training,
+    ).plain()
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -224,8 +231,8 @@ def test_the_teacher_alone_is_the_teacher_that_is_distilled(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("teacher", ["none", "mcat", "survpath"])
 def test_the_student_starts_from_the_same_weights_whoever_teaches(teacher: str) -> None:
-    known = teacher if teacher == "none" else referenced(teacher)
-    first, second = built().student.project, built(teacher=known).student.project
+    chosen = teacher if teacher == "none" else referenced(teacher)
+    first, second = built().student.project, built(teacher=chosen).student.project
     assert same(first, second)
 
 
@@ -311,7 +318,7 @@ def test_alpha_one_equals_leaving_out_regulation_bit_for_bit(tmp_path: Path) -> 
 def test_out_of_fold_targets_never_come_from_a_teacher_that_saw_the_patient(tmp_path: Path) -> None:
     model = built(targets="out-of-fold", crossfit=3)
     seen: list[set[bytes]] = [set() for _ in range(3)]
-    asked: list[set[bytes]] = [set() for _ in range(3)]
+    predicted: list[set[bytes]] = [set() for _ in range(3)]
 
     def watch(number: int) -> None:
         def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -319,7 +326,7 @@ def test_out_of_fold_targets_never_come_from_a_teacher_that_saw_the_patient(tmp_
             if module.training:
                 seen[number].update(people)
             elif "time" in arguments[0]:
-                asked[number].update(people)  # batches with labels are those the student learns from
+                predicted[number].update(people)  # batches with labels are those the student learns from
 
         model.teachers[number].register_forward_pre_hook(record)
 
@@ -327,12 +334,12 @@ def test_out_of_fold_targets_never_come_from_a_teacher_that_saw_the_patient(tmp_
         watch(number)
     result = trained(model, SLIDES, tmp_path)
     everybody = {row.tobytes() for row in split(patients=40, seed=1).expression}
-    assert set().union(*asked) == everybody
-    assert sum(map(len, asked)) == len(everybody)
-    for learned, spoken_of in zip(seen, asked, strict=True):
+    assert set().union(*predicted) == everybody
+    assert sum(map(len, predicted)) == len(everybody)
+    for learned, taught in zip(seen, predicted, strict=True):
         assert learned
-        assert not learned & spoken_of
-        assert learned | spoken_of == everybody
+        assert not learned & taught
+        assert learned | taught == everybody
     assert list(result.selected) == ["teacher 1 of 3", "teacher 2 of 3", "teacher 3 of 3", "student"]
 
 
@@ -343,11 +350,11 @@ def test_out_of_fold_targets_stand_at_their_patients() -> None:
             value.mul_(1.5)
     full = batch((3, 1, 5, 2))
     full.part = (1, 0, 1, 0)
-    said = model.teach(full)
+    taught = model.teach(full)
     for row, part in enumerate(full.part):
         alone = model.teachers[part](take_patients(full, [row]))
-        torch.testing.assert_close(said.logits[row : row + 1], alone.logits)
-        torch.testing.assert_close(said.aux["guided"][patches_of(full, [row])], alone.aux["guided"])
+        torch.testing.assert_close(taught.logits[row : row + 1], alone.logits)
+        torch.testing.assert_close(taught.aux["guided"][patches_of(full, [row])], alone.aux["guided"])
 
 
 def test_too_few_deaths_to_cross_fit_are_said(tmp_path: Path) -> None:
@@ -364,8 +371,8 @@ def test_linear_attention_takes_a_bag_of_100_000_patches_in_under_4_gb() -> None
         "model = AMKD(Inputs(1024), 1, teacher='none', attention='linear').eval()\n"
         "count = 100_000\n"
         "with torch.no_grad():\n"
-        "    said = model(Batch(x=torch.randn(count, 1024), ptr=torch.tensor([0, count]), sizes=(count,)))\n"
-        "assert torch.isfinite(said.logits).all() and len(said.attention) == count\n"
+        "    taught = model(Batch(x=torch.randn(count, 1024), ptr=torch.tensor([0, count]), sizes=(count,)))\n"
+        "assert torch.isfinite(taught.logits).all() and len(taught.attention) == count\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -302,7 +302,13 @@ def test_what_a_system_refuses_is_a_line(
 
 
 def test_a_class_that_other_processes_cannot_import_is_refused(options: dict[str, Any]) -> None:
-    card = ModelCard("mine", "Mine", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,))
+    card = ModelCard(
+        name="mine",
+        title="Mine",
+        modality=ModelGroup.OMICS,
+        train_inputs=(Modality.EXPRESSION,),
+        inference_inputs=(Modality.EXPRESSION,),
+    )
     model = type("Mine", (SurvivalModel,), {"__module__": "__main__", "card": card})
     with pytest.raises(BadModel, match=r"save it as my_model\.py and give models=\['my_model\.py'\]"):
         survbench.run(model, "stad", **options)

@@ -24,8 +24,8 @@ SETTINGS = Settings(epochs=3, patience=3, batch_size=8, learning_rate=1e-3, weig
 
 
 def stage_of(model: POMP | GHANet, name: str) -> Stage:
-    (found,) = (stage for stage in model.stages(BOTH, BOTH) if stage.name == name)
-    return found
+    (stage,) = (own for own in model.stages(BOTH, BOTH) if own.name == name)
+    return stage
 
 
 def test_pomp_fine_tunes_from_its_pre_trained_weights(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_uniform_attention_has_entropy_one() -> None:
 def test_gene_families_are_needed_and_pathways_can_stand_in(name: str) -> None:
     card = load_registry().models[name]
     build = import_target(card.target)
-    without = Inputs(16, tuple("abc"), {"p": (0, 1), "q": (2,)})
+    without = Inputs(16, genes=tuple("abc"), pathways={"p": (0, 1), "q": (2,)})
     with pytest.raises(BadConfig, match="--families"):
         build(without, 1)
     assert build(without, 1, groups="pathways") is not None
@@ -152,7 +152,7 @@ def test_gene_families_are_needed_and_pathways_can_stand_in(name: str) -> None:
         build(without, 1, groups="tissues")
 
 
-def test_reconstructions_say_so() -> None:
+def test_reconstructions_are_marked() -> None:
     models = load_registry().models
     for name in ("pomp", "ghanet", "amkd", "clam_sb"):
         assert models[name].reconstruction

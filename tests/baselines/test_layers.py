@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from unittest.mock import patch
 
 import numpy as np
@@ -10,13 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from baselines import bags
-from baselines.bags import attend_bags, attend_within_bags, pool_bags
+from baselines.kernels import bags
+from baselines.kernels.bags import attend_bags, attend_within_bags, pool_bags
 from baselines.layers import AlphaDropout, Dropout, GatedAttention
-from baselines.nystrom import NystromAttention
 from baselines.patchgcn import neighbours
 from baselines.pathways import PathwayEncoder, PathwayNetworks
 from survbench.errors import BadFeatures
@@ -69,11 +67,11 @@ def test_either_order_of_products_projects_alike(patients: int) -> None:
     encoder, linear = PathwayEncoder(SETS, 2, 3).double(), nn.Linear(3, 7).double()
     expression = torch.randn(patients, 6, dtype=torch.float64)
     weights = [*encoder.parameters(), *linear.parameters()]
-    written_out, found = linear(encoder(expression)), encoder.projected(expression, linear)
-    torch.testing.assert_close(found, written_out, atol=1e-12, rtol=0)
-    upstream = torch.randn_like(found)
+    written_out, ours = linear(encoder(expression)), encoder.projected(expression, linear)
+    torch.testing.assert_close(ours, written_out, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(ours)
     for mine, theirs in zip(
-        torch.autograd.grad(found, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
+        torch.autograd.grad(ours, weights, upstream), torch.autograd.grad(written_out, weights, upstream), strict=True
     ):
         torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
 
@@ -144,29 +142,6 @@ def test_alpha_dropout_gives_the_values_of_torch_and_keeps_mean_and_variance(rat
     assert torch.equal(AlphaDropout(rate).eval()(rows), rows)
 
 
-@pytest.mark.parametrize("heads", [1, 4])
-@pytest.mark.parametrize("sizes", [(5,), (16, 3, 40), (15, 17)])
-def test_the_mean_of_a_nystrom_layer_is_that_of_its_rows(sizes: tuple[int, ...], heads: int) -> None:
-    torch.manual_seed(0)
-    layer = NystromAttention(12, heads, 8, landmarks=16).double()
-    rows = torch.randn(sum(sizes), 12, dtype=torch.float64)
-    every = torch.stack([bag.mean(0) for bag in layer(rows, sizes).split(list(sizes))])
-    torch.testing.assert_close(layer.mean(rows, sizes), every, atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("kernel", [0, 5, 33])
-@pytest.mark.parametrize("sizes", [(1, 5), (16, 3, 40), (15, 17)])
-def test_the_first_row_of_a_nystrom_layer_is_computed_alone(sizes: tuple[int, ...], kernel: int) -> None:
-    torch.manual_seed(0)
-    layer = NystromAttention(12, 2, 8, landmarks=16, kernel=kernel).double()
-    rows = torch.randn(sum(sizes), 12, dtype=torch.float64, requires_grad=True)
-    every = torch.stack([bag[0] for bag in layer(rows, sizes).split(list(sizes))])
-    alone = layer.first(rows, sizes)
-    torch.testing.assert_close(alone, every, atol=1e-12, rtol=1e-12)
-    (expected,), (ours,) = (torch.autograd.grad(t.square().sum(), rows) for t in (every, alone))
-    torch.testing.assert_close(ours, expected, atol=1e-11, rtol=1e-9)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 99))
 def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
@@ -187,40 +162,6 @@ def test_attention_stays_inside_its_bag(sizes: list[int], seed: int) -> None:
         part = (t[bag == i].transpose(0, 1) for t in (rows, key, value))
         expected = F.scaled_dot_product_attention(*part).transpose(0, 1)
         torch.testing.assert_close(within[bag == i], expected, atol=1e-5, rtol=1e-5)
-
-
-def padded_nystrom(attention: NystromAttention, rows: Tensor) -> Tensor:
-    """The published form, written out: zero rows in front up to a multiple of the landmarks."""
-    heads, marks = attention.heads, attention.landmarks
-    group = math.ceil(len(rows) / marks)
-    padded = F.pad(rows, (0, 0, group * marks - len(rows), 0))
-    query, key, value = attention.to_qkv(padded).view(len(padded), 3, heads, -1).permute(1, 2, 0, 3)
-    query = query * query.shape[-1] ** -0.5
-    near_query, near_key = (t.reshape(heads, marks, group, -1).mean(2) for t in (query, key))
-    one, two = (query @ near_key.mT).softmax(-1), (near_query @ near_key.mT).softmax(-1)
-    three = (near_query @ key.mT).softmax(-1)
-    inverse = two.mT / (two.abs().sum(-1).max() * two.abs().sum(-2).max())
-    identity = torch.eye(marks, dtype=rows.dtype)
-    for _ in range(attention.iterations):
-        product = two @ inverse
-        inner = 15 * identity - product @ (7 * identity - product)
-        inverse = inverse @ (13 * identity - product @ inner) / 4
-    mixed = one @ inverse @ (three @ value)
-    if attention.value_conv is not None:
-        mixed = mixed + attention.value_conv(value.unsqueeze(0)).squeeze(0)
-    return attention.to_out(mixed.transpose(0, 1).flatten(1))[-len(rows) :]
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 15, 16, 17, 40])
-@pytest.mark.parametrize("kernel", [0, 5, 33])
-def test_equal_rows_of_padding_are_counted_and_not_computed(count: int, kernel: int) -> None:
-    torch.manual_seed(count)
-    attention = NystromAttention(12, 2, 6, landmarks=16, kernel=kernel).double().eval()
-    rows = torch.randn(count, 12, dtype=torch.float64)
-    other = torch.randn(5, 12, dtype=torch.float64)
-    both = attention(torch.cat([rows, other]), (count, 5))
-    torch.testing.assert_close(both[:count], padded_nystrom(attention, rows), atol=1e-9, rtol=0)
-    torch.testing.assert_close(both[count:], padded_nystrom(attention, other), atol=1e-9, rtol=0)
 
 
 def test_neighbours_are_the_nearest_of_the_same_slide() -> None:

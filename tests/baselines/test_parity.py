@@ -31,8 +31,8 @@ class Fixture:
         self.meta = json.loads(str(self.arrays["meta"]))
 
     def section(self, prefix: str) -> dict[str, Any]:
-        found = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
-        return {k: torch.as_tensor(v.astype(np.float64)) for k, v in found.items()}
+        ours = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+        return {k: torch.as_tensor(v.astype(np.float64)) for k, v in ours.items()}
 
     def cases(self) -> list[str]:
         return sorted({key.split("/")[1] for key in self.arrays if key.startswith("in/")})
@@ -63,13 +63,13 @@ def consecutive(sizes: list[int] | tuple[int, ...], width: int, kind: str) -> In
     """Gene sets that follow each other, as the fixtures give each set its own input."""
     ends = np.cumsum([0, *sizes]).tolist()
     sets = {f"set {i}": tuple(range(a, b)) for i, (a, b) in enumerate(pairwise(ends))}
-    return Inputs(width, tuple(map(str, range(ends[-1]))), **{kind: sets})
+    return Inputs(width, genes=tuple(map(str, range(ends[-1]))), **{kind: sets})
 
 
 def members(membership: np.ndarray, width: int = 0) -> Inputs:
     """Inputs of a genes x pathways membership matrix."""
     sets = {f"pathway {j}": tuple(np.flatnonzero(column).tolist()) for j, column in enumerate(membership.T)}
-    return Inputs(width, tuple(map(str, range(len(membership)))), sets)
+    return Inputs(width, genes=tuple(map(str, range(len(membership)))), pathways=sets)
 
 
 def loaded(model: SurvivalModel, weights: dict[str, Tensor]) -> SurvivalModel:
@@ -77,9 +77,9 @@ def loaded(model: SurvivalModel, weights: dict[str, Tensor]) -> SurvivalModel:
     return model
 
 
-def close(found: Tensor | None, expected: Tensor, tolerance: float = 1e-9) -> None:
-    assert found is not None
-    torch.testing.assert_close(found.flatten(), expected.flatten(), atol=tolerance, rtol=0)
+def close(ours: Tensor | None, expected: Tensor, tolerance: float = 1e-9) -> None:
+    assert ours is not None
+    torch.testing.assert_close(ours.flatten(), expected.flatten(), atol=tolerance, rtol=0)
 
 
 def size(model: SurvivalModel) -> int:

@@ -44,8 +44,8 @@ def test_clinical_cox_with_hardly_any_penalty_is_cox(tmp_path: Path) -> None:
     x = np.nan_to_num(standardized(train.clinical, train.clinical))
     reference = CoxPHSurvivalAnalysis(ties="breslow").fit(x, Surv.from_arrays(train.event, train.time))
     # chosen on validation, so shrunken by an unknown amount, but in the same direction
-    found = model.get_buffer("weights").numpy()
-    assert found @ reference.coef_ / np.linalg.norm(found) / np.linalg.norm(reference.coef_) > 0.97
+    ours = model.get_buffer("weights").numpy()
+    assert ours @ reference.coef_ / np.linalg.norm(ours) / np.linalg.norm(reference.coef_) > 0.97
 
 
 def test_unknown_values_are_the_training_mean(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_the_forest_as_arrays_equals_scikit_survivals(tmp_path: Path) -> None:
     forest.fit(standardized(columns, columns), Surv.from_arrays(train.event, train.time))
     other = (torch.from_numpy(val.expression) @ torch.from_numpy(scores)).double().numpy()
     expected = forest.predict(standardized(other, columns))
-    found = predict_logits(model, val, [Modality.EXPRESSION], CPU)[:, 0].exp().numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    ours = predict_logits(model, val, [Modality.EXPRESSION], CPU)[:, 0].exp().numpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

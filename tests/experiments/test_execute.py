@@ -183,7 +183,12 @@ def test_the_content_hash_is_of_everything_a_result_depends_on() -> None:
 
 def test_a_third_partys_model_is_recorded_with_its_card(tmp_path: Path) -> None:
     card = ModelCard(
-        "theirs", "Theirs", ModelGroup.OMICS, (Modality.EXPRESSION,), (Modality.EXPRESSION,), target="baselines.snn:SNN"
+        name="theirs",
+        title="Theirs",
+        modality=ModelGroup.OMICS,
+        train_inputs=(Modality.EXPRESSION,),
+        inference_inputs=(Modality.EXPRESSION,),
+        target="baselines.snn:SNN",
     )
     run(tmp_path, job(cohort(), card=card))
     assert json.loads((only(tmp_path) / "job.json").read_text())["card"]["title"] == "Theirs"

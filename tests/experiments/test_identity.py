@@ -122,7 +122,9 @@ def test_a_package_that_is_not_installed_counts_by_what_it_says(
     (tmp_path / "mypkg" / "scale.py").write_text("K = 1")
     monkeypatch.syspath_prepend(str(tmp_path))
     registry, cox = load_registry(), load_registry().objectives["cox"]
-    card = ModelCard("m", "M", ModelGroup.WSI, (), (), target="mypkg.models:M")
+    card = ModelCard(
+        name="m", title="M", modality=ModelGroup.WSI, train_inputs=(), inference_inputs=(), target="mypkg.models:M"
+    )
     registry.models["m"] = card
     before = versions_of(card, {}, cox, registry)[card.target]
     assert re.fullmatch(r"m@1 of M@[0-9a-f]{16}", before)
@@ -153,7 +155,15 @@ def test_versions_are_of_the_model_and_of_all_that_its_settings_name() -> None:
     raised = replace(registry.models["mcat"], version=2)
     registry.models["mcat"] = raised
     assert versions_of(registry.models["amkd"], {"teacher": teacher}, cox, registry)["baselines.mcat:MCAT"] == "mcat@2"
-    variant = ModelCard("wide", "Wide", ModelGroup.WSI, (), (), target="baselines.mcat:MCAT", version=3)
+    variant = ModelCard(
+        name="wide",
+        title="Wide",
+        modality=ModelGroup.WSI,
+        train_inputs=(),
+        inference_inputs=(),
+        target="baselines.mcat:MCAT",
+        version=3,
+    )
     assert versions_of(variant, {}, cox, registry)[variant.target] == "wide@3 of mcat@2"
     foreign = replace(variant, target="sklearn.linear_model:Ridge")
     assert re.fullmatch(r"wide@3 of Ridge@scikit-learn [\d.]+", versions_of(foreign, {}, cox, registry)[foreign.target])
@@ -290,7 +300,9 @@ def test_a_package_that_changes_under_a_command_is_noticed(tmp_path: Path, monke
 
     (tmp_path / "theirs.py").write_text("class M: pass")
     monkeypatch.syspath_prepend(str(tmp_path))
-    card = ModelCard("m", "M", ModelGroup.WSI, (), (), target="theirs:M")
+    card = ModelCard(
+        name="m", title="M", modality=ModelGroup.WSI, train_inputs=(), inference_inputs=(), target="theirs:M"
+    )
     cox = load_registry().objectives["cox"]
     versions = versions_of(card, {"with": "sklearn.linear_model:Ridge"}, cox, load_registry())
     assert changed(versions) == []

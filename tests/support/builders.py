@@ -21,7 +21,7 @@ GENES = tuple(f"G{i}" for i in range(8))
 
 
 def inputs(width: int = 16) -> Inputs:
-    return Inputs(width, GENES, PATHWAYS, FAMILIES, CLINICAL)
+    return Inputs(width, genes=GENES, pathways=PATHWAYS, families=FAMILIES, clinical=CLINICAL)
 
 
 @dataclass

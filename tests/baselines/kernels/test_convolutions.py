@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from baselines.convolutions import as_matrices, convolve_rows, convolve_square
+from baselines.kernels.convolutions import as_matrices, convolve_rows, convolve_square
 
 
 @pytest.mark.parametrize("side", [1, 2, 4, 6, 7, 9])
@@ -58,7 +58,7 @@ def test_long_rows_are_convolved_as_torch_does_it_gradients_included(length: int
         torch.testing.assert_close(own, other, atol=1e-11, rtol=1e-9)
 
 
-def test_what_validation_asked_first_serves_training() -> None:
+def test_what_validation_needed_first_serves_training() -> None:
     image, kernel, bias = torch.randn(1, 25, 11), torch.randn(11, 1, 13, 13, requires_grad=True), torch.zeros(11)
     with torch.inference_mode():
         convolve_square(image, kernel, bias, 5)

@@ -24,7 +24,10 @@ def convolve_square(image: Tensor, kernel: Tensor, bias: Tensor, side: int) -> T
 
     Parameters
     ----------
-    image : (images, side x side, channels). kernel : (channels, 1, taps, taps), taps odd. bias : (channels,).
+    image : (images, side x side, channels).
+    kernel : (channels, 1, taps, taps), taps odd.
+    bias : (channels,).
+    side : of the images.
 
     Returns
     -------
@@ -48,7 +51,8 @@ def convolve_rows(rows: Tensor, kernel: Tensor) -> Tensor:
 
     Parameters
     ----------
-    rows : (rows, channels, width). kernel : (channels, taps), taps odd.
+    rows : (rows, channels, width).
+    kernel : (channels, taps), taps odd.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def as_matrices(kernel: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # kept for training, whoever asks first
+@torch.inference_mode(False)  # kept for training, even if validation needs it first
 def _places(taps: tuple[int, ...], shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Which tap leads from which position to which, as ones and zeros (taps, out x in)."""
     axes = []

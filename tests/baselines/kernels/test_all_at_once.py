@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch_geometric.data import Batch
 
-from baselines import ragged
-from baselines.bags import attend_bags, attend_within_bags, mean_bags, pool_bags, softmax_bags
-from baselines.ragged import EachBag, headed, layout, taken
+from baselines.kernels import ragged
+from baselines.kernels.bags import (
+    attend_bags,
+    attend_within_bags,
+    mean_bags,
+    pool_bags,
+    softmax_bags,
+)
+from baselines.kernels.ragged import EachBag, gather_rows, padding, with_first_rows
 from support.builders import batch, inputs
 from survbench.batch import starts
 from survbench.cards import ModelCard
@@ -60,14 +66,9 @@ def _step(model: SurvivalModel, stage: Stage, seen: Batch) -> dict[str, Tensor]:
 
 
 def _tensors(prediction: Prediction) -> dict[str, Tensor]:
-    told: Mapping[str, Any] = {"logits": prediction.logits, "attention": prediction.attention, **prediction.aux}
-    found = {}
-    for name, value in told.items():
-        if isinstance(value, EachBag):
-            found[name] = value.ragged()
-        elif isinstance(value, Tensor):
-            found[name] = value
-    return found
+    every: Mapping[str, Any] = {"logits": prediction.logits, "attention": prediction.attention, **prediction.aux}
+    ragged_ = {name: value.ragged() for name, value in every.items() if isinstance(value, EachBag)}
+    return {**ragged_, **{name: value for name, value in every.items() if isinstance(value, Tensor)}}
 
 
 @settings(max_examples=30, deadline=None)
@@ -75,14 +76,14 @@ def _tensors(prediction: Prediction) -> dict[str, Tensor]:
 def test_layers_over_bags_are_the_same(sizes: tuple[int, ...], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
 
-    def drawn(*shape: int) -> Tensor:
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     rows, patients = sum(sizes), len(sizes)
     ptr = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
-    scores, columns, values = drawn(rows), drawn(rows, 2), drawn(rows, 3)
-    query, key, beside = drawn(patients, 2, 4, 3), drawn(2, rows, 2, 3), drawn(2, patients, 5, 2, 3)
-    few, tokens = drawn(2, patients * 4, 2, 3), (4,) * patients
+    scores, columns, values = normal(rows), normal(rows, 2), normal(rows, 3)
+    query, key, beside = normal(patients, 2, 4, 3), normal(2, rows, 2, 3), normal(2, patients, 5, 2, 3)
+    few, tokens = normal(2, patients * 4, 2, 3), (4,) * patients
 
     def computed() -> list[Tensor]:
         mixed, similarities, weights = attend_bags(query, key[0], key[1], sizes, (beside[0], beside[1]))
@@ -98,7 +99,7 @@ def test_layers_over_bags_are_the_same(sizes: tuple[int, ...], seed: int) -> Non
             first,
             others.plus(scores).map(lambda part: part * 2).ragged(),
             counted.ragged(),
-            others.mixed(values),
+            others.weighted_sums(values),
             attend_within_bags(key[0], few[0], few[1], sizes, tokens),
             attend_within_bags(few[0], key[0], key[1], tokens, sizes),
         ]
@@ -114,7 +115,7 @@ def test_layers_over_bags_are_the_same(sizes: tuple[int, ...], seed: int) -> Non
 @given(SIZES)
 def test_padding_loses_no_row(sizes: tuple[int, ...]) -> None:
     rows = torch.arange(sum(sizes) * 2.0).view(-1, 2)
-    own = layout(sizes, CPU)
+    own = padding(sizes, CPU)
     padded = own.padded(rows)
     for bag, part in enumerate(rows.split(list(sizes))):
         assert torch.equal(padded[bag, : sizes[bag]], part)
@@ -123,11 +124,11 @@ def test_padding_loses_no_row(sizes: tuple[int, ...]) -> None:
     assert torch.equal(own.ragged(padded), rows)
     heads = -torch.ones(len(sizes), 2)
     expected = [part for bag in rows.split(list(sizes)) for part in (heads[:1], bag)]
-    assert torch.equal(headed(heads, rows, sizes), torch.cat(expected))
+    assert torch.equal(with_first_rows(heads, rows, sizes), torch.cat(expected))
     assert starts(sizes) == tuple(sum(sizes[:bag]) for bag in range(len(sizes)))
 
 
-def test_gradients_pass_through_what_is_taken() -> None:
+def test_gradients_pass_through_what_is_gather_rows() -> None:
     rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(lambda r: taken(r, torch.tensor([4, 0, 2])), rows)
-    assert gradcheck(lambda r: layout((2, 3), CPU).ragged(layout((2, 3), CPU).padded(r) * 2), rows)
+    assert gradcheck(lambda r: gather_rows(r, torch.tensor([4, 0, 2])), rows)
+    assert gradcheck(lambda r: padding((2, 3), CPU).ragged(padding((2, 3), CPU).padded(r) * 2), rows)
