@@ -1,6 +1,6 @@
 """Contestants timed in turns: every round asks each of them once, with a matrix product before and after.
 
-What is timed is the suites' business; how raw rounds become figures is in figures.py.
+What is timed is the suites' business; how raw rounds become figures is in report/plots/figures.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "digest", "file_digest", "lock", "plain", "write_json"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "atomic_write",
+    "digest",
+    "file_digest",
+    "lock",
+    "plain",
+    "shipped",
+    "write_json",
+]
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 LEASE_SECONDS = 30.0  # a lease of another host that was not renewed for so long is free
@@ -129,3 +139,10 @@ def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:12]}")
+
+
+def shipped(name: str) -> Path:
+    """Path of a file that travels with the package: inside it in a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.exists() else package.parent / name

@@ -22,7 +22,7 @@ import yaml
 from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
 from survbench.console import warn
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
-from survbench.shipped import shipped
+from survbench.files import shipped
 from survbench.sources import load_file
 
 __all__ = ["ENTRY_POINTS", "Registry", "import_target", "load_registry", "open_registry", "pick"]

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    import torch
+
     from survbench.data.root import DataRoot
+    from survbench.experiments.plan import Request
 
 settings.register_profile("suite", deadline=None)  # a first example imports what others find loaded
 settings.load_profile("suite")
@@ -36,3 +39,24 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
 
     recipes = [Recipe(name, name, 70, 0.5, 6, "T", STAD_EFFECTS, 0.5, 24.0) for name in ("stad", "crad")]
     return DataRoot.open(build_cohorts(tmp_path_factory.mktemp("small") / "root", "small", recipes))
+
+
+@pytest.fixture
+def request_on_stad() -> Request:
+    """One epoch, few patches, of the small data root."""
+    from support.toy import TINY
+    from survbench.experiments.plan import Request
+
+    return Request(["amkd"], ["stad"], "os", "event-stratified", overrides=TINY)
+
+
+@pytest.fixture
+def cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"

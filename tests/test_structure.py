@@ -16,17 +16,18 @@ REPOSITORY = HOME.parent
 
 # From the ground up: a room imports from its own level and from those below it, and from nothing above.
 LEVELS = (
-    ("errors", "shipped", "figures"),
-    ("arguments", "console", "files", "identity", "clock"),
+    ("errors",),
+    ("console", "files", "clock"),
     ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),
     ("complexity",),
     ("experiments",),
     ("leaderboard",),
+    ("studies",),
+    ("profiling",),
+    ("report",),
     ("explain",),
-    ("profiling", "listings"),
-    ("result_set",),
     ("api",),
     ("cli", "__init__", "__main__"),
 )

@@ -21,9 +21,9 @@ __all__ = ["cohorts", "data", "folds"]
 @click.pass_obj
 def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
     """Cohorts of the data root and those that the registry knows."""
-    from survbench import listings
     from survbench.data.demo import open_root
     from survbench.registry import open_registry
+    from survbench.report import listings
 
     rows = listings.cohort_rows(open_registry(registry), open_root(data))
     if as_json:
@@ -45,7 +45,7 @@ def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> Non
 @click.pass_obj
 def folds(registry: tuple[Path, ...], /, folds: str, as_json: bool, **chosen: Any) -> None:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
-    from survbench.listings import show_folds
+    from survbench.report.listings import show_folds
 
     tables = api.fold_summaries(folds=folds, registry=registry, **chosen)
     if as_json:
@@ -93,8 +93,8 @@ def data() -> None:
 def import_(registry: tuple[Path, ...], /, source: Path, out: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     """Read the files you already have, unchanged, into a data root."""
     from survbench.data.importers import import_data
-    from survbench.listings import show_import
     from survbench.registry import open_registry
+    from survbench.report.listings import show_import
 
     known = open_registry(registry)
     chosen |= {"cohorts": list(cohorts) or None, "aliases": known.aliases(), "expected": known.expected()}
@@ -165,6 +165,6 @@ def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     Everything computed on them says so. Real feature files are never replaced.
     """
     from survbench.data.simulate import simulate_slides
-    from survbench.listings import show_simulation
+    from survbench.report.listings import show_simulation
 
     show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **chosen))

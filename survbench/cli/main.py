@@ -70,7 +70,7 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         options.print_json([card.public() for card in known.models.values()])
         return
-    from survbench.listings import show_models
+    from survbench.report.listings import show_models
 
     show_models(known)
 
@@ -95,7 +95,7 @@ def complexity(registry: tuple[Path, ...], /, patches: int, pathways: int, as_js
     costs = api.measure_costs(patches=patches, pathways=pathways, registry=registry, **chosen)
 
     from survbench.leaderboard.published import published_cost
-    from survbench.listings import show_costs
+    from survbench.report.listings import show_costs
 
     if as_json:
         options.print_json([cost.to_json(published_cost(cost.model)) for cost in costs])

@@ -87,7 +87,7 @@ def leaderboard(
         about: dict[str, Any] = {"endpoint": selection["endpoint"], "censorship": censorship, "time_unit": time_unit}
         results = results.add_predictions(predictions, data=data, **about)
 
-    from survbench.leaderboard.terminal import show_board, show_mismatches
+    from survbench.report.terminal import show_board, show_mismatches
 
     if written is not None:
         checked = results.check(written, metric)
@@ -130,8 +130,8 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     found, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
 
     from survbench.leaderboard.comparison import comparison_plain
-    from survbench.leaderboard.comparison_plot import draw_comparison
-    from survbench.leaderboard.terminal import show_comparisons
+    from survbench.report.plots.comparison import draw_comparison
+    from survbench.report.terminal import show_comparisons
 
     figures = [draw_comparison(one, out / "figures") for one in found]
     if as_json:
@@ -166,6 +166,6 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
     if not records:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")
 
-    from survbench.leaderboard.terminal import show_risk_groups
+    from survbench.report.terminal import show_risk_groups
 
     show_risk_groups(records)

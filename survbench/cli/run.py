@@ -67,14 +67,14 @@ def run(
         if as_json:
             options.print_json(forecast.to_json())
             return
-        from survbench.listings import show_forecast
+        from survbench.report.listings import show_forecast
         from survbench.training.device import resolve_device
 
         show_forecast(forecast, str(resolve_device(chosen["device"])))
         return
     results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
 
-    from survbench.leaderboard.terminal import show_board
+    from survbench.report.terminal import show_board
 
     show_board(results.board, results.external_validation if test else [], "rich", "cindex")
     if results.failed:
@@ -103,7 +103,7 @@ def ablate(**chosen: Any) -> None:
     """
     found = api.ablate(**chosen)
 
-    from survbench.leaderboard.studies import study_sheet
+    from survbench.report.ablation import study_sheet
 
     if found.folder is None:
         note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
@@ -141,8 +141,8 @@ def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     nothing: its trial goes on in another. The winner becomes a preset; `run --preset tuned` uses it, and its row on the
     leaderboard says `tuned (n trials)`.
     """
-    from survbench.experiments.tune import parse_space
-    from survbench.listings import show_tuned
+    from survbench.report.listings import show_tuned
+    from survbench.studies.tuning import parse_space
 
     show_tuned(api.tune(trials=trials, search=parse_space(searches), **chosen), trials)
 
@@ -193,7 +193,7 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     """
     found = api.study_transfer(registry=registry, **chosen)
 
-    from survbench.leaderboard.transfer import transfer_sheet
+    from survbench.report.transfer import transfer_sheet
 
     sheet = transfer_sheet(found.curves, found.gains, found.title)
     stdout().print(sheet.to_rich("bold black on yellow"))

@@ -22,6 +22,7 @@ __all__ = [
     "ODD",
     "SCHEMA",
     "SPLITS",
+    "Identified",
     "common",
     "count",
     "is_first_edition",
@@ -63,6 +64,28 @@ _ABOUT: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that 
 }
 _MOST_FOLDS = 100_000
 ODD = (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
+
+class Identified:
+    """Short names for the parts of `identity`, as `survbench.experiments.job` makes it; rows have no fold and seed."""
+
+    identity: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        return str(self.identity["model"])
+
+    @property
+    def cohort(self) -> str:
+        return str(self.identity["cohort"])
+
+    @property
+    def fold(self) -> int:
+        return int(self.identity["fold"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.identity["seed"])
 
 
 def read_json(file: Path) -> Any:

@@ -23,8 +23,8 @@ from survbench.cards import ModelGroup
 from survbench.console import note, warn
 from survbench.errors import BadConfig, BadFile, SurvbenchError
 from survbench.experiments import forms
+from survbench.experiments.forms import Identified
 from survbench.files import atomic_folder, digest, file_digest, write_json
-from survbench.identity import Identified
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
-from survbench.figures import save_figure, subplots, title_figure
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
+from survbench.report.plots.figures import save_figure, subplots, title_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

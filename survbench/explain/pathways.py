@@ -19,9 +19,9 @@ from survbench.data.batches import device_batch
 from survbench.errors import BadConfig
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
-from survbench.figures import save_figure, subplots
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
+from survbench.report.plots.figures import save_figure, subplots
 from survbench.training.device import autocast
 
 __all__ = [

@@ -20,8 +20,8 @@ from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.experiments.results import JobResult, Unreadable, read_results
 from survbench.files import digest
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
-from survbench.leaderboard.brought import settle
 from survbench.leaderboard.contrasts import beside
+from survbench.leaderboard.external_predictions import settle
 from survbench.leaderboard.published import published_cohorts, published_models
 from survbench.leaderboard.rows import PLACE, grouped, make_rows, place_of, refuse_other_patients, score
 

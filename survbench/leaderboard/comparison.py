@@ -23,8 +23,7 @@ from survbench.experiments.results import JobResult, read_results
 from survbench.files import plain
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
-from survbench.leaderboard.contrasts import Drawn, alike, draw, drawn_difference
-from survbench.leaderboard.render import to_plain
+from survbench.leaderboard.contrasts import Drawn, alike, difference_plain, draw, drawn_difference
 
 __all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_frame", "comparison_plain"]
 
@@ -135,7 +134,7 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
         "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in found.lines],
         "differences": [
             {"first": one.first, "second": one.second, "cohort": one.cohort}
-            | {**to_plain(one.found), "p_holm": plain(one.p_holm), "separated": one.separated}
+            | {**difference_plain(one.found), "p_holm": plain(one.p_holm), "separated": one.separated}
             for one in found.differences
         ],
         "ranks": None

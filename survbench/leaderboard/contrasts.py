@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from survbench.evaluation.compare import Difference, mean_difference, paired, resampled_cindices, unknown
+from survbench.files import plain
 from survbench.leaderboard.board import MEASURED, Column, Contrast, Line, Row
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "contrast",
     "difference_columns",
     "difference_of",
+    "difference_plain",
     "draw",
     "drawn_difference",
     "row_difference",
@@ -80,6 +82,12 @@ def difference_of(row: Mapping[Any, Any]) -> Difference:
     """Back from such columns and `reason`."""
     numbers: dict[str, Any] = {name: float(row[column]) for column, name in _COLUMNS.items()}
     return Difference(**numbers, reason=str(row["reason"] or ""))
+
+
+def difference_plain(found: Difference) -> dict[str, Any]:
+    """As JSON values; NaN is None."""
+    names = (*_COLUMNS.values(), "per_fold", "reason")
+    return dict(plain({name: getattr(found, name) for name in names}))
 
 
 def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:

@@ -11,7 +11,7 @@ from functools import cache
 import pandas as pd
 
 from survbench.errors import MissingFile
-from survbench.shipped import shipped
+from survbench.files import shipped
 
 __all__ = [
     "published",

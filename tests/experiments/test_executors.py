@@ -26,8 +26,8 @@ from survbench.experiments.executors.local import LocalExecutor, TaskFailed, cal
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
-from survbench.experiments.study import all_jobs, find_study, plan_study
 from survbench.registry import load_registry
+from survbench.studies.ablation import all_jobs, find_study, plan_study
 
 CPU = torch.device("cpu")
 

@@ -27,8 +27,8 @@ from survbench.experiments.forecast import (
     some_patients,
 )
 from survbench.experiments.plan import Request, plan
-from survbench.listings import show_forecast
 from survbench.registry import load_registry
+from survbench.report.listings import show_forecast
 
 CPU = torch.device("cpu")
 LONG = replace(SETTINGS, epochs=20, patience=3)

@@ -21,7 +21,7 @@ from support.pages import ABOUT
 from survbench.files import digest
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard, Row
-from survbench.leaderboard.page.provenance import jobs_of, provenance, seconds_of, seconds_per_job
+from survbench.report.page.provenance import jobs_of, provenance, seconds_of, seconds_per_job
 
 
 def row(board: Leaderboard, model: str, cohort: str = "stad") -> Row:

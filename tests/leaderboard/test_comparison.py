@@ -17,7 +17,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, holm
 from survbench.evaluation.compare import compare as compare_folds
 from survbench.leaderboard.comparison import MEAN, compare_models, comparison_plain
-from survbench.leaderboard.comparison_plot import draw_comparison
+from survbench.report.plots.comparison import draw_comparison
 
 # C-index of the three folds (3 patients each, who die in order); the mean is what is ranked.
 #        stad                     crad              mean rank

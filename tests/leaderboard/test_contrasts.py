@@ -11,8 +11,8 @@ from rich.console import Console
 from support.job_folders import write_row
 from survbench.evaluation.groups import logrank, stratified_logrank
 from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.render import to_json, to_markdown, to_rich
-from survbench.leaderboard.risk_groups import draw_risk_groups, risk_groups
+from survbench.report.plots.kaplan_meier import draw_risk_groups, risk_groups
+from survbench.report.render import to_json, to_markdown, to_rich
 
 BESIDE = {"beside": ["snn"], "title": "AMKD", "modality": "missing"}
 

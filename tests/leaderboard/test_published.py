@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from survbench.files import shipped
 from survbench.leaderboard.published import (
     published,
     published_cindex,
@@ -19,7 +20,6 @@ from survbench.leaderboard.published import (
     published_models,
     published_parameters,
 )
-from survbench.shipped import shipped
 
 TITLES = {"ABMIL (Cat)": "abmil_cat", "TransMIL (Cat)": "transmil_cat", "DSMIL (Cat)": "dsmil_cat", "G-HANet": "ghanet"}
 
@@ -90,7 +90,7 @@ def test_shipped_files_exist() -> None:
 
 def test_the_leaderboard_needs_no_deep_learning() -> None:
     code = (
-        "import sys, survbench.leaderboard.aggregate, survbench.leaderboard.render;"
+        "import sys, survbench.leaderboard.aggregate, survbench.report.render;"
         "print([m for m in ('torch', 'torch_geometric', 'mlflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

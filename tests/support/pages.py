@@ -11,8 +11,8 @@ import pandas as pd
 
 from support.job_folders import patients, seal, write_job
 from survbench.leaderboard.aggregate import build
-from survbench.leaderboard.external import ExternalRow
-from survbench.leaderboard.page import page_html
+from survbench.report.external_validation import ExternalRow
+from survbench.report.page import page_html
 
 __all__ = ["INJECTED", "external_row", "full_folder", "full_page", "write_map_folder", "write_study_folder"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TEMPLATES = "survbench/leaderboard/page/templates"
+TEMPLATES = "survbench/report/page/templates"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -29,10 +29,7 @@ def test_the_wheel_runs_from_elsewhere(tmp_path: Path) -> None:
         "survbench/py.typed",
         "survbench/cli/main.py",
         "survbench/leaderboards/published.csv",
-        *(
-            f"survbench/leaderboard/page/templates/{name}"
-            for name in ("page.html", "parts.html", "page.css", "page.js")
-        ),
+        *(f"survbench/report/page/templates/{name}" for name in ("page.html", "parts.html", "page.css", "page.js")),
         "baselines/abmil.py",
         "amkd/model.py",
     } <= names

@@ -5,6 +5,7 @@ Does not know where it is written to.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from survbench.experiments.results import JobResult
-from survbench.figures import title_figure
 from survbench.files import digest
 
 if TYPE_CHECKING:
@@ -139,5 +139,7 @@ def training_figure(results: Sequence[JobResult]) -> Figure:
     panels[-1].legend(fontsize="x-small", ncols=1 + len(results) // 10)
     figure.subplots_adjust(left=0.7 / figure.get_figwidth(), right=0.98, bottom=0.14, top=0.84, wspace=0.25)
     told = f" ({of['simulated']})" if results[0].simulated else ""
-    title_figure(figure, f"{of['title']} on {of['cohort']}, {of['endpoint']}, {of['folds']}{told}")
+    title = f"{of['title']} on {of['cohort']}, {of['endpoint']}, {of['folds']}{told}"
+    letters = int(11 * figure.get_figwidth())  # that fit into the width; matplotlib would cut off the rest
+    figure.suptitle(textwrap.fill(title, letters), fontsize="medium", parse_math=False)
     return figure

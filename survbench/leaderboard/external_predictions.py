@@ -1,0 +1,177 @@
+"""Rows of a leaderboard from predictions that never went through the runner, marked `external predictions`.
+
+They get every metric that can be had; nothing that would take training patients is made up without them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from survbench.console import track
+from survbench.data.root import DataRoot
+from survbench.evaluation.groups import risk_cut
+from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
+from survbench.experiments.results import JobResult
+from survbench.files import digest
+from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
+from survbench.leaderboard.external_file import read_predictions_file
+from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row
+
+__all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
+
+NOT_STATED = "outcome not stated"
+FOLDS = "external"
+_DIGITS = 6  # of months; a time written with fewer is another label
+
+Labels = frozenset[tuple[int, str, float, bool]]
+
+
+def read_brought(
+    file: Path, root: DataRoot | None, endpoint: str | None, *, censorship: str | None, time_unit: str
+) -> tuple[list[Row], list[Refusal]]:
+    """Read a file, with the labels that it has or those of a data root, and score it; see `read_predictions_file`."""
+    table, known = read_predictions_file(
+        file, censorship=censorship, time_unit=time_unit, root=root, endpoint=endpoint and endpoint.lower()
+    )
+    return rows_of_predictions(table, file, endpoint and endpoint.lower(), known)
+
+
+def rows_of_predictions(
+    table: pd.DataFrame, file: Path, endpoint: str | None, simulated: Mapping[str, str] | None = None
+) -> tuple[list[Row], list[Refusal]]:
+    """Score predictions.
+
+    Parameters
+    ----------
+    table : of `read_predictions_file`. endpoint : None where nobody said it. simulated : of the cohorts whose labels
+    come from a data root.
+
+    Returns
+    -------
+    Rows, each cohort in a place of its own until `settle` has looked for a measured one; and what makes no row.
+    """
+    rows: list[Row] = []
+    refused: list[Refusal] = []
+    kinds = dict(simulated or {})
+    for cohort, of_cohort in table.groupby("cohort", sort=False):
+        numbers = _numbered(of_cohort["fold"])
+        about = {
+            "protocol_version": 1,
+            "config": {},
+            "objective": {},
+            "training": {},
+            "cohort": str(cohort),
+            "endpoint": endpoint or NOT_STATED,
+            "folds": FOLDS,
+            "n_folds": len(numbers),
+            "model_version": "",
+        }
+        made = []
+        for model, of_model in track(list(of_cohort.groupby("model", sort=False)), f"Scoring {cohort}"):
+            identity = {**about, "model": str(model)}
+            jobs = [
+                _score(part, identity, numbers[str(fold)], int(str(seed)), file, kinds.get(str(cohort), UNKNOWN))
+                for (seed, fold), part in of_model.groupby(["seed", "fold"])
+            ]
+            if len({labels_of(same) for same in grouped(jobs, lambda s: s.record.seed)}) > 1:
+                names = {key: identity[key] for key in ("model", "cohort", "endpoint", "folds")}
+                reason = "its seeds were scored on different patients, folds or labels"
+                refused.append(Refusal({"title": str(model), **names, "source": EXTERNAL}, reason))
+                continue
+            made.append(replace(make_row(jobs), group=None, source=EXTERNAL))
+        rows += _in_one_place(made)
+    return rows, refused
+
+
+def settle(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Move rows into the place of measured ones with exactly the same patients, labels and folds (protocol rule 20).
+
+    Measured rows on simulated slides are no such place: what was predicted elsewhere cannot have seen them.
+    """
+    known: dict[tuple[str, Labels], Row] = {}
+    for row in measured:
+        if not row.failed and row.simulated != "slides":
+            known.setdefault((row.cohort, _rounded(row.labels)), row)
+    settled, alone = [], []
+    for same in grouped(rows, lambda r: r.identity["cohort_hash"]):
+        reference = _reference(same)
+        other = known.get((same[0].cohort, _rounded(reference)))
+        if other is not None and same[0].identity["endpoint"] in (NOT_STATED, other.identity["endpoint"]):
+            settled += [_moved(row, other, reference) for row in same]
+            continue
+        settled += same
+        alone.append(same[0].cohort)
+    if not alone:
+        return settled, []
+    note = "no measured row has exactly these patients, labels and folds, so they are ranked by themselves."
+    return settled, [f"external predictions on {', '.join(sorted(alone))}: {note}"]
+
+
+def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int, file: Path, simulated: str) -> Scored:
+    """One fold of one seed, as if it were a job; horizon and cut come from training patients or not at all."""
+    record = JobResult(
+        path=file,
+        record={},
+        identity={**identity, "fold": fold, "seed": seed},
+        unsealed=False,
+        code="",
+        title=identity["model"],
+        group=None,
+        reconstruction="",
+        modified=0.0,
+        simulated=simulated,
+        selected="default",
+    )
+    train, test = (part[part["split"] == split] for split in ("train", "test"))
+    grid, horizon = np.empty(0), math.nan
+    if train["event"].any():
+        horizon = prediction_horizon(train["time"].to_numpy(float), train["event"].to_numpy(bool))
+        grid = prediction_grid(horizon)
+    cut = risk_cut(train["risk"].to_numpy(float)) if len(train) else math.nan
+    high = test["risk"] > cut if len(train) else pd.Series(math.nan, test.index)
+    return Scored(
+        record,
+        score_fold(part.drop(columns=["model", "cohort", "fold", "seed"]), grid, horizon),
+        test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
+    )
+
+
+def _in_one_place(rows: Sequence[Row]) -> list[Row]:
+    """The same content for all rows of a cohort; who scored other patients is then refused as any row is."""
+    if not rows:
+        return []
+    content = digest([rows[0].cohort, sorted(_rounded(_reference(rows)))])
+    place = {"cohort_hash": content, "folds_hash": content}
+    return [replace(row, identity={**row.identity, **place}) for row in rows]
+
+
+def _moved(row: Row, other: Row, reference: Labels) -> Row:
+    """Times may differ from the measured ones in their last digits; then the measured ones count."""
+    labels = other.labels if row.labels == reference else row.labels
+    place = {key: other.identity[key] for key in PLACE if key in other.identity}
+    identity = {key: value for key, value in row.identity.items() if key not in PLACE}
+    return replace(row, identity={**identity, **place}, labels=labels, simulated=other.simulated)
+
+
+def _reference(rows: Sequence[Row]) -> Labels:
+    """The most patients that any row was scored on; among several such the most frequent ones."""
+    found = [row.labels for row in rows]
+    return max(found, key=lambda labels: (len(labels), found.count(labels)))
+
+
+def _rounded(labels: Labels) -> Labels:
+    return frozenset((fold, patient, round(time, _DIGITS), bool(event)) for fold, patient, time, event in labels)
+
+
+def _numbered(folds: pd.Series) -> dict[str, int]:
+    """Folds by any name in their order; 1 to 5 become 0 to 4."""
+    names = [str(name) for name in folds.unique()]
+    whole = all(name.isdecimal() for name in names)
+    return {name: i for i, name in enumerate(sorted(names, key=lambda n: (int(n), n) if whole else (0, n)))}

@@ -1,0 +1,111 @@
+"""Figures of a comparison: intervals of one pair, a matrix of differences for several, ranks over cohorts."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from survbench.leaderboard.comparison import Compared, Comparison
+from survbench.report.plots.figures import save_figure, subplots, title_figure
+from survbench.report.plots.ranks import draw_ranks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_comparison"]
+
+_NAMED = 3  # more models than this are counted in a file's name instead
+_STAR = "* told apart: both intervals leave out zero, Holm-adjusted p below 5 %"
+_FOLDS, _PATIENTS = "#1f4e79", "#b35900"
+
+
+def draw_comparison(found: Comparison, folder: Path) -> list[Path]:
+    """Write the figures of one table into a folder; the kind of data is part of title and file name."""
+    panels = list(dict.fromkeys(one.cohort for one in found.differences))
+    if len(found.lines) == 2:
+        figure, axis = subplots(figsize=(6.4, 1.6 + 0.5 * len(panels)))
+        _draw_intervals(found, axis)
+    else:
+        side = 1.2 + 0.42 * len(found.lines)
+        columns = min(len(panels), 3)
+        rows = math.ceil(len(panels) / columns)
+        figure, axes = subplots(rows, columns, figsize=(1.4 + side * columns, 0.8 + side * rows), squeeze=False)
+        for axis, panel in zip(axes.flat, panels, strict=False):
+            _draw_matrix(found, panel, axis)
+        for axis in axes.flat[len(panels) :]:
+            axis.axis("off")
+        figure.supxlabel(_STAR, fontsize="small")
+    title_figure(figure, f"Differences in C-index · {found.table.title}")
+    files = [save_figure(figure, folder / f"{_name('compare', found)}.png")]
+    if found.ranks is not None:
+        height = 1.6 + 0.14 * len(found.ranks.ranks) + 0.12 * len(found.ranks.groups)
+        figure, axis = subplots(figsize=(9, height))
+        draw_ranks(found.ranks, axis)
+        title_figure(figure, f"Ranks by C-index · {found.table.title}")
+        files.append(save_figure(figure, folder / f"{_name('ranks', found)}.png"))
+    return files
+
+
+def _draw_intervals(found: Comparison, axis: Axes) -> None:
+    """Of one pair: a line per cohort, the corrected resampled t above, the patient bootstrap below."""
+    first, second = (line.model for line in found.lines)
+    labels = [one.cohort + (" *" if one.separated else "") for one in found.differences]
+    for place, one in enumerate(found.differences):
+        of = one.found
+        if of.reason:
+            axis.text(0, place, f"undefined: {of.reason}", ha="center", va="center", fontsize="x-small")
+            continue
+        axis.plot([of.low, of.high], [place - 0.1] * 2, color=_FOLDS, linewidth=2)
+        axis.plot([of.patient_low, of.patient_high], [place + 0.1] * 2, color=_PATIENTS, linewidth=2)
+        axis.plot(of.mean, place, "o", color="#1f2933")
+    axis.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    axis.set_yticks(range(len(labels)), labels, parse_math=False)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_xlabel(
+        f"{first} − {second}\n95 % over folds (blue, above) and over patients (orange, below); {_STAR}",
+        fontsize="small",
+        parse_math=False,
+    )
+    axis.tick_params(axis="x", labelsize="small")
+
+
+def _draw_matrix(found: Comparison, cohort: str, axis: Axes) -> None:
+    """Row minus column; gray where undefined, bold with a star where the two are separated."""
+    from matplotlib import colormaps
+
+    names = [line.model for line in found.lines]
+    pairs = {(one.first, one.second): one for one in found.differences if one.cohort == cohort}
+    values = np.full((len(names), len(names)), math.nan)
+    for (first, second), one in pairs.items():
+        i, j = names.index(first), names.index(second)
+        values[i, j], values[j, i] = one.found.mean, -one.found.mean
+    reach = max(0.05, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 0.05
+    colors = colormaps["PuOr_r"].with_extremes(bad="#e4e4e4")
+    axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-1.8 * reach, vmax=1.8 * reach)  # light enough for ink
+    for i, row in enumerate(names):
+        for j, column in enumerate(names):
+            pair = pairs.get((row, column)) or pairs.get((column, row))
+            if pair is not None:
+                _write(axis, i, j, float(values[i, j]), pair, small=len(names) > 8)
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize="x-small", parse_math=False)
+    axis.set_yticks(range(len(names)), names, fontsize="x-small", parse_math=False)
+    axis.tick_params(length=0)
+    axis.set_title(f"{cohort}: row − column", fontsize="small", parse_math=False)
+
+
+def _write(axis: Axes, i: int, j: int, value: float, one: Compared, *, small: bool) -> None:
+    style: dict[str, Any] = {"fontweight": "bold"} if one.separated else {}
+    text = "–" if math.isnan(value) else f"{value:+.2f}" + ("*" if one.separated else "")
+    axis.text(j, i, text, ha="center", va="center", fontsize=6 if small else 8, **style)
+
+
+def _name(kind: str, found: Comparison) -> str:
+    models = [line.model for line in found.lines]
+    named = models if len(models) <= _NAMED else [f"{len(models)}_models"]
+    of = [*named, found.table.endpoint, found.table.folds, found.table.kind]
+    version = [] if found.table.protocol_version == 1 else [f"v{found.table.protocol_version}"]
+    return "-".join(re.sub(r"[^\w.+]+", "_", part).strip("_") for part in (kind, *of, *version))

@@ -1,0 +1,220 @@
+"""A leaderboard written to a folder, and whether a written one is what the predictions give (protocol rule 19).
+
+Markdown is for reading, CSV for spreadsheets, JSON is complete; all three are checked.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from survbench.errors import BadConfig, BadFile, MissingFile
+from survbench.evaluation.metrics import METRICS
+from survbench.files import atomic_write
+from survbench.leaderboard.board import Leaderboard
+from survbench.report import render
+from survbench.report.external_validation import ExternalRow, external_markdown, external_plain
+
+__all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
+
+STEM = "leaderboard"
+TOLERANCE = 1e-9
+_ABSENT = "absent"
+_ROW = ("source", "title", "model", "cohort", "endpoint", "folds", "protocol_version", "cohort_hash", "simulated_kind")
+_SETTINGS = ("selected", "config", "objective", "training", "model_version", "unsealed", "code")
+_DIFFERENCE = ("first", "first_variant", "second", "second_variant", "cohort", "endpoint", "folds", "simulated")
+_EXTERNAL = ("train", "test", "endpoint", "folds", "simulated", "model", "selected", "config")
+_CSV = ("source", "data", "model", "title", "variant", "cohort", "cohort_hash", "endpoint", "folds", "protocol_version")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One figure that the predictions do not give, or give and is not written."""
+
+    row: str
+    what: str
+    written: str
+    recomputed: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of a check. rows : how many are written."""
+
+    file: Path
+    rows: int
+    mismatches: tuple[Mismatch, ...]
+
+
+def document(
+    board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The leaderboard and external validation as JSON values; `asked` says what was filtered, for a later check."""
+    found = {**json.loads(render.to_json(board, metric)), "external": external_plain(external)}
+    return found if asked is None else {"asked": dict(asked), **found}
+
+
+def write_leaderboard(
+    folder: Path, board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any]
+) -> list[Path]:
+    """Write leaderboard.md, .csv and .json, each by one rename, so that a reader never sees half a file."""
+    if folder.exists() and not folder.is_dir():
+        raise BadConfig(f"--write {folder} is a file", "name a folder")
+    texts = {
+        "md": _markdown(board, external, metric),
+        "csv": render.to_csv(board, metric),
+        "json": json.dumps(document(board, external, metric, asked), indent=1, allow_nan=False),
+    }
+    for ending, text in texts.items():
+        atomic_write(folder / f"{STEM}.{ending}", text + "\n")
+    return [folder / f"{STEM}.{ending}" for ending in texts]
+
+
+def read_written(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The JSON document of a folder or a file.
+
+    Raises
+    ------
+    MissingFile, BadFile : there is none, or it is no leaderboard.
+    """
+    file = path / f"{STEM}.json" if path.is_dir() else path
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFile(f"{file} does not exist", "write one with: survbench leaderboard --write DIR") from None
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{file} is no JSON ({error})", "name what `survbench leaderboard --write` wrote") from None
+    listed = isinstance(found, dict) and isinstance(found.get("rows"), list)
+    if not listed or not all(isinstance(row, dict) for row in found["rows"]):
+        raise BadFile(f"{file} is no leaderboard: it lists no rows", "name what `survbench leaderboard --write` wrote")
+    if "asked" in found and not _is_asked(found["asked"]):
+        raise BadFile(f"{file}: what 'asked' says is no choice of rows", "write it again")
+    return file, found
+
+
+def _is_asked(asked: Any) -> bool:
+    lists, texts = ("cohorts", "models"), ("metric", "endpoint", "scheme")
+    return (
+        isinstance(asked, dict)
+        and set(asked) == {*lists, *texts}
+        and all(isinstance(asked[key], list) and all(isinstance(name, str) for name in asked[key]) for key in lists)
+        and all(asked[key] is None or isinstance(asked[key], str) for key in texts)
+        and asked["metric"] in METRICS
+    )
+
+
+def check_written(
+    path: Path, found: Mapping[str, Any], board: Leaderboard, external: Sequence[ExternalRow], metric: str
+) -> list[Mismatch]:
+    """Every difference between what is written and what the predictions give; numbers agree within 1e-9.
+
+    Parameters
+    ----------
+    path : folder, whose Markdown and CSV are checked too where they are there, or a JSON file. found : its document.
+    """
+    expected = document(board, external, metric)
+    mismatches = [
+        *_lists(found.get("rows"), expected["rows"], (*_ROW, *_SETTINGS), ("model", "cohort", "endpoint", "source")),
+        *_lists(found.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
+        *_lists(found.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
+    ]
+    texts = {"csv": render.to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
+    for ending, text in texts.items():
+        file, compare = path / f"{STEM}.{ending}", _csv if ending == "csv" else _tables
+        mismatches += compare(file, text) if file.exists() else [Mismatch(file.name, "file", _ABSENT, "recomputed")]
+    return mismatches
+
+
+def _markdown(board: Leaderboard, external: Sequence[ExternalRow], metric: str) -> str:
+    below = [external_markdown(external)] if external else []
+    return "\n\n".join([render.to_markdown(board, metric), *below])
+
+
+def _lists(
+    written: Any, recomputed: Iterable[Mapping[str, Any]], key: Sequence[str], shown: Sequence[str]
+) -> list[Any]:
+    """Entries with the same key are compared; one that is on one side only is a mismatch."""
+    given = [entry for entry in written if isinstance(entry, Mapping)] if isinstance(written, list) else []
+    one, other = _keyed(given, key), _keyed(recomputed, key)
+    found: list[Mismatch] = []
+    for name in [*one, *(name for name in other if name not in one)]:
+        entry = one.get(name) or other[name]
+        label = " · ".join(str(entry.get(k)) for k in shown)
+        if name not in other:
+            found.append(Mismatch(label, "row", "written", _ABSENT))
+        elif name not in one:
+            found.append(Mismatch(label, "row", _ABSENT, "recomputed"))
+        else:
+            found += [Mismatch(label, *rest) for rest in _compared(one[name], other[name], "")]
+    return found
+
+
+def _keyed(entries: Iterable[Mapping[str, Any]], key: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Entries by their key, counted where several share it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        name = json.dumps([entry.get(k) for k in key], sort_keys=True)
+        found[f"{name}#{sum(known.startswith(name + '#') for known in found)}"] = entry
+    return found
+
+
+def _compared(written: Any, recomputed: Any, at: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(written, Mapping) and isinstance(recomputed, Mapping):
+        for key in dict.fromkeys([*written, *recomputed]):
+            where = f"{at}.{key}" if at else str(key)
+            if key not in written or key not in recomputed:
+                yield where, _said(written.get(key, _ABSENT)), _said(recomputed.get(key, _ABSENT))
+            else:
+                yield from _compared(written[key], recomputed[key], where)
+    elif isinstance(written, list) and isinstance(recomputed, list) and len(written) == len(recomputed):
+        for i, pair in enumerate(zip(written, recomputed, strict=True)):
+            yield from _compared(*pair, f"{at}[{i}]")
+    elif not _equal(written, recomputed):
+        yield at, _said(written), _said(recomputed)
+
+
+def _equal(written: Any, recomputed: Any) -> bool:
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (written, recomputed)]
+    if all(numbers):
+        return math.isclose(written, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(written == recomputed) and type(written) is type(recomputed)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _csv(file: Path, text: str) -> list[Mismatch]:
+    """Figures of the CSV; numbers as numbers."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        written = [_parsed(row) for row in csv.DictReader(lines)]
+    expected = [_parsed(row) for row in csv.DictReader(text.splitlines())]
+    found = _lists(written, expected, _CSV, ("model", "cohort", "source"))
+    return [Mismatch(f"{file.name}: {one.row}", one.what, one.written, one.recomputed) for one in found]
+
+
+def _parsed(row: Mapping[Any, Any]) -> dict[str, Any]:
+    numbers = ("mean", "sd", "sd_sample", "sd_seeds", "logrank_p", "logrank_p_stratified")
+    parsed: dict[str, Any] = {str(key): value for key, value in row.items()}
+    for key in numbers:
+        try:
+            parsed[key] = float(parsed.get(key) or math.nan)
+        except (TypeError, ValueError):
+            continue  # stays text, which equals no number
+        parsed[key] = None if math.isnan(parsed[key]) else parsed[key]
+    return parsed
+
+
+def _tables(file: Path, text: str) -> list[Mismatch]:
+    """The lines of the Markdown's tables; notes around them may name folders, which may have moved."""
+    written, expected = (
+        [line for line in of.splitlines() if line.startswith("|")] for of in (file.read_text(encoding="utf-8"), text)
+    )
+    longest = max(len(written), len(expected))
+    pairs = zip(*(lines + [_ABSENT] * (longest - len(lines)) for lines in (written, expected)), strict=True)
+    return [Mismatch(file.name, f"table line {i + 1}", *pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]]

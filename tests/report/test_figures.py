@@ -1,0 +1,22 @@
+"""Titles of figures are readable whole, whatever stands in them."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib import pyplot as plt
+
+from survbench.report.plots.figures import title_figure
+
+
+@pytest.mark.parametrize("inches", [3, 5, 14])
+def test_a_title_stays_inside_its_figure_and_off_its_panels(inches: int) -> None:
+    figure, axes = plt.subplots(figsize=(inches, 4), layout="constrained")
+    title_figure(figure, "AMKD on stad, $a$ test patient of fold 0 WITH MANY WIDE LETTERS " * 3 + "\nsecond line")
+    figure.canvas.draw()
+    title, panel = figure._suptitle.get_window_extent(), axes.get_tightbbox()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1
+    assert title.y0 >= panel.y1
+    assert "$a$" in figure.get_suptitle().replace("\n", " ")
+    assert figure.get_suptitle().endswith("\nsecond line")
+    plt.close(figure)
