@@ -21,35 +21,30 @@ html_copy_source = False
 myst_heading_anchors = 3
 default_role = "code"  # single backquotes in docstrings
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented_params"
+python_maximum_signature_line_length = 90  # longer ones have a line for each parameter
 napoleon_use_ivar = True
+napoleon_custom_sections = ["Returns"]  # text, not a list of types
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other libraries and inner classes have no page here
 
-_SECTION = re.compile(r"^(Parameters|Attributes|Raises|Returns)$")
 _ENTRY = re.compile(r"^(\S.*?) : (.+)$")
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", _with_indented_meanings, priority=400)  # before napoleon reads it
+    app.connect("autodoc-process-docstring", _rewrite, priority=400)  # before napoleon reads the sections
 
 
-def _with_indented_meanings(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """The house's `name : meaning` as numpydoc's name with the meaning below it, where Sphinx would expect a type."""
-    lines[:] = list(_expanded(lines))
+def _rewrite(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
+    """The house's `name : meaning` with the meaning on a line below: Sphinx takes what follows a colon for a type."""
+    if what == "property":
+        lines[0] = lines[0].replace(": ", " - ")
+    lines[:] = list(_rewritten(lines))
 
 
-def _expanded(lines: list[str]) -> Iterator[str]:
+def _rewritten(lines: list[str]) -> Iterator[str]:
     section = ""
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if set(below) == {"-"}:
-            section = line if _SECTION.match(line) else ""
-        entry = _ENTRY.match(line) if section else None
-        if entry:
-            yield entry[1]
-            yield f"    {entry[2]}"
-        elif section == "Returns" and line and set(line) != {"-"} and line != section:
-            yield f"    {line}"
-        else:
-            yield line
+        if below and not below.strip("-"):
+            section = line
+        entry = _ENTRY.match(line) if section in ("Parameters", "Attributes", "Raises") else None
+        yield from (entry[1], f"    {entry[2]}") if entry else (line,)

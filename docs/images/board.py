@@ -10,8 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-
-from survbench.figures import subplots
+from matplotlib.figure import Figure
 
 INPUTS = {
     "wsi": ("slides", "#0072b2"),
@@ -28,7 +27,8 @@ def draw(board: Path, picture: Path) -> None:
     rows = rows[(rows["source"] == "measured") & (rows["metric"] == "cindex")]
     models = rows.groupby(["group", "title"])["mean"].agg(["mean", list]).sort_values("mean", ascending=False)
     with mpl.rc_context({"svg.hashsalt": "survbench", "font.size": 9}):  # the same file from the same board
-        figure, axes = subplots(figsize=(8.4, 6.4))
+        figure = Figure(figsize=(8.4, 6.4), layout="constrained")
+        axes = figure.subplots()
         height, heights = 0.0, {}
         for group, (inputs, color) in INPUTS.items():
             members = models.loc[[group]].droplevel("group") if group in models.index else models.iloc[:0]
