@@ -23,7 +23,7 @@ from survbench.cli import cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/README.md"), *REPOSITORY.glob("docs/*.md")])
-RUN = ("own-data", "own-model", "padded-model")  # pages whose commands run as they are printed
+RUN = ("own-data", "own-model", "padded-model", "tuning")  # pages whose commands run as they are printed
 RENAMED = {"--fold", "--folds"}
 RULES = re.compile(r"\brules? (\d+(?:(?:, | and )\d+)*)")
 
