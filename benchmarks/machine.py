@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from survbench.experiments.provenance import installed, package_versions
+from survbench.experiments.versions import installed, package_versions
 from survbench.training.device import precision
 
 __all__ = ["about", "commit", "today", "versions"]

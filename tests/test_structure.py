@@ -109,7 +109,7 @@ def test_file_names_of_a_result_folder_stand_in_one_module() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(names, node.value)
     }
-    assert found == {"experiments/results.py"}
+    assert found == {"experiments/folders.py"}
 
 
 def test_locks_are_taken_in_one_module() -> None:

@@ -13,7 +13,19 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from survbench.api.arguments import filled, mapping, names, numbers, of_kind, path, paths, text, whole, writing
+from survbench.api.arguments import (
+    filled,
+    mapping,
+    names,
+    numbers,
+    of_kind,
+    path,
+    paths,
+    renamed,
+    text,
+    whole,
+    writing,
+)
 from survbench.api.results import Results, with_job
 from survbench.console import note, track, warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
@@ -41,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Results", "ablate", "compare", "load_cohort", "load_results", "predict", "run", "tune"]
 
 OUT = "survbench-runs"
-FOLDS = "event-stratified"
+SCHEME = "event-stratified"
 T = TypeVar("T")
 Place = str | Path
 Data = Place | None
@@ -58,7 +70,7 @@ class JobOptions(TypedDict, total=False):
     data: Data
     out: Place
     endpoint: str | None
-    folds: str
+    scheme: str
     only_folds: Numbers
     seeds: Numbers
     objective: str
@@ -105,6 +117,7 @@ def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, re
     return cohort.load_cohort(root, found[0], _endpoint(endpoint), _expected(known, found[0], root))
 
 
+@renamed(folds="scheme")
 def run(
     models: Models,
     cohorts: Names = "all",
@@ -112,7 +125,7 @@ def run(
     data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
@@ -137,7 +150,7 @@ def run(
     data : data root; None is the demo, whose patients are simulated.
     out : folder of the results.
     endpoint : os, dss, pfi, ... as the cohorts have them; None is os.
-    folds : event-stratified, site-preserving, or imported ones such as `official`.
+    scheme : of the folds: event-stratified, site-preserving, or imported ones such as `official`.
     only_folds : numbers of the outer folds to run; none means all.
     seeds : one run per seed; claims need three.
     objective : cox (Efron ties), cox-breslow or nll (discrete time).
@@ -166,7 +179,7 @@ def run(
     >>> results = survbench.run(["abmil", "snn"], "stad", preset="rehearsal")
     >>> results.leaderboard()[["model", "mean", "sd"]]
     """
-    how = (data, out, endpoint, folds, only_folds, seeds, objective, preset, settings, device, registry)
+    how = (data, out, endpoint, scheme, only_folds, seeds, objective, preset, settings, device, registry)
     setup = _setup(models, cohorts, *how, workers, threads, mlflow)
     jobs, external = _plan(setup, test)
     request = setup.request
@@ -178,12 +191,13 @@ def run(
         apply_frozen(jobs, external, setup.out, setup.device)
     results = setup.results(jobs, summary)
     if mlflow:
-        from survbench.report.render import to_markdown
+        from survbench.report.tables import to_markdown
 
         mirror.attach_text("leaderboard.md", to_markdown(results.board))
     return results
 
 
+@renamed(folds="scheme")
 def estimate(
     models: Models, cohorts: Names = "all", *, test: str | None = None, **options: Unpack[RunOptions]
 ) -> Forecast:
@@ -211,6 +225,7 @@ def estimate(
     return forecast(grouped, timed, len(jobs) - len(left), setup.out, number)
 
 
+@renamed(folds="scheme")
 def tune(
     models: Models,
     cohorts: Names = "all",
@@ -295,6 +310,7 @@ class Ablation:
         return f"{self.study.model.title}: {self.study.title}, {len(self.study.arms)} arms\n{self.results!r}"
 
 
+@renamed(folds="scheme")
 def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Unpack[RunOptions]) -> Ablation:
     """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
 
@@ -354,6 +370,7 @@ class TransferStudy:
     failed: tuple[str, ...]
 
 
+@renamed(folds="scheme")
 def study_transfer(
     model: str | None = None,
     *,
@@ -409,13 +426,14 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
     return Results(out=path(out, "out"), registry=_registry(registry), data=root)
 
 
+@renamed(folds="scheme")
 def compare(
     models: Names = "all",
     *,
     out: Place = OUT,
     cohorts: Names = (),
     endpoint: str | None = None,
-    folds: str | None = None,
+    scheme: str | None = None,
     settings: Choice = None,
 ) -> pd.DataFrame:
     """Differences in C-index between finished models, all pairs, paired by fold, seed and patient.
@@ -426,7 +444,7 @@ def compare(
     out : folder of the results.
     cohorts : only these.
     endpoint : only this outcome.
-    folds : only this fold scheme.
+    scheme : only this fold scheme.
     settings : of several configurations of a model those with these.
 
     Returns
@@ -442,7 +460,7 @@ def compare(
     --------
     >>> survbench.compare(["amkd", "abmil"], cohorts="stad")
     """
-    results = load_results(out).select(cohorts=cohorts, endpoint=endpoint, folds=folds)
+    results = load_results(out).select(cohorts=cohorts, endpoint=endpoint, scheme=scheme)
     return results.compare(models, settings=settings)
 
 
@@ -488,7 +506,7 @@ def predict(
     import pandas as pd
 
     from survbench.data.cohort import Cohort
-    from survbench.experiments.results import ValidationResult, read_validations
+    from survbench.experiments.validation_results import ValidationResult, read_validations
     from survbench.studies.external_validation import apply_frozen, check_external
     from survbench.training.device import resolve_device
 
@@ -506,6 +524,7 @@ def predict(
     return pd.concat([with_job(found.table, found) for found in kept], ignore_index=True)
 
 
+@renamed(folds="scheme")
 def explain_pathways(
     models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Unpack[JobOptions]
 ) -> list[tuple[PathwayRanking, Completeness | None, Path]]:
@@ -527,6 +546,7 @@ def explain_pathways(
     return found
 
 
+@renamed(folds="scheme")
 def explain_heatmaps(
     models: Models,
     cohorts: Names = "all",
@@ -606,11 +626,12 @@ def measure_costs(
     return costs
 
 
+@renamed(folds="scheme")
 def fold_summaries(
     cohorts: Names = "all",
     *,
     data: Data = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     endpoint: str | None = None,
     registry: Registries = (),
 ) -> dict[str, pd.DataFrame]:
@@ -622,7 +643,7 @@ def fold_summaries(
     for name in _registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
         outcome = outcome or _endpoint(endpoint)
         found = cohort.load_cohort(root, name, outcome)
-        tables[name] = summarize(found.folds(folds), found.patients, found.sites)
+        tables[name] = summarize(found.folds(scheme), found.patients, found.sites)
     return tables
 
 
@@ -677,7 +698,7 @@ class _Setup:
         models = tuple(dict.fromkeys(job.card.name for job in jobs))
         cohorts = tuple(dict.fromkeys(job.cohort.name for job in jobs))
         where: dict[str, Any] = {"out": self.out, "registry": self.registry, "data": self.root.path}
-        where |= {"endpoint": self.request.endpoint, "folds": self.request.scheme}
+        where |= {"endpoint": self.request.endpoint, "scheme": self.request.scheme}
         return Results(**where, models=models, cohorts=cohorts, failures=tuple(summary.failed))
 
 
@@ -687,7 +708,7 @@ def _setup(
     data: Data = None,
     out: Place = OUT,
     endpoint: str | None = None,
-    folds: str = FOLDS,
+    scheme: str = SCHEME,
     only_folds: Numbers = (),
     seeds: Numbers = 0,
     objective: str = "cox",
@@ -703,7 +724,7 @@ def _setup(
 ) -> _Setup:
     """Open what is named; a name that is mistyped is answered before torch is loaded."""
     known, root = _registry(registry), _open_root(data)
-    wanted, task = filled(names(cohorts, "cohorts"), "cohorts"), (text(folds, "folds"), text(objective, "objective"))
+    wanted, task = filled(names(cohorts, "cohorts"), "cohorts"), (text(scheme, "scheme"), text(objective, "objective"))
     known.select_cohorts(wanted, root.cohorts())
     patterns = _patterns(models, known)
     known.select_models(patterns)
@@ -717,8 +738,8 @@ def _setup(
 
         start_ahead()
 
+    from survbench.experiments.folders import tune_folder
     from survbench.experiments.plan import Request
-    from survbench.experiments.results import tune_folder
     from survbench.training.device import resolve_device
 
     where, outcome = resolve_device(device), _endpoint(endpoint)

@@ -6,17 +6,49 @@ Knows kinds of values alone; what a name stands for is decided where it is looke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from operator import index
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from survbench.errors import BadConfig
 
-__all__ = ["filled", "mapping", "names", "numbers", "of_kind", "path", "paths", "text", "whole", "writing"]
+__all__ = ["filled", "mapping", "names", "numbers", "of_kind", "path", "paths", "renamed", "text", "whole", "writing"]
 
 T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def renamed(**names: str) -> Callable[[Function], Function]:
+    """A decorator of functions whose keyword arguments got new names: the old ones work for one minor version.
+
+    Parameters
+    ----------
+    names : old name -> new name.
+
+    Raises
+    ------
+    BadConfig : when the function is called with both.
+    """
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            for old, new in names.items():
+                if old in options:
+                    if new in options:
+                        raise BadConfig(f"{old} and {new} are the same argument", f"give {new} alone")
+                    what = f"{function.__name__}({old}=...) is now {function.__name__}({new}=...)"
+                    warnings.warn(what, DeprecationWarning, stacklevel=2)
+                    options[new] = options.pop(old)
+            return function(*arguments, **options)
+
+        return cast(Function, call)
+
+    return decorate
 
 
 def of_kind(value: T, name: str, expected: str, *kinds: type) -> T:

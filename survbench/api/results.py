@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from survbench.api.arguments import mapping, names, of_kind, path, text, whole, writing
+from survbench.api.arguments import mapping, names, of_kind, path, renamed, text, whole, writing
 from survbench.console import warn
 from survbench.errors import BadConfig
 from survbench.files import digest
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from survbench.experiments.forms import Identified
+    from survbench.experiments.folders import Unreadable
     from survbench.experiments.job import Job
-    from survbench.experiments.results import JobResult, Unreadable
+    from survbench.experiments.results import JobResult
+    from survbench.experiments.schema import Identified
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.model import SurvivalModel
@@ -52,7 +53,7 @@ class Results:
     models : names or wildcards; empty means all.
     cohorts : the same of cohorts.
     endpoint : only this outcome.
-    folds : only this fold scheme.
+    scheme : only this fold scheme.
     external_predictions : rows of `add_predictions`, and what made none.
     failures : a line for each job that failed in the call to `run`; None where there was none.
     """
@@ -63,17 +64,18 @@ class Results:
     models: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
     endpoint: str | None = None
-    folds: str | None = None
+    scheme: str | None = None
     external_predictions: tuple[Sequence[Row], Sequence[Refusal]] = ((), ())
     failures: tuple[str, ...] | None = None
 
+    @renamed(folds="scheme")
     def select(
         self,
         *,
         models: Names | None = None,
         cohorts: Names | None = None,
         endpoint: str | None = None,
-        folds: str | None = None,
+        scheme: str | None = None,
     ) -> Results:
         """A part of these results.
 
@@ -82,14 +84,14 @@ class Results:
         models : names or wildcards; None leaves it as it is.
         cohorts : the same of cohorts.
         endpoint : only this outcome.
-        folds : only this fold scheme.
+        scheme : only this fold scheme.
         """
         return replace(
             self,
             models=self.models if models is None else names(models, "models"),
             cohorts=self.cohorts if cohorts is None else names(cohorts, "cohorts"),
             endpoint=self.endpoint if endpoint is None else text(endpoint, "endpoint").lower(),
-            folds=self.folds if folds is None else text(folds, "folds"),
+            scheme=self.scheme if scheme is None else text(scheme, "scheme"),
         )
 
     def add_predictions(
@@ -130,7 +132,7 @@ class Results:
         from survbench.leaderboard.aggregate import build
 
         rows, refused = self.external_predictions
-        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.folds, "brought": rows}
+        chosen: dict[str, Any] = {"endpoint": self.endpoint, "folds": self.scheme, "brought": rows}
         board = build(self.out, cohorts=list(self.cohorts) or None, models=list(self.models) or None, **chosen)
         return replace(board, refused=(*board.refused, *refused))
 
@@ -160,7 +162,7 @@ class Results:
         ------
         UnknownName : no such metric.
         """
-        from survbench.report.render import to_frame
+        from survbench.report.columns import to_frame
 
         refused = (f"not shown: {refusal.label}: {refusal.reason}" for refusal in self.board.refused)
         for said in (*self.board.notes, *refused):
@@ -242,7 +244,7 @@ class Results:
         from survbench.leaderboard.comparison import compare_models
 
         wanted = [name for several in models for name in names(several, "models")] or self.models or ("all",)
-        chosen = self.endpoint, self.folds, mapping(settings, "settings")
+        chosen = self.endpoint, self.scheme, mapping(settings, "settings")
         return compare_models(self.out, wanted, list(self.cohorts) or None, *chosen)
 
     def km(self, model: str, cohort: str, *, settings: Choice = None) -> Figure:
@@ -414,11 +416,11 @@ class Results:
         from survbench.report.written import Checked, check_written, read_written
 
         file, found = read_written(path(written, "written"))
-        of, selected = self, (self.models, self.cohorts, self.endpoint, self.folds)
+        of, selected = self, (self.models, self.cohorts, self.endpoint, self.scheme)
         if selected == ((), (), None, None) and metric == "cindex" and "asked" in found:
             chosen = dict(found["asked"])
-            metric, scheme = chosen.pop("metric"), chosen.pop("scheme")
-            of = self.select(**chosen, folds=scheme)
+            metric = chosen.pop("metric")
+            of = self.select(**chosen)
         mismatches = check_written(Path(written), found, of.board, of.external_validation, text(metric, "metric"))
         return Checked(file, len(found["rows"]), tuple(mismatches))
 
@@ -475,7 +477,7 @@ class Results:
     def _choice(self, metric: str) -> dict[str, Any]:
         """What is selected, as a written board says it."""
         chosen = {"metric": metric, "cohorts": self.cohorts, "models": self.models}
-        return {**chosen, "endpoint": self.endpoint, "scheme": self.folds}
+        return {**chosen, "endpoint": self.endpoint, "scheme": self.scheme}
 
     def _name(self, model: Place | type) -> str:
         """Name of a model that is given by its file or class."""
@@ -496,7 +498,7 @@ class Results:
         """
         from survbench.experiments.results import JobResult, read_results
 
-        wanted = {"model": self.models, "cohort": self.cohorts, "endpoint": self.endpoint, "folds": self.folds}
+        wanted = {"model": self.models, "cohort": self.cohorts, "endpoint": self.endpoint, "folds": self.scheme}
         found: dict[str, JobResult] = {}
         unreadable = []
         for job in read_results(self.out):
@@ -560,6 +562,6 @@ def _only(rows: Sequence[Any]) -> Sequence[Any]:
         first = rows[0]
         raise BadConfig(
             f"{first.model} on {first.cohort} has {len(kinds)} configurations here",
-            "choose one with settings={...}, or with select(endpoint=..., folds=...)",
+            "choose one with settings={...}, or with select(endpoint=..., scheme=...)",
         )
     return rows

@@ -43,16 +43,16 @@ def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> Non
 @options.endpoint
 @options.as_json
 @click.pass_obj
-def folds(registry: tuple[Path, ...], /, folds: str, as_json: bool, **chosen: Any) -> None:
+def folds(registry: tuple[Path, ...], /, scheme: str, as_json: bool, **chosen: Any) -> None:
     """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
     from survbench.report.listings import show_folds
 
-    tables = api.fold_summaries(folds=folds, registry=registry, **chosen)
+    tables = api.fold_summaries(scheme=scheme, registry=registry, **chosen)
     if as_json:
         options.print_json({name: json.loads(table.to_json(orient="records")) for name, table in tables.items()})
     else:
         for name, table in tables.items():
-            show_folds(name, folds, table)
+            show_folds(name, scheme, table)
 
 
 @click.group(epilog=options.examples("survbench data import FOLDER --out DATA", "survbench data check --data DATA"))

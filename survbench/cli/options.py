@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from survbench.api import FOLDS, OUT
+from survbench.api import OUT, SCHEME
 from survbench.errors import BadConfig
 
 PATH: Any = click.Path(path_type=Path)
@@ -110,8 +110,8 @@ endpoint = click.option(
 )
 only_endpoint = click.option("--endpoint", help="Only this outcome.")
 _folds = "event-stratified, site-preserving, or imported ones such as `official`."
-folds = click.option("--folds", default=FOLDS, show_default=True, help=_folds)
-only_folds = click.option("--folds", help="Only these folds.")
+folds = click.option("--folds", "scheme", default=SCHEME, show_default=True, help=_folds)
+only_folds = click.option("--folds", "scheme", help="Only these folds.")
 _objective = "cox (Efron ties), cox-breslow or nll (discrete time)."
 objective = click.option("--objective", default="cox", show_default=True, help=_objective)
 

@@ -10,7 +10,7 @@ import click
 
 from survbench import api
 from survbench.cli import options
-from survbench.console import note
+from survbench.console import note, stdout, warn
 from survbench.errors import BadConfig
 
 __all__ = ["compare", "km", "leaderboard"]
@@ -87,14 +87,15 @@ def leaderboard(
         about: dict[str, Any] = {"endpoint": selection["endpoint"], "censorship": censorship, "time_unit": time_unit}
         results = results.add_predictions(predictions, data=data, **about)
 
-    from survbench.report.terminal import show_board, show_mismatches
+    from survbench.report.tables import mismatch_sheet
+    from survbench.report.terminal import show_board
 
     if written is not None:
         checked = results.check(written, metric)
         if not checked.mismatches:
             click.echo(f"{checked.file} is what the predictions in {out} give: {checked.rows} rows")
             return
-        show_mismatches(checked.mismatches, checked.file, out)
+        stdout().print(mismatch_sheet(checked.mismatches, checked.file, out).to_rich())
         sys.exit(1)
     if page is not None:
         results.write_page(page, metric)
@@ -131,7 +132,7 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
 
     from survbench.leaderboard.comparison import comparison_plain
     from survbench.report.plots.comparison import draw_comparison
-    from survbench.report.terminal import show_comparisons
+    from survbench.report.tables import comparison_sheet
 
     figures = [draw_comparison(one, out / "figures") for one in found]
     if as_json:
@@ -139,7 +140,11 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
         plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
         options.print_json({"comparisons": plain, "notes": list(board.notes)})
     else:
-        show_comparisons(found, figures, board)
+        for one, files in zip(found, figures, strict=True):
+            stdout().print(comparison_sheet(one, files).to_rich(), "")
+        left_out = [f"not compared: {refusal.label}: {refusal.reason}" for refusal in board.refused]
+        for remark in (*board.notes, *left_out):
+            warn(remark)
 
 
 @click.command(
@@ -166,6 +171,6 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
     if not records:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")
 
-    from survbench.report.terminal import show_risk_groups
+    from survbench.report.tables import risk_group_sheet
 
-    show_risk_groups(records)
+    stdout().print(risk_group_sheet(records).to_rich())

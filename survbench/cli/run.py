@@ -196,7 +196,7 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     from survbench.report.transfer import transfer_sheet
 
     sheet = transfer_sheet(found.curves, found.gains, found.title)
-    stdout().print(sheet.to_rich("bold black on yellow"))
+    stdout().print(sheet.to_rich())
     note(f"tables and plot are in {found.folder}")
     if found.failed:
         sys.exit(1)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from survbench.evaluation.calibration import d_calibration
+from survbench.evaluation.calibration import Calibration, d_calibration
 
 __all__ = [
     "METRICS",
     "Concordance",
+    "FoldPredictions",
     "Metric",
     "Value",
     "dynamic_auc",
@@ -31,30 +33,6 @@ __all__ = [
 ]
 
 GRID_POINTS = 64
-
-
-@dataclass(frozen=True)
-class Metric:
-    """title, what it means, and whether a larger value is better (None: models are not ranked by it)."""
-
-    title: str
-    meaning: str
-    larger_is_better: bool | None
-
-
-METRICS = {
-    "cindex": Metric("C-index", "Harrell's C: share of comparable pairs in the right order", True),
-    "uno_c": Metric("Uno's C", "C weighted by the training patients' censoring, up to the horizon", True),
-    "ibs": Metric("IBS", "integrated Brier score of the survival curve up to the horizon", False),
-    "auc": Metric("AUC(t)", "time-dependent AUC, mean over the grid up to the horizon", True),
-    "d_calibration": Metric(
-        "D-calibration",
-        "p of the chi-squared test that the survival curves are calibrated; a small one speaks against it, a large one "
-        "is no evidence of anything, and neither ranks a model",
-        None,
-    ),
-    "comparable_pairs": Metric("pairs", "comparable pairs behind Harrell's C", None),
-}
 
 
 @dataclass(frozen=True)
@@ -218,38 +196,139 @@ def prediction_grid(horizon: float) -> np.ndarray:
     return horizon * np.arange(1, GRID_POINTS + 1) / GRID_POINTS
 
 
+Outcomes = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldPredictions:
+    """What a metric is computed from: predictions of one fold's test patients, and the outcomes of those trained on.
+
+    Attributes
+    ----------
+    train : times in months and events (True = died), each (training patients,).
+    test : the same of the test patients.
+    risk : (test patients,), higher = worse.
+    survival : (test patients, times of the grid); without times where there are no curves.
+    grid : (times,), months.
+    horizon : months.
+    """
+
+    train: Outcomes
+    test: Outcomes
+    risk: np.ndarray
+    survival: np.ndarray
+    grid: np.ndarray
+    horizon: float
+
+    @cached_property
+    def concordance(self) -> Concordance:
+        return harrell(*self.test, self.risk)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        return d_calibration(*self.test, self.survival, self.grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of one fold; an entry of METRICS is all that a new one takes to appear in every output.
+
+    Attributes
+    ----------
+    title : for tables.
+    meaning : what it says, for a note below the table.
+    larger_is_better : None where models are not ranked by it.
+    compute : of one fold.
+    needs_training : it takes the censoring from training patients, of whom somebody must have died.
+    needs_curves : it is a metric of survival curves.
+    """
+
+    title: str
+    meaning: str
+    larger_is_better: bool | None
+    compute: Callable[[FoldPredictions], Value]
+    needs_training: bool = False
+    needs_curves: bool = False
+
+    def score(self, fold: FoldPredictions) -> Value:
+        """The metric, or NaN with the reason why it is undefined."""
+        if self.needs_curves and not fold.survival.size:
+            return Value(math.nan, "there are no survival curves")
+        if self.needs_training and not len(fold.train[1]):
+            return Value(math.nan, "there are no training patients to take the censoring from")
+        if self.needs_training and not fold.train[1].any():
+            return Value(math.nan, "nobody died among the training patients")
+        return self.compute(fold)
+
+
+METRICS = {
+    "cindex": Metric(
+        title="C-index",
+        meaning="Harrell's C: share of comparable pairs in the right order",
+        larger_is_better=True,
+        compute=lambda of: Value(of.concordance.value, of.concordance.reason),
+    ),
+    "uno_c": Metric(
+        title="Uno's C",
+        meaning="C weighted by the training patients' censoring, up to the horizon",
+        larger_is_better=True,
+        compute=lambda of: uno(*of.train, *of.test, of.risk, of.horizon),
+        needs_training=True,
+    ),
+    "ibs": Metric(
+        title="IBS",
+        meaning="integrated Brier score of the survival curve up to the horizon",
+        larger_is_better=False,
+        compute=lambda of: integrated_brier(*of.train, *of.test, of.survival, of.grid),
+        needs_training=True,
+        needs_curves=True,
+    ),
+    "auc": Metric(
+        title="AUC(t)",
+        meaning="time-dependent AUC, mean over the grid up to the horizon",
+        larger_is_better=True,
+        compute=lambda of: dynamic_auc(*of.train, *of.test, of.risk, of.grid),
+        needs_training=True,
+    ),
+    "d_calibration": Metric(
+        title="D-calibration",
+        meaning="p of the chi-squared test that the survival curves are calibrated; a small one speaks against it, a "
+        "large one is no evidence of anything, and neither ranks a model",
+        larger_is_better=None,
+        compute=lambda of: Value(of.calibration.p, of.calibration.reason),
+        needs_curves=True,
+    ),
+    "comparable_pairs": Metric(
+        title="pairs",
+        meaning="comparable pairs behind Harrell's C",
+        larger_is_better=None,
+        compute=lambda of: Value(float(of.concordance.comparable)),
+    ),
+}
+
+
 def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> dict[str, Value]:
-    """Every metric of the test split; what takes training patients or survival curves is NaN where there are none.
+    """Every metric of METRICS for the test patients of one fold.
 
     Parameters
     ----------
     predictions : columns patient, split (train, val, test), time, event, risk, survival (a value per time of the grid;
-    the column may be absent).
+        the column may be absent).
+    grid : (times,), months.
+    horizon : months.
     """
-    grid = np.asarray(grid, dtype=np.float64)
     train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))
-    known = train["time"].to_numpy(float), train["event"].to_numpy(bool)
-    seen = test["time"].to_numpy(float), test["event"].to_numpy(bool)
-    risk = test["risk"].to_numpy(float)
     if not len(test):
         return {name: Value(math.nan, "no test patient") for name in METRICS}
-    concordance = harrell(*seen, risk)
-    values = {name: Value(math.nan, "there are no training patients to take the censoring from") for name in METRICS}
-    values["cindex"] = Value(concordance.value, concordance.reason)
-    values["comparable_pairs"] = Value(float(concordance.comparable))
-    if known[1].any():
-        values["uno_c"] = uno(*known, *seen, risk, horizon)
-        values["auc"] = dynamic_auc(*known, *seen, risk, grid)
-    elif len(train):
-        values |= dict.fromkeys(("uno_c", "auc", "ibs"), Value(math.nan, "nobody died among the training patients"))
-    if "survival" not in test:
-        return values | dict.fromkeys(("ibs", "d_calibration"), Value(math.nan, "there are no survival curves"))
-    curves = np.stack(test["survival"].tolist()).astype(float)
-    calibration = d_calibration(*seen, curves, grid)
-    values["d_calibration"] = Value(calibration.p, calibration.reason)
-    if known[1].any():
-        values["ibs"] = integrated_brier(*known, *seen, curves, grid)
-    return values
+    fold = FoldPredictions(
+        train=(train["time"].to_numpy(float), train["event"].to_numpy(bool)),
+        test=(test["time"].to_numpy(float), test["event"].to_numpy(bool)),
+        risk=test["risk"].to_numpy(float),
+        survival=np.stack(test["survival"].tolist()).astype(float) if "survival" in test else np.empty((len(test), 0)),
+        grid=np.asarray(grid, dtype=np.float64),
+        horizon=horizon,
+    )
+    return {name: metric.score(fold) for name, metric in METRICS.items()}
 
 
 def _arrays(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

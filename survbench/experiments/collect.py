@@ -19,9 +19,10 @@ from survbench.console import progress_bars
 from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
 from survbench.experiments.executors.local import LocalExecutor, bearable_workers, sensible_workers
+from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
-from survbench.experiments.results import JobResult, result_folder
+from survbench.experiments.results import JobResult
 
 __all__ = ["Summary", "admission_of", "job_threads", "remaining", "run_jobs"]
 

@@ -22,9 +22,9 @@ from survbench.clock import Clock
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.executors.local import TaskFailed, call
+from survbench.experiments.folders import stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
-from survbench.experiments.results import stages_folder
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory

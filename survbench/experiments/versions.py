@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import distribution, packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,28 @@ from survbench.cards import ModelCard
 from survbench.registry import SHIPPED, Registry
 from survbench.sources import source_digest
 
-__all__ = ["changed", "code_version", "targets", "unversioned", "versioned", "versions_of"]
+__all__ = [
+    "changed",
+    "code_version",
+    "installed",
+    "package_versions",
+    "targets",
+    "unversioned",
+    "versioned",
+    "versions_of",
+]
 
+_PACKAGES = (
+    "torch",
+    "torch-geometric",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "scikit-survival",
+    "mlflow",
+    "fvcore",
+)
 _TARGET = re.compile(r"(?:[A-Za-z_][\w.]*|.*\.py):[A-Za-z_]\w*")
 
 
@@ -127,3 +148,20 @@ def code_version() -> str:
             for file in sorted(Path(folder).rglob("*.py")):
                 content.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
     return f"{survbench.__version__}+{content.hexdigest()[:12]}"
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Python, the suite and the packages whose behavior can change a result."""
+    return {"python": platform.python_version(), "survbench": survbench.__version__, **installed(_PACKAGES)}
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Version of each; `not installed` where it is not."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -17,7 +17,8 @@ import numpy as np
 from survbench.cards import ModelGroup
 from survbench.console import track
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
-from survbench.experiments.results import JobResult, Unreadable, read_results
+from survbench.experiments.folders import Unreadable
+from survbench.experiments.results import JobResult, read_results
 from survbench.files import digest
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
 from survbench.leaderboard.contrasts import beside

@@ -15,7 +15,7 @@ import numpy as np
 from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
-from survbench.experiments.forms import Identified
+from survbench.experiments.schema import Identified
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from survbench.evaluation.compare import Difference, mean_difference, unknown
-from survbench.experiments.results import failure_file, result_folder
+from survbench.experiments.folders import failure_file, result_folder
 from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
@@ -83,7 +83,7 @@ def study_sheet(study: Study, frame: pd.DataFrame) -> Sheet:
 
 def sheet_of(title: str, frame: pd.DataFrame) -> Sheet:
     """The same of a table that `read_study` read."""
-    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), left=2)
+    return Sheet(title=title, headers=STUDY_HEADERS, rows=study_cells(frame), notes=study_notes(frame), align="llr")
 
 
 def study_figure(frame: pd.DataFrame, title: str = "") -> Figure:

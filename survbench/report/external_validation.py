@@ -18,7 +18,8 @@ from survbench.console import warn
 from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
 from survbench.evaluation.metrics import harrell
-from survbench.experiments.results import Unreadable, ValidationResult, read_validations
+from survbench.experiments.folders import Unreadable
+from survbench.experiments.validation_results import ValidationResult, read_validations
 from survbench.files import digest, plain
 from survbench.leaderboard.board import KINDS
 from survbench.leaderboard.published import published_cindex

@@ -17,13 +17,13 @@ import pandas as pd
 
 from survbench.evaluation.compare import mean_difference
 from survbench.evaluation.metrics import harrell
-from survbench.experiments.results import result_folder
+from survbench.experiments.folders import result_folder
 from survbench.files import atomic_write
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.contrasts import difference_columns, difference_of, row_difference
 from survbench.report.plots.figures import save_figure, subplots, title_figure
-from survbench.report.sheet import Sheet
+from survbench.report.sheet import Look, Sheet
 from survbench.report.wording import DIFFERENCES, difference_text
 
 if TYPE_CHECKING:
@@ -154,7 +154,14 @@ def _title(model: str) -> str:
 def transfer_sheet(curves: pd.DataFrame, gains: pd.DataFrame, model: str) -> Sheet:
     """In words, for the terminal and for Markdown."""
     headers, lines = transfer_cells(curves, gains)
-    return Sheet(title=_title(model), headers=headers, rows=lines, notes=transfer_notes(gains), left=0)
+    return Sheet(
+        title=_title(model),
+        headers=headers,
+        rows=lines,
+        notes=transfer_notes(gains),
+        align="r",
+        look=Look.SIMULATED_TITLE,
+    )
 
 
 def transfer_cells(curves: pd.DataFrame, gains: pd.DataFrame) -> tuple[list[str], list[tuple[str, ...]]]:

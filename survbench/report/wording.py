@@ -12,11 +12,12 @@ from enum import Enum
 
 from survbench.cards import ModelGroup
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
-from survbench.errors import UnknownName
 from survbench.evaluation.compare import Difference
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.board import EXTERNAL, MEASURED, UNKNOWN, Column, Leaderboard, Line, Row, Table
+from survbench.leaderboard.comparison import MEAN
 from survbench.leaderboard.published import published_cindex, published_logrank
+from survbench.report.columns import COLUMNS, p_text
 
 __all__ = [
     "APART",
@@ -26,16 +27,13 @@ __all__ = [
     "Figure",
     "Kind",
     "apart",
-    "apart_rows",
     "blocks",
-    "check_metric",
     "contrast_rows",
     "difference_text",
     "footnotes",
     "headers",
     "line_name",
     "nothing",
-    "p_text",
     "simulation",
     "title",
 ]
@@ -86,12 +84,6 @@ class Block:
     figures: tuple[Figure, ...]
 
 
-def check_metric(metric: str) -> None:
-    """Raise UnknownName for a metric that no table can show."""
-    if metric not in METRICS:
-        raise UnknownName(f"Unknown metric '{metric}'", f"Known: {', '.join(METRICS)}")
-
-
 def title(table: Table, metric: str) -> str:
     """Metric, endpoint, folds and kind of data."""
     version = f" · protocol version {table.protocol_version}" if table.protocol_version != 1 else ""
@@ -125,27 +117,21 @@ def apart(table: Table, metric: str) -> list[Block]:
     return found[::-1]
 
 
-def apart_rows(table: Table, metric: str) -> list[tuple[str, ...]]:
-    """The same as rows: model (once), what is printed, and a cell per column."""
-    printed = [(block.name, i, figure) for block in apart(table, metric) for i, figure in enumerate(block.figures)]
-    return [("" if i else name, figure.label, *figure.cells) for name, i, figure in printed]
-
-
 DIFFERENCES = (
     "paired by fold, seed and patient; in brackets 95 % of a corrected resampled t over folds (other training "
     "patients) and of a patient bootstrap inside folds (other test patients); * where both leave out zero."
 )
 
 
-def contrast_rows(table: Table) -> list[tuple[str, ...]]:
-    """Label, one cell per column, and the mean over cohorts where the table has several columns."""
+def contrast_rows(table: Table) -> list[tuple[str, str, str]]:
+    """Models (once), cohort and difference of every pair that belongs to a row, then the means over cohorts."""
     rows = []
     for pair in table.contrasts:
-        found = [pair.cohorts.get(column) for column in table.columns]
-        cells = ["" if difference is None else difference_text(difference) for difference in found]
-        if len(table.columns) > 1:
-            cells.append("" if pair.mean is None else difference_text(pair.mean))
-        rows.append((f"{line_name(pair.first)} − {line_name(pair.second)}", *cells))
+        cohorts = {column.label: difference for column, difference in pair.cohorts.items()}
+        over = {} if pair.mean is None else {MEAN: pair.mean}
+        for i, (cohort, difference) in enumerate({**cohorts, **over}.items()):
+            names = "" if i else f"{line_name(pair.first)} − {line_name(pair.second)}"
+            rows.append((names, cohort, difference_text(difference)))
     return rows
 
 
@@ -254,7 +240,7 @@ def _block(line: Line, table: Table, metric: str) -> Block:
         figures.append(detail("SD over seeds", lambda row: _seed_spread(row, metric)))
     if metric == "d_calibration":
         figures.append(detail("all folds pooled", lambda row: p_text(row.calibration.p)))
-    figures.append(detail("log-rank p", _logrank))
+    figures += [detail(column.label, column.text) for column in COLUMNS if column.label]
     if metric == "cindex":
         figures.extend(_published_figures(line, table))
     if len(table.columns) > 1:
@@ -309,15 +295,6 @@ def _seed_spread(row: Row, metric: str) -> str:
     if spread is None:
         return "1 seed"
     return "undefined" if math.isnan(spread) else f"{spread:.3f}"
-
-
-def _logrank(row: Row) -> str:
-    return "undefined" if row.logrank_reason else f"{p_text(row.logrank_p)} / {p_text(row.logrank_p_stratified)}"
-
-
-def p_text(value: float, digits: int = 0) -> str:
-    """A p; small ones as a power of ten with so many decimals."""
-    return "undefined" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.{digits}e}"
 
 
 def _seeds(rows: Sequence[Row]) -> str:

@@ -17,8 +17,9 @@ from survbench.errors import BadConfig, BadFile, MissingFile
 from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write
 from survbench.leaderboard.board import Leaderboard
-from survbench.report import render
+from survbench.report.columns import to_csv, to_json
 from survbench.report.external_validation import ExternalRow, external_markdown, external_plain
+from survbench.report.tables import to_markdown
 
 __all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 
@@ -55,7 +56,7 @@ def document(
     board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The leaderboard and external validation as JSON values; `asked` says what was filtered, for a later check."""
-    found = {**json.loads(render.to_json(board, metric)), "external": external_plain(external)}
+    found = {**json.loads(to_json(board, metric)), "external": external_plain(external)}
     return found if asked is None else {"asked": dict(asked), **found}
 
 
@@ -67,7 +68,7 @@ def write_leaderboard(
         raise BadConfig(f"--write {folder} is a file", "name a folder")
     texts = {
         "md": _markdown(board, external, metric),
-        "csv": render.to_csv(board, metric),
+        "csv": to_csv(board, metric),
         "json": json.dumps(document(board, external, metric, asked), indent=1, allow_nan=False),
     }
     for ending, text in texts.items():
@@ -123,7 +124,7 @@ def check_written(
         *_lists(found.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
         *_lists(found.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
     ]
-    texts = {"csv": render.to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
+    texts = {"csv": to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
     for ending, text in texts.items():
         file, compare = path / f"{STEM}.{ending}", _csv if ending == "csv" else _tables
         mismatches += compare(file, text) if file.exists() else [Mismatch(file.name, "file", _ABSENT, "recomputed")]
@@ -132,7 +133,7 @@ def check_written(
 
 def _markdown(board: Leaderboard, external: Sequence[ExternalRow], metric: str) -> str:
     below = [external_markdown(external)] if external else []
-    return "\n\n".join([render.to_markdown(board, metric), *below])
+    return "\n\n".join([to_markdown(board, metric), *below])
 
 
 def _lists(

@@ -17,15 +17,11 @@ from survbench.console import note, track, warn
 from survbench.data.batches import Split
 from survbench.data.cohort import Cohort, Simulated
 from survbench.errors import BadConfig, BadModel
+from survbench.experiments.cohort_labels import write_cohort
+from survbench.experiments.folders import result_folder, validation_folder
 from survbench.experiments.job import Job
-from survbench.experiments.results import (
-    FittedState,
-    JobResult,
-    result_folder,
-    validation_folder,
-    write_cohort,
-    write_validation,
-)
+from survbench.experiments.results import FittedState, JobResult
+from survbench.experiments.validation_results import write_validation
 from survbench.training.steps import predict_logits
 
 __all__ = ["apply_frozen", "check_external"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import math
 import pkgutil
 import shutil
@@ -330,7 +331,7 @@ def test_settings_are_tuned(options: dict[str, Any], tmp_path: Path) -> None:
         (lambda o, r: survbench.run("snn", "stad", threads=1.5, **o), "threads is 1.5"),
         (lambda o, r: survbench.run("snn", "stad", **{**o, "settings": ["a"]}), "settings is ['a']"),
         (lambda o, r: survbench.run("snn", "stad", **{**o, "settings": {"widht": 3}}), "widht"),
-        (lambda o, r: survbench.run("snn", "stad", folds="official", **o), "Unknown fold scheme 'official'"),
+        (lambda o, r: survbench.run("snn", "stad", scheme="official", **o), "Unknown fold scheme 'official'"),
         (lambda o, r: survbench.run("snn", "stad", test="stad", **o), "both stad"),
         (lambda o, r: survbench.tune("snn", "stad", trials=0, **o), "trials is 0"),
         (lambda o, r: survbench.load_cohort("*", data=o["data"]), "names 2 cohorts"),
@@ -373,7 +374,7 @@ WRONG: dict[str, list[Any]] = {
     "models": [None, 5, [None], {"snn": 1}, [], Path("missing.py"), int],
     "cohorts": [None, 5, [5], [], Path("stad")],
     "endpoint": [5, ["os"], ""],
-    "folds": [None, 5, [], "", "../official"],
+    "scheme": [None, 5, [], "", "../official"],
     "only_folds": ["0", -1, True, 1.0],
     "seeds": [-1, True, [0, True], "0", [], None, 1.5],
     "objective": [None, 5, [], ""],
@@ -418,7 +419,7 @@ SEARCH += [{1: {}}, {"width": {"low": "a", "high": "b"}}, {"width": {"low": 1, "
         *(of("model", "snn", "stad", settings=value) for value in (5, [1], {"widht": 1}, {1: 1})),
         *(of("model", value, "stad") for value in (None, 5, [], int, Path("missing.py"))),
         *(of("model", "snn", "stad", device=value) for value in (None, [], "abacus")),
-        *(of("select", **{key: value}) for key in ("endpoint", "folds", "models", "cohorts") for value in (5, [5])),
+        *(of("select", **{key: value}) for key in ("endpoint", "scheme", "models", "cohorts") for value in (5, [5])),
         *(of("add_predictions", value) for value in (None, 5, "missing.csv")),
         *(of("pathways", "snn", "stad", by="attribution", steps=value) for value in (0, "a", True, 1.5)),
         *(of("pathways", "snn", "stad", by=value) for value in (None, [])),
@@ -464,3 +465,25 @@ def test_folders_that_cannot_be_read_are_named(
     assert len(again.predictions()) < len(table)
     assert "1 cannot be read" in repr(again).splitlines()[0]
     assert capsys.readouterr().err.count(f"warning: not read: {folder}: ") == 1
+
+
+def test_the_old_name_of_an_argument_works_and_warns(
+    results: survbench.Results, options: dict[str, Any], small_root: DataRoot
+) -> None:
+    with pytest.warns(DeprecationWarning, match=r"select\(folds=\.\.\.\) is now select\(scheme=\.\.\.\)") as warned:
+        old = results.select(folds="event-stratified")  # type: ignore[call-arg]
+    assert warned[0].filename == __file__
+    assert old.scheme == "event-stratified"
+    calls: list[Callable[..., Any]] = [
+        lambda **o: survbench.run("snn", "stad", **options, **o),
+        lambda **o: survbench.tune("snn", "stad", **options, **o),
+        lambda **o: survbench.ablate("losses", cohorts="stad", **options, **o),
+        lambda **o: api.fold_summaries("stad", data=small_root.path, **o),
+    ]
+    for call in calls:
+        with pytest.warns(DeprecationWarning, match="scheme"), pytest.raises(SurvbenchError, match="'official'"):
+            call(folds="official")
+        with pytest.raises(BadConfig, match="folds and scheme are the same argument"):
+            call(folds="official", scheme="official")
+    assert "scheme : " in (survbench.run.__doc__ or "")
+    assert "scheme" in inspect.signature(survbench.run).parameters

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from survbench.cli import cli
 from survbench.data.root import DataRoot
 from survbench.errors import BadModel
-from survbench.experiments.results import JobResult, read_results, read_validations
+from survbench.experiments.results import JobResult, read_results
+from survbench.experiments.validation_results import read_validations
 from survbench.registry import load_registry
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "first_edition"

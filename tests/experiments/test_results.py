@@ -18,10 +18,12 @@ import torch
 from support.job_folders import seal
 from support.toy import cohort, job, run
 from survbench.errors import BadConfig, BadFile, BadModel
+from survbench.experiments.cohort_labels import write_cohort
 from survbench.experiments.collect import run_jobs
+from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job
 from survbench.experiments.mlflow.tracking import Mirror
-from survbench.experiments.results import JobResult, find_results, read_results, result_folder, write_cohort
+from survbench.experiments.results import JobResult, find_results, read_results
 from survbench.experiments.versions import versions_of
 from survbench.files import digest
 from survbench.registry import load_registry

@@ -341,7 +341,7 @@ def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("change", "said"), [("event", "times or events"), ("patient", "patients are not those")])
 def test_labels_are_those_of_the_cohort(tmp_path: Path, change: str, said: str) -> None:
     """Rule 5 and 7, planted: predictions and manifest changed alike, in every fold."""
-    from survbench.experiments.results import labels_digest
+    from survbench.experiments.cohort_labels import labels_digest
 
     folders = write_row(tmp_path, "snn", cohort_hash="abc")
     everyone = patients()
@@ -360,7 +360,7 @@ def test_labels_are_those_of_the_cohort(tmp_path: Path, change: str, said: str) 
 
 
 def test_a_cohort_file_of_another_form_condemns_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from survbench.experiments.results import labels_digest
+    from survbench.experiments.cohort_labels import labels_digest
 
     write_row(tmp_path, "snn", cohort_hash="abc")
     file = tmp_path / "cohorts" / "abc.json"

@@ -11,8 +11,9 @@ from rich.console import Console
 from support.job_folders import write_row
 from survbench.evaluation.groups import logrank, stratified_logrank
 from survbench.leaderboard.aggregate import build
+from survbench.report.columns import to_json
 from survbench.report.plots.kaplan_meier import draw_risk_groups, risk_groups
-from survbench.report.render import to_json, to_markdown, to_rich
+from survbench.report.tables import to_markdown, to_rich
 
 BESIDE = {"beside": ["snn"], "title": "AMKD", "modality": "missing"}
 

@@ -22,7 +22,8 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import EXTERNAL, Leaderboard
 from survbench.leaderboard.external_file import read_predictions_file
 from survbench.leaderboard.external_predictions import NOT_STATED, read_brought
-from survbench.report.render import to_csv, to_json, to_markdown, to_rich
+from survbench.report.columns import to_csv, to_json
+from survbench.report.tables import to_markdown, to_rich
 
 TABLE = patients()
 

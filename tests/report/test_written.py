@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_planted_tampering_is_found(out: Path, written: Path) -> None:
     file.write_text(json.dumps(document))
     done = command("--out", out, "--check", written)
     assert done.exit_code == 1
-    found = [[cell.strip() for cell in line.split("│")[1:3]] for line in done.stdout.splitlines() if "│" in line]
+    found = [re.split(r"\s{2,}", line.strip())[:2] for line in done.stdout.splitlines() if " · " in line]
     cohorts = ("stad", "crad", "mean over cohorts")  # the order of the paper
     expected = []
     for listed, place, *path in TAMPERED:

@@ -19,8 +19,8 @@ from support.toy import cohort, job, run
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.experiments.build import build_model, build_objective
+from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job
-from survbench.experiments.results import result_folder
 from survbench.report.external_validation import external_markdown, external_plain, external_rows
 from survbench.studies.external_validation import apply_frozen, check_external
 

@@ -25,8 +25,7 @@ from survbench.experiments.execute import run_spec
 from survbench.experiments.executors import gpu_admission
 from survbench.experiments.executors.local import FORK
 from survbench.experiments.job import JobSpec
-from survbench.experiments.provenance import package_versions
-from survbench.experiments.versions import code_version
+from survbench.experiments.versions import code_version, package_versions
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 

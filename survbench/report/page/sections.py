@@ -127,7 +127,7 @@ def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
         reason = f"undefined, {shown.differences[0].found.reason}"
     return {
         "contrasts": contrast_rows(table),
-        "contrast_headers": ["difference", *_labels(table), *([MEAN] if len(table.columns) > 1 else [])],
+        "contrast_headers": ["models", "cohort", "difference"],
         "pairs_reason": reason,
         "pairs_notes": shown.notes if shown else (),
         "matrices": found_matrices,

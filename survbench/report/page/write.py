@@ -18,6 +18,7 @@ from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
 from survbench.report.ablation import read_study, sheet_of
+from survbench.report.columns import check_metric
 from survbench.report.external_validation import ExternalRow, ExternalTable, external_tables
 from survbench.report.page.charts import study_drawing, transfer_drawing
 from survbench.report.page.differences import MATRIX_RULE, Resampling
@@ -26,7 +27,7 @@ from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, duration
 from survbench.report.page.svg import page_style
 from survbench.report.sheet import Sheet
 from survbench.report.transfer import Transfer, read_transfer, transfer_sheet
-from survbench.report.wording import DIFFERENCES, check_metric, nothing
+from survbench.report.wording import DIFFERENCES, nothing
 
 __all__ = ["page_html", "write_page"]
 

@@ -16,8 +16,8 @@ from survbench.evaluation.groups import LogRank, logrank, stratified_logrank
 from survbench.files import plain
 from survbench.leaderboard.board import Leaderboard, Row
 from survbench.leaderboard.published import published_logrank
+from survbench.report.columns import p_text
 from survbench.report.plots.figures import save_figure, subplots
-from survbench.report.wording import p_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

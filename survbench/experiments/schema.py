@@ -1,6 +1,6 @@
 """What the files of a result folder must hold: JSON, records and tables of another form are refused.
 
-Knows no file's name and no folder; results.py does.
+Knows no file's name and no folder; folders.py does.
 """
 
 from __future__ import annotations
@@ -16,23 +16,6 @@ import pandas as pd
 
 from survbench.cards import ModelGroup
 from survbench.files import digest
-
-__all__ = [
-    "IDENTITY",
-    "ODD",
-    "SCHEMA",
-    "SPLITS",
-    "Identified",
-    "common",
-    "count",
-    "is_first_edition",
-    "kind_of_data",
-    "line",
-    "problem",
-    "read_json",
-    "texts",
-    "typed",
-]
 
 SCHEMA = 2  # of job.json and manifest.json; 1 is the first edition's
 SPLITS = ("train", "val", "test")
@@ -53,7 +36,7 @@ IDENTITY: Mapping[str, type] = {
     "n_folds": int,
     "seed": int,
 }
-_ABOUT: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that a record may have
+_PARTS: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that a record may have
     "versions": (str,),
     "hardware": (str, int, float, type(None)),
     "seconds": (int, float),
@@ -63,7 +46,7 @@ _ABOUT: Mapping[str, tuple[type, ...]] = {  # kinds of the values of parts that 
     "excluded": (list,),
 }
 _MOST_FOLDS = 100_000
-ODD = (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+MALFORMED = (OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 class Identified:
@@ -121,22 +104,22 @@ def is_first_edition(content: Any) -> bool:
     """
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
-    found = content.get("format")
-    if isinstance(found, int) and found > SCHEMA:
+    version = content.get("format")
+    if isinstance(version, int) and version > SCHEMA:
         raise ValueError(
-            f"it has format {found}, written by a newer survbench; this one reads format {SCHEMA}. Update survbench"
+            f"it has format {version}, written by a newer survbench; this one reads format {SCHEMA}. Update survbench"
         )
-    if found not in (1, SCHEMA) or isinstance(found, bool):
-        raise ValueError(f"its format is {found!r}, expected {SCHEMA}")
+    if version not in (1, SCHEMA) or isinstance(version, bool):
+        raise ValueError(f"its format is {version!r}, expected {SCHEMA}")
     identity = content.get("identity")
-    if found == 1 and isinstance(identity, dict):
+    if version == 1 and isinstance(identity, dict):
         task, code = typed(identity, "task_version", int), typed(identity, "code", str)
         if task != 1 or not _FIRST_CODE.fullmatch(code):
             raise ValueError(f"task_version {task} and code '{code[:40]}' are not of the first edition")
-    return found == 1
+    return version == 1
 
 
-def common(content: Mapping[str, Any], first: bool, key_of_id: str = "id") -> dict[str, Any]:
+def common_fields(content: Mapping[str, Any], first: bool, key_of_id: str = "id") -> dict[str, Any]:
     """What finished and failed jobs and external validations have in common, as fields; ValueError for another form."""
     identity, card = dict(typed(content, "identity", dict)), typed(content, "card", dict)
     if first:  # its versions were numbered by the suite's code
@@ -149,7 +132,7 @@ def common(content: Mapping[str, Any], first: bool, key_of_id: str = "id") -> di
         raise ValueError(f"fold {identity['fold']} of {identity['n_folds']} folds does not exist")
     if not first and content.get(key_of_id) != digest(identity):
         raise ValueError("its id is not that of its identity")
-    for key, kinds in _ABOUT.items():
+    for key, kinds in _PARTS.items():
         part = content.get(key) or {}
         if not isinstance(part, dict) or not all(isinstance(value, kinds) for value in part.values()):
             raise ValueError(f"'{key}' is {str(part)[:40]!r}, not of its form")
@@ -202,7 +185,7 @@ def count(content: Mapping[str, Any], key: str) -> int | None:
     return None if content.get(key) is None else int(typed(content, key, int))
 
 
-def problem(table: pd.DataFrame, times: int) -> str:
+def table_problem(table: pd.DataFrame, times: int) -> str:
     """What is wrong with a table of predictions; empty where nothing is. An infinite or NaN risk is for the metrics."""
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
@@ -222,6 +205,6 @@ def problem(table: pd.DataFrame, times: int) -> str:
     return "" if set(table["split"]) >= {"train", "test"} else "its train or its test split is empty"
 
 
-def line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error in one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
