@@ -332,8 +332,8 @@ def ablate(study: str, model: str | None = None, cohorts: Names = "all", **optio
     >>> survbench.ablate("alpha", cohorts="stad", seeds=[0, 1, 2]).frame
     """
     setup = _setup((), cohorts, **options)
-    from survbench.report.ablation import study_frame, write_study
-    from survbench.studies.ablation import all_jobs, find_study, plan_study
+    from survbench.report.studies import write_study
+    from survbench.studies.ablation import all_jobs, find_study, plan_study, study_frame
 
     found = find_study(text(study, "study"), text(model, "model", type(None)), setup.registry)
     request = replace(setup.request, models=[found.model.name])
@@ -357,8 +357,8 @@ class TransferStudy:
     Attributes
     ----------
     title : of the model.
-    curves : a row per cohort and model, see `curves_frame`.
-    gains : a row per setting and model compared with, see `gains_frame`.
+    curves : a row per cohort and model, see `Transfer`.
+    gains : a row per setting and model compared with, see `Transfer`.
     folder : of tables and plot.
     failed : a line for each job that failed.
     """
@@ -391,8 +391,8 @@ def study_transfer(
     replicates : cohorts of each kind.
     options : as of `run`, without what names data; nothing is mirrored in MLflow.
     """
-    from survbench.report.transfer import write_transfer
-    from survbench.studies.transfer import Grid, find_student, plan_transfer, simulated_root
+    from survbench.report.studies import write_transfer
+    from survbench.studies.transfer import Grid, find_student, plan_transfer, simulated_root, transfer_map
 
     card = find_student(model, load_registry(paths(options.get("registry", ()), "registry")))
     grid, out = Grid(traces, patients, event_rates, replicates), path(options.get("out", OUT), "out")
@@ -404,8 +404,11 @@ def study_transfer(
     every = [job for of in jobs.values() for job in of]
     summary, _ = _run_jobs(setup, every, (f"{card.name} study transfer",))
     folder = out / "studies" / f"{card.name}-transfer"
-    curves, gains = write_transfer(jobs, card, root, out, folder)
-    return TransferStudy(title=card.title, curves=curves, gains=gains, folder=folder, failed=tuple(summary.failed))
+    found = transfer_map(jobs, card, root, out)
+    write_transfer(found, folder)
+    return TransferStudy(
+        title=card.title, curves=found.curves, gains=found.gains, folder=folder, failed=tuple(summary.failed)
+    )
 
 
 def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = ()) -> Results:

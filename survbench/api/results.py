@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from survbench.leaderboard.board import Leaderboard, Refusal, Row
     from survbench.leaderboard.comparison import Comparison
     from survbench.model import SurvivalModel
-    from survbench.report.external_validation import ExternalRow
     from survbench.report.written import Checked
+    from survbench.studies.external_validation import ExternalRow
 
 __all__ = ["Results", "with_job"]
 
@@ -139,7 +139,7 @@ class Results:
     @cached_property
     def external_validation(self) -> list[ExternalRow]:
         """Rows of models that were applied, frozen, to other cohorts."""
-        from survbench.report.external_validation import external_rows
+        from survbench.studies.external_validation import external_rows
 
         return external_rows(self.out, list(self.models) or None)
 

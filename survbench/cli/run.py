@@ -103,12 +103,12 @@ def ablate(**chosen: Any) -> None:
     """
     found = api.ablate(**chosen)
 
-    from survbench.report.ablation import study_sheet
+    from survbench.report.studies import study_sheet
 
     if found.folder is None:
         note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
     else:
-        stdout().print(study_sheet(found.study, found.frame).to_rich())
+        stdout().print(study_sheet(found.study.heading(found.frame), found.frame).to_rich())
         note(f"table, plot and settings are in {found.folder}")
     if found.results.failed:
         sys.exit(1)
@@ -193,9 +193,10 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     """
     found = api.study_transfer(registry=registry, **chosen)
 
-    from survbench.report.transfer import transfer_sheet
+    from survbench.report.studies import transfer_sheet
+    from survbench.studies.transfer import Transfer
 
-    sheet = transfer_sheet(found.curves, found.gains, found.title)
+    sheet = transfer_sheet(Transfer(found.title, found.curves, found.gains))
     stdout().print(sheet.to_rich())
     note(f"tables and plot are in {found.folder}")
     if found.failed:

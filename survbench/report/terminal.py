@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from survbench.console import stdout
 from survbench.leaderboard.board import Leaderboard
 from survbench.report.columns import to_csv
-from survbench.report.external_validation import ExternalRow, external_markdown, external_tables
+from survbench.report.studies import external_markdown, external_tables
 from survbench.report.tables import to_markdown, to_rich
 from survbench.report.written import document
+from survbench.studies.external_validation import ExternalRow
 
 __all__ = ["show_board"]
 

@@ -18,8 +18,9 @@ from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write
 from survbench.leaderboard.board import Leaderboard
 from survbench.report.columns import to_csv, to_json
-from survbench.report.external_validation import ExternalRow, external_markdown, external_plain
+from survbench.report.studies import external_markdown
 from survbench.report.tables import to_markdown
+from survbench.studies.external_validation import ExternalRow, external_plain
 
 __all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 

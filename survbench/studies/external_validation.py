@@ -1,32 +1,109 @@
 """External validation: models of every fold and seed applied, frozen, to a cohort that no one of them has seen.
 
 The training cohort's genes, scaler, time bins and risk cut are loaded from the jobs' folders; nothing is fitted here.
+Importing this module loads no deep-learning library, since leaderboards read the stored predictions with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
-import torch
 
 from survbench.cards import Modality
 from survbench.console import note, track, warn
-from survbench.data.batches import Split
-from survbench.data.cohort import Cohort, Simulated
 from survbench.errors import BadConfig, BadModel
+from survbench.evaluation.compare import bootstrap_cindex
+from survbench.evaluation.groups import logrank
+from survbench.evaluation.metrics import harrell
 from survbench.experiments.cohort_labels import write_cohort
-from survbench.experiments.folders import result_folder, validation_folder
-from survbench.experiments.job import Job
+from survbench.experiments.folders import Unreadable, result_folder, validation_folder
 from survbench.experiments.results import FittedState, JobResult
-from survbench.experiments.validation_results import write_validation
-from survbench.training.steps import predict_logits
+from survbench.experiments.validation_results import ValidationResult, read_validations, write_validation
+from survbench.files import digest, plain
+from survbench.leaderboard.board import KINDS, OfKind
+from survbench.leaderboard.published import published_cindex
+from survbench.leaderboard.rows import grouped
 
-__all__ = ["apply_frozen", "check_external"]
+if TYPE_CHECKING:
+    import torch
+
+    from survbench.data.batches import Split
+    from survbench.data.cohort import Cohort
+    from survbench.experiments.job import Job
+
+__all__ = ["ExternalRow", "apply_frozen", "check_external", "external_plain", "external_rows"]
 
 FEWEST_GENES = 0.8  # share of the training genes below which a test cohort is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalRow(OfKind):
+    """One model with one configuration, trained on one cohort and applied to another.
+
+    Attributes
+    ----------
+    train, test : names of the cohorts.
+    endpoint, folds : of the training.
+    simulated : kind of data of both cohorts together, a key of KINDS.
+    model, title : the model's name and title.
+    reconstruction : what had to be reconstructed; empty where nothing had to.
+    selected : how the settings were chosen.
+    patients, events : of the test cohort.
+    models : how many were applied (folds x seeds).
+    seeds : how many.
+    mean, sd : of the models' C-indices.
+    low, high : 95 % patient bootstrap interval of the mean.
+    ensemble : C-index of the mean of the models' risks, each standardized on its own training patients.
+    ensemble_low, ensemble_high : 95 % patient bootstrap interval of it.
+    logrank_p : of the groups that most models' training medians make.
+    genes_absent : training genes that the test cohort lacks.
+    config : start of the digest of settings, trainer and objective.
+    problem : why there are no C-indices.
+    as_registered : with every setting as the registry has it.
+    """
+
+    train: str
+    test: str
+    endpoint: str
+    folds: str
+    simulated: str
+    model: str
+    title: str
+    reconstruction: str
+    selected: str
+    patients: int = 0
+    events: int = 0
+    models: int = 0
+    seeds: int = 0
+    mean: float = math.nan
+    sd: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    ensemble: float = math.nan
+    ensemble_low: float = math.nan
+    ensemble_high: float = math.nan
+    logrank_p: float = math.nan
+    genes_absent: int = 0
+    config: str = ""
+    problem: str = ""
+    as_registered: bool = False
+
+    @property
+    def published(self) -> float | None:
+        """C-index of the paper's Table 4 for this pair of cohorts, where the models are run as registered."""
+        return self.printed if self.as_registered else None
+
+    @property
+    def printed(self) -> float | None:
+        """That C-index, whatever the settings."""
+        cindex = published_cindex(self.model, self.test, "external")
+        return cindex[0] if cindex is not None and self.test.removeprefix("cptac-") == self.train else None
 
 
 def check_external(jobs: Sequence[Job], cohort: Cohort) -> None:
@@ -67,17 +144,39 @@ def apply_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path, device: torch.d
             _apply(job, cohort, out, target, device)
 
 
+def external_rows(out: Path, models: Sequence[str] | None = None) -> list[ExternalRow]:
+    """Rows of a results folder, newest code of each configuration; incomplete ones name what is missing."""
+    results = []
+    for result in read_validations(out):
+        if isinstance(result, Unreadable):
+            warn(f"{result.path} is not used: {result.reason}")
+        elif models is None or result.model in models:
+            results.append(result)
+    rows = []
+    for same in grouped(results, _setup):
+        versions = grouped(same, lambda result: (result.identity["model_version"], result.code))
+        rows.append(_row(max(versions, key=lambda results: max(result.modified for result in results))))
+    return sorted(rows, key=lambda r: (r.train, r.test, r.endpoint, r.folds, r.model, r.config))
+
+
+def external_plain(rows: Iterable[ExternalRow]) -> list[dict[str, Any]]:
+    """Rows as JSON values, with `published`; NaN is None."""
+    return [plain({**vars(row), "published": row.published}) for row in rows]
+
+
 def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.device) -> None:
+    from survbench.training.steps import predict_logits
+
     trained = JobResult.of(job, out)
     record = trained.record
     model, objective = trained.load_model(device, job=job)
     split, absent = _prepared(cohort, job, trained.fitted_state)
     logits = predict_logits(model, split, job.card.inference_inputs, device)
-    if len(logits) != len(split) or not torch.isfinite(logits).all():
+    if len(logits) != len(split) or not logits.isfinite().all():
         raise BadModel(f"model {job.card.name} has no finite prediction for some patient of {cohort.name}")
     risk = objective.risk(logits).numpy()
-    learned = trained.predictions()
-    own = learned.loc[learned["split"] == "train", "risk"]
+    predictions = trained.predictions()
+    own = predictions.loc[predictions["split"] == "train", "risk"]
     table = pd.DataFrame(
         {
             "patient": split.patients,
@@ -95,7 +194,7 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
         "test_cohort": cohort.name,
         "test_hash": cohort.content_hash,
         "endpoint": cohort.endpoint,
-        "simulated": _more_invented(record["simulated"], cohort.simulated),
+        "simulated": max(record["simulated"], cohort.simulated, key=list(KINDS).index),  # as the less real of the two
         "genes_absent": absent,
         "excluded": {reason: list(patients) for reason, patients in cohort.excluded.items()},
     }
@@ -107,10 +206,8 @@ def _prepared(cohort: Cohort, job: Job, fitted: FittedState) -> tuple[Split, lis
     patients, absent, scaler, genes = tuple(cohort.patients.index), list[str](), None, list(fitted.inputs.genes)
     if Modality.EXPRESSION in job.card.inference_inputs:
         scaler = fitted.scaler
-        measured = cohort.folder.expression()
         assert scaler is not None
-        assert measured is not None
-        absent = sorted(set(genes) - set(measured.columns))
+        measured, absent = _measured(genes, cohort)
         values = measured.reindex(index=list(patients), columns=genes)
         cohort = replace(cohort, expression=values.fillna(dict(zip(genes, scaler.mean, strict=True))))
     if cohort.clinical is not None:
@@ -119,9 +216,7 @@ def _prepared(cohort: Cohort, job: Job, fitted: FittedState) -> tuple[Split, lis
 
 
 def _check_genes(genes: Sequence[str], cohort: Cohort) -> None:
-    measured = cohort.folder.expression()
-    assert measured is not None
-    absent = sorted(set(genes) - set(measured.columns))
+    _, absent = _measured(genes, cohort)
     if len(absent) > (1 - FEWEST_GENES) * len(genes):
         raise BadConfig(
             f"cohort {cohort.name} lacks {len(absent)} of the {len(genes)} genes that the models were trained on, "
@@ -132,6 +227,69 @@ def _check_genes(genes: Sequence[str], cohort: Cohort) -> None:
         note(f"{cohort.name} lacks {len(absent)} of {len(genes)} genes; they are set to the training patients' mean")
 
 
-def _more_invented(one: str, other: str) -> str:
-    order = [Simulated.NO, Simulated.SLIDES, Simulated.ALL]
-    return max(one, other, key=order.index)
+def _measured(genes: Sequence[str], cohort: Cohort) -> tuple[pd.DataFrame, list[str]]:
+    """Expression as it was measured, and which of the genes it lacks."""
+    measured = cohort.folder.expression()
+    assert measured is not None
+    return measured, sorted(set(genes) - set(measured.columns))
+
+
+def _row(results: Sequence[ValidationResult]) -> ExternalRow:
+    content, identity, first = results[0].record, results[0].identity, results[0].table
+    about = ExternalRow(
+        train=identity["cohort"],
+        test=content["test_cohort"],
+        endpoint=content["endpoint"],
+        folds=identity["folds"],
+        simulated=content["simulated"],
+        model=identity["model"],
+        title=content["card"]["title"],
+        reconstruction=content["card"]["reconstruction"],
+        selected=results[0].selected,
+        as_registered=all(r.record.get("as_registered") is True for r in results),
+        patients=len(first),
+        events=int(first["event"].sum()),
+        models=len(results),
+        seeds=len({r.seed for r in results}),
+        genes_absent=len(content["genes_absent"]),
+        config=digest([identity["config"], identity["training"], identity["objective"]])[:6],
+    )
+    folds = {(r.seed, r.fold) for r in results}
+    seeds = {seed for seed, _ in folds}
+    missing = [f"fold {f} of seed {s}" for s in seeds for f in range(identity["n_folds"]) if (s, f) not in folds]
+    if missing:
+        return replace(about, problem=f"{', '.join(missing)} missing; give the same command again")
+    tables = [r.table.sort_values("patient") for r in results]
+    if any(list(t["patient"]) != list(tables[0]["patient"]) for t in tables):
+        return replace(about, problem="its models were applied to different patients")
+    return _scored(about, tables)
+
+
+def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
+    time, event = tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool)
+    risks = np.stack([t["risk"].to_numpy(float) for t in tables])
+    ensemble = np.mean([t["standardized"].to_numpy(float) for t in tables], axis=0)
+    each = [harrell(time, event, risk) for risk in risks]
+    if each[0].reason:
+        return replace(about, problem=each[0].reason)
+    resampled = bootstrap_cindex(time, event, np.vstack([risks, ensemble]))
+    low, high = np.nanpercentile(resampled[:-1].mean(axis=0), [2.5, 97.5])
+    ensemble_low, ensemble_high = np.nanpercentile(resampled[-1], [2.5, 97.5])
+    votes = np.mean([t["high"].to_numpy(float) for t in tables], axis=0)
+    values = np.array([c.value for c in each])
+    return replace(
+        about,
+        mean=float(values.mean()),
+        sd=float(values.std()),
+        low=float(low),
+        high=float(high),
+        ensemble=harrell(time, event, ensemble).value,
+        ensemble_low=float(ensemble_low),
+        ensemble_high=float(ensemble_high),
+        logrank_p=logrank(time, event, votes > 0.5).p,
+    )
+
+
+def _setup(result: ValidationResult) -> str:
+    identity = {k: v for k, v in result.identity.items() if k not in ("fold", "seed", "model_version")}
+    return digest([identity, result.record["test_hash"], result.record["endpoint"], result.selected])

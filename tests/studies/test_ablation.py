@@ -20,8 +20,8 @@ from survbench.experiments.plan import Request, altered, plan
 from survbench.experiments.results import JobResult, read_results
 from survbench.leaderboard.aggregate import build
 from survbench.registry import Registry, load_registry
-from survbench.report.ablation import study_frame, study_sheet, write_study
-from survbench.studies.ablation import Study, all_jobs, find_study, plan_study
+from survbench.report.studies import study_sheet, write_study
+from survbench.studies.ablation import Study, all_jobs, find_study, plan_study, read_study, study_frame
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,13 @@ def test_the_alpha_study_ends_in_the_papers_table(
     write_study(study, frame, {"seeds": [0]}, folder)
     assert {file.name for file in folder.iterdir()} == {"table.csv", "table.md", "plot.png", "study.json"}
     assert len(pd.read_csv(folder / "table.csv")) == 6
-    text = study_sheet(study, frame).to_markdown()
+    title, kept = read_study(folder)
+    sheet = study_sheet(study.heading(frame), frame)
+    assert study_sheet(title, kept) == sheet
+    text = sheet.to_markdown()
     for said in ("demo (simulated)", "published", "0.694 ± 0.083", "at least 3 seeds", "not the registered ones"):
         assert said in text
-    assert study_sheet(study, frame).to_rich()
+    assert sheet.to_rich()
 
 
 def test_an_arm_that_the_data_do_not_allow_is_left_out(

@@ -21,8 +21,8 @@ from survbench.errors import BadConfig
 from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job
-from survbench.report.external_validation import external_markdown, external_plain, external_rows
-from survbench.studies.external_validation import apply_frozen, check_external
+from survbench.report.studies import external_markdown
+from survbench.studies.external_validation import apply_frozen, check_external, external_plain, external_rows
 
 CPU = torch.device("cpu")
 

@@ -15,8 +15,15 @@ from support.toy import run
 from survbench.errors import BadConfig
 from survbench.experiments.plan import Request
 from survbench.registry import load_registry
-from survbench.report.transfer import curves_frame, gains_frame, read_transfer, transfer_cells, write_transfer
-from survbench.studies.transfer import Grid, find_student, plan_transfer, simulated_root
+from survbench.report.studies import transfer_sheet, write_transfer
+from survbench.studies.transfer import (
+    Grid,
+    find_student,
+    plan_transfer,
+    read_transfer,
+    simulated_root,
+    transfer_map,
+)
 
 GRID = Grid(traces=(0.0, 2.0), patients=(60,), event_rates=(0.5,), replicates=2)
 
@@ -79,7 +86,8 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
     registry, root = load_registry(), simulated_root(grid, out)
     jobs = plan_transfer(grid, request_on_stad, registry, root)
     assert run(out, *[job for of in jobs.values() for job in of]).failed == []
-    curves = curves_frame(jobs, root, out)
+    found = transfer_map(jobs, registry.models["amkd"], root, out)
+    curves, gains = found.curves, found.gains
     assert set(curves["model"]) == {"amkd", "amkd_teacher", "amkd_student", "oracle", "oracle on slides"}
     oracle = curves[curves["model"] == "oracle"]
     cell = grid.cells()[0]
@@ -94,7 +102,6 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
     on_slides = curves[curves["model"] == "oracle on slides"].set_index("trace")["mean"]
     assert (on_slides.loc[0.0] == 0.5).all()
     assert (on_slides.loc[2.0] > 0.6).all()
-    gains = gains_frame(jobs, "amkd", ("amkd_teacher", "amkd_student"), out)
     assert len(gains) == 4
     assert set(gains["replicates"]) == {1}
     means = curves.groupby(["trace", "model"])["mean"].mean()
@@ -102,9 +109,10 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
         expected = means[row["trace"], "amkd"] - means[row["trace"], row["against"]]
         assert row["difference"] == pytest.approx(expected, abs=1e-6)
     folder = out / "studies" / "transfer"
-    write_transfer(jobs, registry.models["amkd"], root, out, folder)
+    write_transfer(found, folder)
     assert {file.name for file in folder.iterdir()} == {"curves.csv", "gains.csv", "table.md", "plot.png"}
     assert "simulated: every patient is invented" in (folder / "table.md").read_text()
     kept = read_transfer(folder)
-    assert (kept.title, kept.student) == ("When does distillation pay? AMKD on simulated cohorts", "amkd_student")
-    assert transfer_cells(kept.curves, kept.gains) == transfer_cells(curves, gains)
+    assert kept.title == "When does distillation pay? AMKD on simulated cohorts"
+    assert kept.against == ["amkd_teacher", "amkd_student"]
+    assert transfer_sheet(kept) == transfer_sheet(found)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from support.job_folders import patients, seal, write_job
 from survbench.leaderboard.aggregate import build
-from survbench.report.external_validation import ExternalRow
 from survbench.report.page import page_html
+from survbench.studies.external_validation import ExternalRow
 
 __all__ = ["INJECTED", "external_row", "full_folder", "full_page", "write_map_folder", "write_study_folder"]
 
@@ -66,10 +66,12 @@ def full_page(out: Path, simulated: str = "all") -> str:
 
 
 def external_row() -> ExternalRow:
-    return ExternalRow(
-        "hnsc", "cptac-hnsc", "os", "event-stratified", "all", "snn", "SNN", "", "default", 90, 30, 5, 1, mean=0.61,
-        sd=0.02, low=0.5, high=0.7, ensemble=0.62, ensemble_low=0.5, ensemble_high=0.7, logrank_p=0.2,
-    )  # fmt: skip
+    names = {"train": "hnsc", "test": "cptac-hnsc", "endpoint": "os", "folds": "event-stratified", "simulated": "all"}
+    model = {"model": "snn", "title": "SNN", "reconstruction": "", "selected": "default"}
+    counts = {"patients": 90, "events": 30, "models": 5, "seeds": 1}
+    each, ensemble = {"mean": 0.61, "sd": 0.02, "low": 0.5, "high": 0.7}, (0.62, 0.5, 0.7)
+    together = dict(zip(("ensemble", "ensemble_low", "ensemble_high"), ensemble, strict=True))
+    return ExternalRow(**names, **model, **counts, **each, **together, logrank_p=0.2)
 
 
 def write_study_folder(out: Path, simulated: str = "all") -> Path:

@@ -19,13 +19,15 @@ from survbench.evaluation.calibration import BINS
 from survbench.evaluation.groups import LogRank
 from survbench.evaluation.ranks import CriticalDifference
 from survbench.leaderboard.board import Column, Line, Row
-from survbench.report.ablation import MEAN, study_figure
 from survbench.report.page.svg import inline_svg, tooltip
+from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import subplots
 from survbench.report.plots.kaplan_meier import draw_curves, group_handles, logrank_text, risk_groups
 from survbench.report.plots.ranks import draw_ranks, ranks_text
-from survbench.report.transfer import Transfer, transfer_cells, transfer_figure
+from survbench.report.plots.transfer import transfer_figure
 from survbench.report.wording import GROUPS
+from survbench.studies.ablation import MEAN
+from survbench.studies.transfer import Transfer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,7 +233,7 @@ def ranks_drawing(found: CriticalDifference, name: str, kind: str) -> Drawing:
 
 def study_drawing(frame: pd.DataFrame, name: str, title: str) -> Drawing:
     """Arms of a study."""
-    figure = study_figure(frame)
+    figure = ablation_figure(frame)
     caption = "Mean and SD over folds of every arm; the dotted line is the first arm's mean."
     if frame["published"].notna().any():
         caption += " Hollow diamonds: published figures, from real patients."
@@ -242,13 +244,12 @@ def study_drawing(frame: pd.DataFrame, name: str, title: str) -> Drawing:
     return Drawing(inline_svg(figure, name, title, f"{caption} {said}."), title, caption)
 
 
-def transfer_drawing(found: Transfer, name: str) -> Drawing:
-    """The map of when distillation pays."""
-    figure = transfer_figure(found.curves, found.gains, found.student)
+def transfer_drawing(found: Transfer, rows: Sequence[Sequence[str]], name: str) -> Drawing:
+    """The map of when distillation pays, with what the rows of its table say."""
+    figure = transfer_figure(found)
     caption = (
         "Above: C-index with standard errors against the strength of the traces in slides; the oracles know the true "
         "risk. Below: gain over the undistilled student with both 95 % intervals."
     )
-    _, rows = transfer_cells(found.curves, found.gains)
     said = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
     return Drawing(inline_svg(figure, name, found.title, f"{caption} {said}."), found.title, caption)

@@ -17,17 +17,17 @@ from survbench.experiments.results import JobResult
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS, Leaderboard, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
-from survbench.report.ablation import read_study, sheet_of
 from survbench.report.columns import check_metric
-from survbench.report.external_validation import ExternalRow, ExternalTable, external_tables
 from survbench.report.page.charts import study_drawing, transfer_drawing
 from survbench.report.page.differences import MATRIX_RULE, Resampling
 from survbench.report.page.provenance import jobs_of, seconds_of
 from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
 from survbench.report.page.svg import page_style
-from survbench.report.sheet import Sheet
-from survbench.report.transfer import Transfer, read_transfer, transfer_sheet
+from survbench.report.studies import external_tables, study_sheet, transfer_sheet
 from survbench.report.wording import DIFFERENCES, nothing
+from survbench.studies.ablation import read_study
+from survbench.studies.external_validation import ExternalRow
+from survbench.studies.transfer import read_transfer
 
 __all__ = ["page_html", "write_page"]
 
@@ -71,12 +71,11 @@ def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, me
             for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
         ]
         studies, maps = list(_studies(out)), list(_maps(out))
-    tables = external_tables(external)
     return _rendered(
         glance=_glance(board, jobs),
-        simulations=_simulations(sections, tables, studies, maps),
+        simulations=_simulations(sections, external, studies, maps),
         sections=sections,
-        external=tables,
+        external=external_tables(external),
         studies=studies,
         maps=maps,
         notes=board.notes,
@@ -111,13 +110,13 @@ def _rendered(**content: Any) -> str:
 
 def _simulations(
     sections: Sequence[Mapping[str, Any]],
-    tables: Sequence[ExternalTable],
+    external: Sequence[ExternalRow],
     studies: Sequence[Mapping[str, Any]],
     maps: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """What the banner says of everything on the page that is simulated, each thing once."""
     said = [one["simulation"] for one in sections]
-    said += [f"{KINDS[table.simulated]}: also the external validation below." for table in tables if table.simulated]
+    said += [f"{row.kind}: also the external validation below." for row in external if row.simulated]
     said += [f"{one['kind']}: also the ablations below." for one in studies if one["simulated"]]
     said += [f"{KINDS['all']}: also the cohorts of known truth below."] if maps else []
     return list(dict.fromkeys(text for text in said if text))
@@ -165,20 +164,17 @@ def _glance(board: Leaderboard, jobs: dict[int, list[JobResult]]) -> list[tuple[
 
 def _studies(out: Path) -> Iterator[dict[str, Any]]:
     for i, (title, frame) in _read(out, "table.csv", read_study):
-        simulated, sheet = str(frame["simulated"].iloc[0]), sheet_of(title, frame)
+        simulated, sheet = str(frame["simulated"].iloc[0]), study_sheet(title, frame)
         drawing = study_drawing(frame, f"study-figure-{i}", title)
         yield {**vars(sheet), "simulated": simulated, "kind": KINDS[simulated], "drawing": drawing}
 
 
 def _maps(out: Path) -> Iterator[dict[str, Any]]:
     """Of `survbench study transfer`; all of its cohorts are simulated."""
-
-    def read(folder: Path) -> tuple[Transfer, Sheet]:
-        found = read_transfer(folder)
-        return found, transfer_sheet(found.curves, found.gains, found.model)
-
-    for i, (found, sheet) in _read(out, "gains.csv", read):
-        yield {**vars(sheet), "kind": KINDS["all"], "drawing": transfer_drawing(found, f"map-figure-{i}")}
+    for i, found in _read(out, "gains.csv", read_transfer):
+        sheet = transfer_sheet(found)
+        drawing = transfer_drawing(found, sheet.rows, f"map-figure-{i}")
+        yield {**vars(sheet), "kind": KINDS["all"], "drawing": drawing}
 
 
 def _read(out: Path, name: str, read: Callable[[Path], T]) -> Iterator[tuple[int, T]]:

@@ -1,0 +1,193 @@
+"""Tables of ablations, of the map of when distillation pays and of external validation, and their files below OUT."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from survbench.files import atomic_write
+from survbench.leaderboard.board import KINDS
+from survbench.leaderboard.contrasts import difference_of
+from survbench.leaderboard.rows import grouped
+from survbench.report.plots.ablation import ablation_figure
+from survbench.report.plots.figures import save_figure, title_figure
+from survbench.report.plots.transfer import transfer_figure
+from survbench.report.sheet import Look, Sheet
+from survbench.report.wording import DIFFERENCES, difference_text
+from survbench.studies.external_validation import ExternalRow
+from survbench.studies.transfer import SETTING, Transfer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from survbench.studies.ablation import Study
+
+__all__ = [
+    "external_markdown",
+    "external_tables",
+    "study_sheet",
+    "transfer_sheet",
+    "write_study",
+    "write_transfer",
+]
+
+_STUDY_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")
+_EXTERNAL_HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")
+
+
+def study_sheet(title: str, frame: pd.DataFrame) -> Sheet:
+    """One row per arm and cohort of a `study_frame`."""
+    rows = [
+        (
+            str(row["arm"]),
+            str(row["cohort"]),
+            _known(row["mean"]) + _known(row.get("sd"), " ± {:.3f}"),
+            _known(row.get("seeds"), "{:.0f}"),
+            "" if row["first"] else difference_text(difference_of(row)),
+            _known(row.get("change_percent"), "{:+.1f} %"),
+            _known(row["published"]) + _known(row["published_sd"], " ± {:.3f}"),
+            _known(row.get("published_change_percent"), "{:+.1f} %"),
+        )
+        for row in frame.to_dict("records")
+    ]
+    return Sheet(title=title, headers=_STUDY_HEADERS, rows=rows, notes=_study_notes(frame), align="llr")
+
+
+def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
+    """table.csv, table.md, plot.png and study.json, in a folder of the study's own."""
+    title = study.heading(frame)
+    about = {
+        "study": study.name,
+        "title": title,
+        "model": study.model.name,
+        "arms": {a.name: dict(a.settings) for a in study.arms},
+    }
+    atomic_write(folder / "study.json", json.dumps({**about, **request}, indent=1, default=str))
+    figure = ablation_figure(frame, f"{title}; mean ± SD over folds")
+    _write(folder, {"table": frame}, study_sheet(title, frame), figure)
+
+
+def transfer_sheet(found: Transfer) -> Sheet:
+    """One row per setting: C-index of every model and oracle, then the gains."""
+    titles = dict(zip(found.curves["model"], found.curves["title"], strict=True))
+    means = found.curves.groupby([*SETTING, "model"])["mean"].mean()
+    rows = []
+    for _, of in found.gains.groupby(SETTING, sort=False):
+        patients, rate, trace = of[SETTING].iloc[0]
+        values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
+        gains = of.drop_duplicates("against").set_index("against").loc[found.against].to_dict("records")
+        texts = [difference_text(difference_of(gain)) for gain in gains]
+        rows.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *map(_known, values), *texts))
+    headers = ["patients", "events", "trace", *titles.values()]
+    headers += [f"gain over {titles.get(other, other)}" for other in found.against]
+    notes = [
+        "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
+        "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
+        "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
+        f"gain: C-index, mean over {int(found.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
+    ]
+    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
+
+
+def write_transfer(found: Transfer, folder: Path) -> None:
+    """curves.csv, gains.csv, table.md and plot.png."""
+    figure = transfer_figure(found)
+    title_figure(figure, found.title)
+    _write(folder, {"curves": found.curves, "gains": found.gains}, transfer_sheet(found), figure)
+
+
+def external_tables(rows: Iterable[ExternalRow]) -> list[Sheet]:
+    """One table per pair of cohorts, endpoint and kind of data; these are never mixed."""
+    pairs = grouped(rows, lambda row: (row.train, row.test, row.endpoint, row.folds, row.simulated))
+    return [_external_table(same) for same in pairs]
+
+
+def external_markdown(rows: Iterable[ExternalRow]) -> str:
+    """The tables as Markdown."""
+    return "\n".join(table.to_markdown() for table in external_tables(rows))
+
+
+def _write(folder: Path, frames: Mapping[str, pd.DataFrame], sheet: Sheet, figure: Figure) -> None:
+    for name, frame in frames.items():
+        atomic_write(folder / f"{name}.csv", frame.to_csv(index=False))
+    atomic_write(folder / "table.md", sheet.to_markdown())
+    save_figure(figure, folder / "plot.png")
+
+
+def _study_notes(frame: pd.DataFrame) -> list[str]:
+    kind = KINDS[frame["simulated"].iloc[0]]
+    notes = [
+        "C-index: mean ± SD (ddof 0) over folds, computed inside each fold.",
+        f"difference: from '{frame['arm'].iloc[0]}', {DIFFERENCES}",
+        "change: of the mean over cohorts, in percent of the first arm's, as the paper's Table 5 prints it.",
+    ]
+    if frame["published"].notna().any() or frame.get("published_change_percent", pd.Series(dtype=float)).notna().any():
+        notes.append("published: as printed in AMKD's paper, on real patients and its own folds; never part of a mean.")
+    if frame["simulated"].iloc[0]:
+        notes.append(f"{kind}: the measured figures say nothing about a cancer.")
+    registered = frame["as_registered"].iloc[0] if "as_registered" in frame else None  # unknown to older tables
+    if str(registered) == "False":  # text where the table was read back
+        notes.append("settings: not the registered ones (a preset or --set), for every arm; study.json has them.")
+    if (frame["seeds"].dropna() < 3).any():
+        notes.append("a claim needs at least 3 seeds (--seeds 0,1,2).")
+    return notes
+
+
+def _external_table(rows: Sequence[ExternalRow]) -> Sheet:
+    first = rows[0]
+    pair = f"trained on {first.train}, tested on {first.test} · {first.endpoint} · {first.folds} folds"
+    title = f"External: {pair} · {first.kind}"
+    cells = [_external_cells(row) for row in rows]
+    return Sheet(title=title, headers=_EXTERNAL_HEADERS, rows=cells, notes=_external_notes(rows))
+
+
+def _external_cells(row: ExternalRow) -> tuple[str, ...]:
+    name = row.title + (" †" if row.reconstruction else "") + (f", {row.selected}" if row.selected != "default" else "")
+    models = f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})"
+    if row.problem:
+        return name, models, row.problem, "", "", _known(row.published)
+    return (
+        name,
+        models,
+        f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]",
+        f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]",
+        _known(row.logrank_p) or "undefined",
+        _known(row.published),
+    )
+
+
+def _external_notes(rows: Sequence[ExternalRow]) -> list[str]:
+    first = rows[0]
+    notes = [
+        f"{first.patients} patients, {first.events} events; models of all folds and seeds, frozen, with the training "
+        "cohort's genes, scaler and risk cut.",
+        "C-index of each: mean ± SD (ddof 0) over the models; ensemble: mean of their risks, each standardized on its "
+        "own training patients. Intervals: patient bootstrap of the test cohort.",
+        "log-rank p: high risk where most models say so, each by its training median.",
+    ]
+    shown = {row.model for row in rows if row.published is not None}
+    if shown:
+        notes.append("published: Table 4 of AMKD's paper, on real patients; one figure, without a spread.")
+    others = {row.title: row.printed for row in rows if row.model not in shown and row.printed is not None}
+    if others:
+        printed = ", ".join(f"{name} {value:.3f}" for name, value in others.items())
+        notes.append(f"published (Table 4 of AMKD's paper, real patients), for other settings than here: {printed}.")
+    if first.simulated:
+        notes.append(f"{first.kind}: the figures say nothing about a cancer.")
+    notes += [
+        f"{row.title}: {row.genes_absent} training genes were not measured and stand at their training mean."
+        for row in rows
+        if row.genes_absent
+    ]
+    notes += [f"† {t} is a reconstruction: {w}." for t, w in {r.title: r.reconstruction for r in rows}.items() if w]
+    return notes
+
+
+def _known(value: Any, form: str = "{:.3f}") -> str:
+    """A number as text; empty where there is none."""
+    return "" if value is None or pd.isna(value) else form.format(value)
