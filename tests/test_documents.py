@@ -53,7 +53,6 @@ def check_parses(words: list[str], *, mentioned: bool = False) -> None:
         if not words:
             return
         command = command.commands[words.pop(0)]
-    assert not RENAMED & set(words)
     with suppress(click.MissingParameter) if mentioned else nullcontext():
         command.make_context("survbench", words, obj=())
 
@@ -68,12 +67,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pages
 def test_printed_commands_parse(page: Path) -> None:
-    for block in blocks(page, "bash"):
-        for words in printed_commands(block):
-            check_parses(words)
-    for code in re.findall(r"(?<!`)`(survbench [^`\n]+)`", page.read_text(encoding="utf-8")):
-        for words in printed_commands(code.replace("\\|", "|").replace("...", "")):
-            check_parses(words, mentioned=True)
+    mentions = re.findall(r"(?<!`)`(survbench [^`\n]+)`", page.read_text(encoding="utf-8"))
+    printed = [words for block in blocks(page, "bash") for words in printed_commands(block)]
+    mentioned = [words for code in mentions for words in printed_commands(code.replace("...", ""))]
+    for words in printed:
+        check_parses(list(words))
+    for words in mentioned:
+        check_parses(list(words), mentioned=True)
+    assert not RENAMED & {word for words in (*printed, *mentioned) for word in words}
 
 
 def test_examples_of_help_parse() -> None:
