@@ -66,6 +66,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pages
+def test_files_that_are_named_exist(page: Path) -> None:
+    """Paths from the root of the repository, in backquotes."""
+    roots = "survbench|baselines|amkd|docs|examples|leaderboards|tests|benchmarks"
+    named = re.findall(rf"`((?:{roots})/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    built = "docs/_build"
+    assert [path for path in named if not path.startswith(built) and not (REPOSITORY / path).exists()] == []
+
+
+@pages
 def test_printed_commands_parse(page: Path) -> None:
     mentions = re.findall(r"(?<!`)`(survbench [^`\n]+)`", page.read_text(encoding="utf-8"))
     printed = [words for block in blocks(page, "bash") for words in printed_commands(block)]
