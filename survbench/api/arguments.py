@@ -1,4 +1,4 @@
-"""What arguments from Python may be: a wrong one is one line with its name, what was given and what is expected.
+"""What arguments from Python may be: a wrong one is one line with its name, its value and what is expected.
 
 Knows kinds of values alone; what a name stands for is decided where it is looked up.
 """
@@ -16,10 +16,15 @@ from typing import Any, TypeVar, cast
 
 from survbench.errors import BadConfig
 
-__all__ = ["filled", "mapping", "names", "numbers", "of_kind", "path", "paths", "renamed", "text", "whole", "writing"]
-
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
+Place = str | Path
+Data = Place | None
+Models = Place | type | Sequence[Place | type]
+Names = str | Sequence[str]
+Numbers = int | Sequence[int]
+Registries = Place | Sequence[Place]
+Choice = Mapping[str, Any] | None
 
 
 def renamed(**names: str) -> Callable[[Function], Function]:
@@ -70,10 +75,10 @@ def text(value: T, name: str, *also: type) -> T:
 
 def path(value: Any, name: str) -> Path:
     """A file or folder."""
-    given = str(of_kind(value, name, "a path", str, Path))
-    if not given or "\0" in given:
-        raise BadConfig(f"{name} is {given!r}", "give a path")
-    return Path(given)
+    place = str(of_kind(value, name, "a path", str, Path))
+    if not place or "\0" in place:
+        raise BadConfig(f"{name} is {place!r}", "give a path")
+    return Path(place)
 
 
 def paths(value: Any, name: str) -> tuple[Path, ...]:
@@ -100,24 +105,29 @@ def filled(values: Sequence[T], name: str) -> Sequence[T]:
 
 def whole(value: Any, name: str, least: int) -> int:
     """A whole number from `least`; those of numpy are, `True` is not."""
-    return _whole(value, least, BadConfig(f"{name} is {value!r}", f"give a whole number from {least}"))
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise BadConfig(f"{name} is {value!r}", f"give a whole number from {least}")
+    return number
 
 
 def numbers(value: Any, name: str) -> tuple[int, ...]:
     """One whole number from 0 or several."""
-    wrong = BadConfig(f"{name} is {value!r}", "give whole numbers from 0, such as [0, 1, 2]")
-    return tuple(_whole(one, 0, wrong) for one in (value if isinstance(value, Iterable) else [value]))
+    return tuple(whole(one, name, 0) for one in (value if isinstance(value, Iterable) else [value]))
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:
     """Plain values by name; None has none."""
     try:
-        found = dict(of_kind({} if value is None else value, name, "", Mapping))
-        json.dumps([found, names(found.keys(), name)], allow_nan=False)
+        values = dict(of_kind({} if value is None else value, name, "", Mapping))
+        json.dumps([values, names(values.keys(), name)], allow_nan=False)
     except (BadConfig, TypeError, ValueError, RecursionError):
         expected = "give a mapping of names to numbers, texts or lists, such as {'learning_rate': 1e-4}"
         raise BadConfig(f"{name} is {value!r}", expected) from None
-    return found
+    return values
 
 
 @contextmanager
@@ -128,13 +138,3 @@ def writing(place: Path, name: str) -> Iterator[None]:
     except OSError as error:
         what = f"{name} {place} cannot be written: {error.strerror or error}"
         raise BadConfig(what, "check permissions, disk space and the path") from None
-
-
-def _whole(value: Any, least: int, wrong: BadConfig) -> int:
-    try:
-        found = index(value)
-    except TypeError:
-        raise wrong from None
-    if isinstance(value, bool) or found < least:
-        raise wrong
-    return found

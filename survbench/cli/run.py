@@ -194,10 +194,8 @@ def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
     found = api.study_transfer(registry=registry, **chosen)
 
     from survbench.report.studies import transfer_sheet
-    from survbench.studies.transfer import Transfer
 
-    sheet = transfer_sheet(Transfer(found.title, found.curves, found.gains))
-    stdout().print(sheet.to_rich())
+    stdout().print(transfer_sheet(found.map).to_rich())
     note(f"tables and plot are in {found.folder}")
     if found.failed:
         sys.exit(1)

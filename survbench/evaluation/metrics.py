@@ -23,6 +23,7 @@ __all__ = [
     "Metric",
     "Value",
     "dynamic_auc",
+    "fold_predictions",
     "harrell",
     "integrated_brier",
     "pooled_within_folds",
@@ -252,6 +253,8 @@ class Metric:
 
     def score(self, fold: FoldPredictions) -> Value:
         """The metric, or NaN with the reason why it is undefined."""
+        if not len(fold.risk):
+            return Value(math.nan, "no test patient")
         if self.needs_curves and not fold.survival.size:
             return Value(math.nan, "there are no survival curves")
         if self.needs_training and not len(fold.train[1]):
@@ -307,27 +310,31 @@ METRICS = {
 }
 
 
-def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> dict[str, Value]:
-    """Every metric of METRICS for the test patients of one fold.
+def fold_predictions(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> FoldPredictions:
+    """One fold's predictions as metrics take them.
 
     Parameters
     ----------
-    predictions : columns patient, split (train, val, test), time, event, risk, survival (a value per time of the grid;
-        the column may be absent).
+    predictions : columns split (train, val, test), time, event, risk, survival (a value per time of the grid; the
+        column may be absent).
     grid : (times,), months.
     horizon : months.
     """
     train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))
-    if not len(test):
-        return {name: Value(math.nan, "no test patient") for name in METRICS}
-    fold = FoldPredictions(
+    curves = len(test) and "survival" in test
+    return FoldPredictions(
         train=(train["time"].to_numpy(float), train["event"].to_numpy(bool)),
         test=(test["time"].to_numpy(float), test["event"].to_numpy(bool)),
         risk=test["risk"].to_numpy(float),
-        survival=np.stack(test["survival"].tolist()).astype(float) if "survival" in test else np.empty((len(test), 0)),
+        survival=np.stack(test["survival"].tolist()).astype(float) if curves else np.empty((len(test), 0)),
         grid=np.asarray(grid, dtype=np.float64),
         horizon=horizon,
     )
+
+
+def score_fold(predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> dict[str, Value]:
+    """Every metric of METRICS for the test patients of one fold; see `fold_predictions`."""
+    fold = fold_predictions(predictions, grid, horizon)
     return {name: metric.score(fold) for name, metric in METRICS.items()}
 
 

@@ -24,7 +24,7 @@ from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult
 
-__all__ = ["Summary", "admission_of", "job_threads", "remaining", "run_jobs"]
+__all__ = ["Summary", "admission_of", "run_jobs"]
 
 SHOWN = 0.005  # of the time; what is less would be shown as 0 %
 
@@ -108,27 +108,12 @@ def run_jobs(
         for job in jobs:
             if job.id not in planned:
                 count(job, run_job(job, out, device, lambda _: None))
-        specs = [JobSpec.of(job, out, str(device), job_threads(threads)) for job in waiting]
+        specs = [JobSpec.of(job, out, str(device), threads or 1) for job in waiting]
         with closing(LocalExecutor(admission, on_message).run(specs)) as outcomes:
             for spec, outcome in outcomes:
                 count(planned[spec.id], outcome)
     summary.seconds, summary.tracking = clock.total, clock.seconds().get("tracking", 0.0)
     return summary
-
-
-def remaining(jobs: Sequence[Job], out: Path) -> list[Job]:
-    """The jobs that are not done.
-
-    Raises
-    ------
-    BadFile : a job's folder is not as it was written.
-    """
-    return [job for job in jobs if not JobResult.is_done(job, out)]
-
-
-def job_threads(asked: int | None) -> int:
-    """Threads of each job; see `run_jobs`."""
-    return asked or 1
 
 
 def admission_of(workers: int | None, device: torch.device, jobs: int) -> GpuAdmission:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from survbench.clock import Clock
+from survbench.console import track, warn
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
-from survbench.experiments.executors.local import TaskFailed, call
+from survbench.experiments.executors.local import TaskFailed, call, sensible_workers
 from survbench.experiments.folders import stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
+from survbench.experiments.results import JobResult
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
@@ -40,7 +42,7 @@ from survbench.training.steps import (
     validation_loss,
 )
 
-__all__ = ["Calibration", "Forecast", "Line", "Range", "StageCost", "calibrate", "calibrations", "forecast", "groups"]
+__all__ = ["Calibration", "Forecast", "Line", "Range", "StageCost", "calibrate", "calibrated", "estimate", "forecast"]
 
 SAMPLE = 8  # patients whose prediction is timed
 REPEATS, ENOUGH_SECONDS = 3, 1.0  # work is timed so often, unless it has taken that long
@@ -161,29 +163,65 @@ def _wall(seconds: Sequence[float], workers: int) -> float:
     return max(free_at)
 
 
-def groups(jobs: Iterable[Job]) -> list[list[Job]]:
+def estimate(
+    jobs: Sequence[Job], out: Path, device: torch.device, *, workers: int | None = None, threads: int | None = None
+) -> Forecast:
+    """What the jobs that are not done would take, from a few timed steps of the first of each model and cohort.
+
+    Parameters
+    ----------
+    jobs : as planned.
+    out : folder of results.
+    device : of the training.
+    workers : processes at once; None is as many as suit the machine.
+    threads : of each job; None is 1.
+
+    Raises
+    ------
+    BadFile : a job's folder is not as it was written.
+    """
+    left = [job for job in jobs if not JobResult.is_done(job, out)]
+    groups = grouped(left)
+    timed: list[Calibration | str] = []
+    for first, *_ in track(groups, "timing a few steps"):
+        timed.append(calibrated(first, device, threads or 1))
+        if isinstance(timed[-1], str):
+            warn(f"{first.card.name} on {first.cohort.name} could not be timed: {timed[-1]}")
+    return forecast(groups, timed, len(jobs) - len(left), out, workers or sensible_workers(device))
+
+
+def grouped(jobs: Iterable[Job]) -> list[list[Job]]:
     """Jobs of one model on one cohort together: they differ by fold and seed alone, and cost the same."""
-    found: dict[tuple[str, str], list[Job]] = {}
+    groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
-        found.setdefault((job.card.name, job.cohort.name), []).append(job)
-    return list(found.values())
+        groups.setdefault((job.card.name, job.cohort.name), []).append(job)
+    return list(groups.values())
 
 
 def forecast(
-    grouped: Sequence[Sequence[Job]], timed: Sequence[Calibration | str], done: int, out: Path, workers: int
+    groups: Sequence[Sequence[Job]], timed: Sequence[Calibration | str], done: int, out: Path, workers: int
 ) -> Forecast:
-    """From what one job of each group takes to what all of them take; a stage that jobs share is counted once."""
+    """From what one job of each group takes to what all of them take; a stage that jobs share is counted once.
+
+    Parameters
+    ----------
+    groups : jobs that remain, see `grouped`.
+    timed : for each group what was timed, or why it could not be.
+    done : number of jobs that do not remain.
+    out : folder of results, where stages may be trained already.
+    workers : processes at once.
+    """
     trained: set[Path] = set()
     lines = []
-    for jobs, known in zip(grouped, timed, strict=True):
+    for jobs, timing in zip(groups, timed, strict=True):
         names = (jobs[0].card.name, jobs[0].cohort.name)
-        if isinstance(known, str):
-            lines.append(Line(*names, None, untimed=len(jobs), problem=known))
-        elif not known.stages:
-            lines.append(Line(*names, known, untimed=len(jobs)))
+        if isinstance(timing, str):
+            lines.append(Line(*names, None, untimed=len(jobs), problem=timing))
+        elif not timing.stages:
+            lines.append(Line(*names, timing, untimed=len(jobs)))
         else:
-            lines.append(Line(*names, known, tuple(_seconds(job, known, out, trained) for job in jobs)))
-    return Forecast(tuple(lines), done, max(1, min(workers, sum(map(len, grouped)))))
+            lines.append(Line(*names, timing, tuple(_seconds(job, timing, out, trained) for job in jobs)))
+    return Forecast(tuple(lines), done, max(1, min(workers, sum(map(len, groups)))))
 
 
 def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
@@ -200,15 +238,14 @@ def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Ran
     return total
 
 
-def calibrations(grouped: Sequence[Sequence[Job]], device: torch.device, threads: int) -> Iterator[Calibration | str]:
-    """One for each group, from its first job; the error's text where that failed."""
-    for jobs in grouped:
-        spec = JobSpec.of(jobs[0], Path(), str(device), threads)
-        try:
-            found = call("calibrate", asdict(spec), spec.device)
-            yield Calibration(**{**found, "stages": tuple(StageCost(**stage) for stage in found["stages"])})
-        except TaskFailed as error:  # one model's failure must not hide the others' costs
-            yield str(error)
+def calibrated(job: Job, device: torch.device, threads: int) -> Calibration | str:
+    """What was timed in a process of its own, or why that failed: no model's failure hides the costs of others."""
+    spec = JobSpec.of(job, Path(), str(device), threads)
+    try:
+        found = call("calibrate", asdict(spec), spec.device)
+    except TaskFailed as error:
+        return str(error)
+    return Calibration(**{**found, "stages": tuple(StageCost(**stage) for stage in found["stages"])})
 
 
 def calibrate_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:

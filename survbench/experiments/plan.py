@@ -21,6 +21,7 @@ from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
 from survbench.experiments.build import build_objective, trusted
 from survbench.experiments.job import Job
+from survbench.experiments.results import JobResult, find_results
 from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick
@@ -32,6 +33,7 @@ __all__ = [
     "altered",
     "job_split",
     "plan",
+    "plan_again",
     "resolve",
     "tuned_name",
 ]
@@ -118,6 +120,28 @@ def altered(job: Job, changes: Mapping[str, Any], registry: Registry) -> Job:
     settings = Settings.build(vars(job.settings), training)
     versions = versions_of(job.card, config, job.objective, registry)
     return replace(job, config=config, settings=settings, as_registered=False, versions=versions)
+
+
+def plan_again(finished: Sequence[JobResult], out: Path, registry: Registry, root: DataRoot) -> list[Job]:
+    """Finished jobs that differ by fold and seed alone, planned again, so that they have their data.
+
+    Raises
+    ------
+    BadConfig : registry or data are not those that the results in `out` are of.
+    """
+    first, places = finished[0], {(result.seed, result.fold) for result in finished}
+    seeds, folds = ([*dict.fromkeys(numbers)] for numbers in zip(*sorted(places), strict=True))
+    config = first.record.get("config", first.identity["config"])
+    overrides = replace(first, identity={**first.identity, "config": config}).settings
+    objective, task = overrides.pop("objective"), (first.identity["endpoint"], first.identity["folds"])
+    request = Request([first.model], [first.cohort], *task, objective, seeds, folds, overrides=overrides)
+    jobs = [job for job in plan(request, registry, root) if (job.seed, job.fold.index) in places]
+    try:
+        find_results(jobs, out)
+    except BadConfig:
+        what = f"the data, or the version of model {first.model}, are not those of its results on {first.cohort}"
+        raise BadConfig(what, "name their data root with data=..., or run them again") from None
+    return jobs
 
 
 def _try(

@@ -70,6 +70,15 @@ class Identified:
     def seed(self) -> int:
         return int(self.identity["seed"])
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of model and trainer, by name; other models by theirs."""
+        config = {
+            key: value["model"] if isinstance(value, Mapping) and "model" in value else value
+            for key, value in self.identity["config"].items()
+        }
+        return {**self.identity["training"], **config, "objective": self.identity["objective"].get("name")}
+
 
 def read_json(file: Path) -> Any:
     """What a file holds.

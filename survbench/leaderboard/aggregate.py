@@ -22,7 +22,7 @@ from survbench.experiments.results import JobResult, read_results
 from survbench.files import digest
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
 from survbench.leaderboard.contrasts import beside
-from survbench.leaderboard.external_predictions import settle
+from survbench.leaderboard.external_predictions import match_measured
 from survbench.leaderboard.published import published_cohorts, published_models
 from survbench.leaderboard.rows import PLACE, grouped, make_rows, place_of, refuse_other_patients, score
 
@@ -42,35 +42,39 @@ def build(
     endpoint: str | None = None,
     folds: str | None = None,
     only: Collection[Path] | None = None,
-    brought: Sequence[Row] = (),
+    external_predictions: Sequence[Row] = (),
 ) -> Leaderboard:
     """Leaderboard of a results folder.
 
     Parameters
     ----------
     out : folder that `survbench run --out` wrote to; a missing or empty one gives an empty leaderboard.
-    cohorts, models : names, wildcards or `all`. endpoint, folds : only these. only : folders of these jobs.
-    brought : rows of `rows_of_predictions`, which join the measured ones where they may.
+    cohorts : names, wildcards or `all`.
+    models : the same of models.
+    endpoint : only this outcome.
+    folds : only this fold scheme.
+    only : folders of these jobs.
+    external_predictions : rows that join the measured ones where they may.
     """
-    found = [job for job in read_results(out) if only is None or job.path in only]
-    refused = [Refusal({"path": str(f.path)}, f.reason) for f in found if isinstance(f, Unreadable)]
-    records, repeated = _unique(_with_known_data([f for f in found if isinstance(f, JobResult)]))
+    results = [job for job in read_results(out) if only is None or job.path in only]
+    refused = [Refusal({"path": str(r.path)}, r.reason) for r in results if isinstance(r, Unreadable)]
+    records, repeated = _unique(_with_known_data([r for r in results if isinstance(r, JobResult)]))
     wanted = {"model": models, "cohort": cohorts, "endpoint": endpoint and [endpoint]}
-    everything: list[JobResult | Row] = [*records, *brought]
-    chosen, notes = _choose(everything, wanted)
+    candidates: list[JobResult | Row] = [*records, *external_predictions]
+    chosen, notes = _choose(candidates, wanted)
     jobs, more = _choose([r for r in chosen if isinstance(r, JobResult)], {"folds": folds and [folds]})
     scored = [score(record) for record in track(jobs, "Scoring predictions")]
     rows, incomplete = make_rows(scored)
-    guests, apart = settle([r for r in chosen if isinstance(r, Row)], rows)
-    guests = [r for r in guests if folds is None or _matches(r.identity["folds"], folds)]
-    rows, strangers = refuse_other_patients([*rows, *guests])
+    external, unmatched = match_measured([r for r in chosen if isinstance(r, Row)], rows)
+    external = [r for r in external if folds is None or _matches(r.identity["folds"], folds)]
+    rows, other_patients = refuse_other_patients([*rows, *external])
     tables, lacking = _tables(rows)
     return Leaderboard(
         str(out),
         tables,
         tuple(row for table in tables for line in table.lines for row in line.rows.values()),
-        (*incomplete, *strangers, *repeated, *refused),
-        (*notes, *more, *apart, *lacking, *_why_separate(tables)),
+        (*incomplete, *other_patients, *repeated, *refused),
+        (*notes, *more, *unmatched, *lacking, *_why_separate(tables)),
     )
 
 
@@ -93,7 +97,8 @@ def _unique(records: Sequence[JobResult]) -> tuple[list[JobResult], list[Refusal
     return list(kept.values()), repeated
 
 
-def _choose(records: Sequence[R], wanted: Mapping[str, Sequence[str] | str | None]) -> tuple[list[R], list[str]]:
+def _choose(records: Sequence[R], wanted: Mapping[str, Sequence[str] | None]) -> tuple[list[R], list[str]]:
+    """Those that match, and a note on each pattern that matches nothing."""
     notes: list[str] = []
     for key, patterns in wanted.items():
         if not patterns or "all" in patterns:

@@ -68,6 +68,12 @@ class Comparison:
     ranks: CriticalDifference | None
     notes: tuple[str, ...] = ()
 
+    def both_ways(self, cohort: str) -> dict[tuple[str, str], tuple[float, Compared]]:
+        """(first, second) -> mean difference on a cohort, first minus second, and the pair that it is of."""
+        pairs = [one for one in self.differences if one.cohort == cohort]
+        turned = {(one.second, one.first): (-one.found.mean, one) for one in pairs}
+        return {(one.first, one.second): (one.found.mean, one) for one in pairs} | turned
+
 
 def compare_models(
     out: Path,

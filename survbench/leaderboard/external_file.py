@@ -1,6 +1,6 @@
-"""Reading a CSV of predictions that never went through the runner; every fault is one line that names the row.
+"""Reads a CSV of predictions that were made elsewhere; every fault is one line that names the row.
 
-Knows the columns and checks them; what becomes of the predictions is in `brought`.
+Knows the columns and checks them; what becomes of the predictions is in `external_predictions`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def read_predictions_file(
     Parameters
     ----------
     file : columns model, cohort, fold, case (or patient, case_id), risk (higher = worse); time with event (1 = died) or
-    a column whose name contains `cens` (1 = censored); optionally seed (0) and split (test). Text stays text.
-    censorship : the column that is 1 for censored patients. root, endpoint : where the labels are, if not in the file.
+        a column whose name contains `cens` (1 = censored); optionally seed (0) and split (test). Text stays text.
+    censorship : the column that is 1 for censored patients.
+    time_unit : of the times, a key of TIME_UNITS.
+    root : where the labels are, if not in the file.
+    endpoint : which of its labels.
 
     Returns
     -------
@@ -169,11 +172,11 @@ def _numbers(file: Path, text: pd.DataFrame, column: str, *, whole: bool = False
 
 
 def _flags(file: Path, text: pd.DataFrame, column: str) -> pd.Series:
-    said = text[column].str.strip().str.lower().map({"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0})
-    if said.isna().any():
-        wrong = text[column][said.isna()].iloc[0]
-        _refuse(file, said.isna(), f"has the {column} '{wrong}', expected 0 or 1", "correct it")
-    return said.astype(bool)
+    flags = text[column].str.strip().str.lower().map({"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0})
+    if flags.isna().any():
+        wrong = text[column][flags.isna()].iloc[0]
+        _refuse(file, flags.isna(), f"has the {column} '{wrong}', expected 0 or 1", "correct it")
+    return flags.astype(bool)
 
 
 def _refuse(file: Path, bad: pd.Series, what: str, fix: str, table: pd.DataFrame | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Rows of a leaderboard from predictions that never went through the runner, marked `external predictions`.
+"""Rows of a leaderboard from predictions that were made elsewhere, marked `external predictions`.
 
 They get every metric that can be had; nothing that would take training patients is made up without them.
 """
@@ -16,15 +16,14 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.root import DataRoot
-from survbench.evaluation.groups import risk_cut
-from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
+from survbench.evaluation.metrics import prediction_grid, prediction_horizon
 from survbench.experiments.results import JobResult
 from survbench.files import digest
 from survbench.leaderboard.board import EXTERNAL, UNKNOWN, Refusal, Row
 from survbench.leaderboard.external_file import read_predictions_file
-from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row
+from survbench.leaderboard.rows import PLACE, Scored, grouped, labels_of, make_row, score_predictions
 
-__all__ = ["NOT_STATED", "read_brought", "rows_of_predictions", "settle"]
+__all__ = ["NOT_STATED", "match_measured", "read_rows", "rows_of_predictions"]
 
 NOT_STATED = "outcome not stated"
 FOLDS = "external"
@@ -33,7 +32,7 @@ _DIGITS = 6  # of months; a time written with fewer is another label
 Labels = frozenset[tuple[int, str, float, bool]]
 
 
-def read_brought(
+def read_rows(
     file: Path, root: DataRoot | None, endpoint: str | None, *, censorship: str | None, time_unit: str
 ) -> tuple[list[Row], list[Refusal]]:
     """Read a file, with the labels that it has or those of a data root, and score it; see `read_predictions_file`."""
@@ -50,12 +49,14 @@ def rows_of_predictions(
 
     Parameters
     ----------
-    table : of `read_predictions_file`. endpoint : None where nobody said it. simulated : of the cohorts whose labels
-    come from a data root.
+    table : of `read_predictions_file`.
+    file : where it was read, for messages.
+    endpoint : None where it is not known.
+    simulated : a key of KINDS for each cohort whose labels come from a data root.
 
     Returns
     -------
-    Rows, each cohort in a place of its own until `settle` has looked for a measured one; and what makes no row.
+    Rows, each cohort in a column of its own until `match_measured` has looked for another; and what makes no row.
     """
     rows: list[Row] = []
     refused: list[Refusal] = []
@@ -90,28 +91,32 @@ def rows_of_predictions(
     return rows, refused
 
 
-def settle(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Move rows into the place of measured ones with exactly the same patients, labels and folds (protocol rule 20).
+def match_measured(rows: Sequence[Row], measured: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Move rows into the column of measured ones with exactly the same patients, labels and folds (protocol rule 20).
 
-    Measured rows on simulated slides are no such place: what was predicted elsewhere cannot have seen them.
+    Measured rows on simulated slides have no such column: what was predicted elsewhere cannot have seen them.
+
+    Returns
+    -------
+    All rows, and a note on those that stand by themselves.
     """
     known: dict[tuple[str, Labels], Row] = {}
     for row in measured:
         if not row.failed and row.simulated != "slides":
             known.setdefault((row.cohort, _rounded(row.labels)), row)
-    settled, alone = [], []
+    matched, unmatched = [], []
     for same in grouped(rows, lambda r: r.identity["cohort_hash"]):
         reference = _reference(same)
         other = known.get((same[0].cohort, _rounded(reference)))
         if other is not None and same[0].identity["endpoint"] in (NOT_STATED, other.identity["endpoint"]):
-            settled += [_moved(row, other, reference) for row in same]
+            matched += [_moved(row, other, reference) for row in same]
             continue
-        settled += same
-        alone.append(same[0].cohort)
-    if not alone:
-        return settled, []
+        matched += same
+        unmatched.append(same[0].cohort)
+    if not unmatched:
+        return matched, []
     note = "no measured row has exactly these patients, labels and folds, so they are ranked by themselves."
-    return settled, [f"external predictions on {', '.join(sorted(alone))}: {note}"]
+    return matched, [f"external predictions on {', '.join(sorted(unmatched))}: {note}"]
 
 
 def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int, file: Path, simulated: str) -> Scored:
@@ -129,18 +134,12 @@ def _score(part: pd.DataFrame, identity: Mapping[str, Any], fold: int, seed: int
         simulated=simulated,
         selected="default",
     )
-    train, test = (part[part["split"] == split] for split in ("train", "test"))
+    train = part[part["split"] == "train"]
     grid, horizon = np.empty(0), math.nan
     if train["event"].any():
         horizon = prediction_horizon(train["time"].to_numpy(float), train["event"].to_numpy(bool))
         grid = prediction_grid(horizon)
-    cut = risk_cut(train["risk"].to_numpy(float)) if len(train) else math.nan
-    high = test["risk"] > cut if len(train) else pd.Series(math.nan, test.index)
-    return Scored(
-        record,
-        score_fold(part.drop(columns=["model", "cohort", "fold", "seed"]), grid, horizon),
-        test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
-    )
+    return score_predictions(record, part, grid, horizon)
 
 
 def _in_one_place(rows: Sequence[Row]) -> list[Row]:

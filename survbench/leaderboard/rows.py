@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 
 from survbench.errors import BadFile
-from survbench.evaluation.calibration import d_calibration
 from survbench.evaluation.groups import logrank, risk_cut, stratified_logrank
-from survbench.evaluation.metrics import METRICS, Value, score_fold
+from survbench.evaluation.metrics import METRICS, Value, fold_predictions
 from survbench.experiments.results import JobResult
 from survbench.files import digest
 from survbench.leaderboard.board import Refusal, Row, Summary
@@ -35,6 +34,7 @@ __all__ = [
     "place_of",
     "refuse_other_patients",
     "score",
+    "score_predictions",
 ]
 
 T = TypeVar("T")
@@ -67,15 +67,20 @@ def score(record: JobResult) -> Scored:
         predictions = record.predictions()
     except BadFile as error:
         return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
-    cut = risk_cut(predictions.loc[predictions["split"] == "train", "risk"].to_numpy())
-    test = predictions[predictions["split"] == "test"]
-    grid, curves = np.array(record.grid), np.stack(test["survival"].tolist())
+    return score_predictions(record, predictions, np.array(record.grid), record.horizon)
+
+
+def score_predictions(record: JobResult, predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> Scored:
+    """Metrics and risk groups of one fold; without training patients there is no cut, and none is made up."""
+    train, test = (predictions[predictions["split"] == split] for split in ("train", "test"))
+    high = test["risk"] > risk_cut(train["risk"].to_numpy(float)) if len(train) else math.nan
+    fold = fold_predictions(predictions, grid, horizon)
     return Scored(
         record,
-        score_fold(predictions, grid, record.horizon),
-        test[["patient", "time", "event", "risk"]].assign(high=predictions["risk"] > cut),
+        {name: metric.score(fold) for name, metric in METRICS.items()},
+        test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
         frozenset(predictions["patient"]),
-        bins=d_calibration(test["time"].to_numpy(), test["event"].to_numpy(), curves, grid).counts,
+        bins=fold.calibration.counts if fold.survival.size else (),
     )
 
 

@@ -5,7 +5,6 @@ CSV, data frames and JSON hold its value; tables that people read and the page s
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from survbench.leaderboard.published import published_cindex, published_logrank,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Entry", "RowColumn", "check_metric", "p_text", "to_csv", "to_frame", "to_json"]
+__all__ = ["COLUMNS", "Entry", "RowColumn", "check_metric", "p_text", "to_csv", "to_frame", "to_plain"]
 
 
 @dataclass(frozen=True)
@@ -155,18 +154,17 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
     return frame.astype(dict.fromkeys(numbers, float))
 
 
-def to_json(board: Leaderboard, metric: str = "cindex") -> str:
-    """One JSON document with every metric: {rows: [...], refused: [{row, reason}], notes: [...]}; NaN is null."""
+def to_plain(board: Leaderboard, metric: str = "cindex") -> dict[str, Any]:
+    """JSON values with every metric: {rows: [...], refused: [{row, reason}], notes: [...]}; NaN is None."""
     check_metric(metric)
     fields = [column for column in COLUMNS if column.json]
     rows = [{column.name: plain(column.value(entry)) for column in fields} for entry in _entries(board, metric)]
-    document = {
+    return {
         "rows": [*rows, *_published_rows(board)],
         "differences": [found for table in board.tables for found in _differences(table)],
         "refused": [{"row": dict(refusal.row), "reason": refusal.reason} for refusal in board.refused],
         "notes": list(board.notes),
     }
-    return json.dumps(document, indent=1, allow_nan=False)
 
 
 def _entries(board: Leaderboard, metric: str) -> Iterator[Entry]:

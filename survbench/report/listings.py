@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from survbench.cards import ModelGroup
-from survbench.console import make_table, note, show_table, stdout, warn
+from survbench.console import note, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
+from survbench.report.sheet import Cell, Look, Sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from survbench.experiments.forecast import Forecast, Line, Range
     from survbench.profiling import Cost
     from survbench.registry import Registry
-    from survbench.studies.tuning import Outcome
+    from survbench.studies.tuning import TuningResult
 
 __all__ = [
     "cohort_rows",
@@ -41,10 +40,10 @@ def show_models(registry: Registry) -> None:
         title = card.title + (" (reconstruction)" if card.reconstruction else "")
         inputs = ", ".join(card.train_inputs), ", ".join(card.inference_inputs)
         rows.append((card.name, title, card.modality, *inputs, card.paper))
-    show_table("Registered models", ("model", "title", "group", "learns from", "predicts from", "paper"), rows)
-    for card in registry.models.values():
-        if card.reconstruction:
-            note(f"{card.name} is a reconstruction: {card.reconstruction}")
+    headers = ("model", "title", "group", "learns from", "predicts from", "paper")
+    reconstructed = [card for card in registry.models.values() if card.reconstruction]
+    notes = [f"{card.name} is a reconstruction: {card.reconstruction}" for card in reconstructed]
+    _show("Registered models", headers, rows, notes, align="l")
 
 
 def show_forecast(forecast: Forecast, device: str) -> None:
@@ -55,26 +54,31 @@ def show_forecast(forecast: Forecast, device: str) -> None:
     count = sum(line.jobs for line in forecast.lines)
     headers = ("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk")
     rows = [(line.model, line.cohort, line.jobs, *_calibration_cells(line)) for line in forecast.lines]
-    show_table(f"Estimate for {count} jobs on {device}; {forecast.done} are done", headers, rows)
+    title = f"Estimate for {count} jobs on {device}; {forecast.done} are done"
+    _show(title, headers, rows, [*_wall_notes(forecast), ABOUT_FORECAST], align="l")
+
+
+ABOUT_FORECAST = (
+    "This is an estimate: from a few warm steps on training batches of the first fold that is left, a few validation "
+    "patients and a checkpoint, one model at a time. Other load, jobs side by side and slower disks change it. Peak "
+    "memory is of one process while it was timed, features read from disk included; larger bags need more. Start-up, "
+    "scoring, MLflow and what --test adds are not in it; epochs of interrupted jobs are counted again; disk is the "
+    "final weights alone."
+)
+
+
+def _wall_notes(forecast: Forecast) -> Iterator[str]:
     wall = forecast.wall
     if wall.most:
-        why = (
+        ranged = (
             ": the lower figure if every stage stops as soon as its patience allows, the upper one if each runs "
             "through all its epochs"
+            if wall.least < wall.most
+            else "; patience stops no stage before its last epoch"
         )
-        ranged = why if wall.least < wall.most else "; patience stops no stage before its last epoch"
-        stdout().print(f"All together {_span(wall)} with {forecast.workers} at a time{ranged}.")
+        yield f"All together {_span(wall)} with {forecast.workers} at a time{ranged}."
     if forecast.untimed:
-        stdout().print(
-            f"{forecast.untimed} jobs are not in it: models that take no steps, and what could not be timed."
-        )
-    stdout().print(
-        "This is an estimate: from a few warm steps on training batches of the first fold that is left, a few "
-        "validation patients and a checkpoint, one model at a time. Other load, jobs side by side and slower disks "
-        "change it. Peak memory is of one process while it was timed, features read from disk included; larger bags "
-        "need more. Start-up, scoring, MLflow and what --test adds are not in it; epochs of interrupted jobs are "
-        "counted again; disk is the final weights alone."
-    )
+        yield f"{forecast.untimed} jobs are not in it: models that take no steps, and what could not be timed."
 
 
 def _calibration_cells(line: Line) -> tuple[str, ...]:
@@ -116,9 +120,7 @@ def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
         printed = "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G"
         sizes = f"{cost.parameters:,}", f"{cost.training_parameters:,}"
         rows.append((cost.model, *sizes, flops, macs, *measured, printed))
-    show_table(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows)
-    for line in ABOUT_COSTS:
-        note(line)
+    _show(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows, ABOUT_COSTS)
 
 
 ABOUT_COSTS = (
@@ -169,22 +171,21 @@ def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
         kind = kind if row["in_data"] else "not in this data root"
         cells.append((row["name"], row["title"], row["role"], row["patients"] or "", events, kind))
-    show_table("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells)
+    _show("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells, align="l")
 
 
 def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
     """One row per fold and split; few events or pairs are pointed out."""
     headers = ("fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites")
-    title = f"{cohort}, {scheme} folds"
-    table = make_table([*headers, "sites shared with train"], (), (0, *range(2, 8)), title=title, fold=False)
+    rows: list[Sequence[Any]] = []
     for _, row in summary.iterrows():
         shared = "" if row["split"] == "train" else int(row["sites_shared"])
         median = row["median_followup"]
         followup = "not reached" if median != median else f"{median:.1f}"
         cells = *row[["fold", "split", "patients", "events"]], f"{row['pairs']:,}", followup, row["sites"], shared
-        last, style = row["split"] == "test", "yellow" if row["few"] else None
-        table.add_row(*(Text(str(cell)) for cell in cells), style=style, end_section=last)
-    stdout().print(table)
+        look = Look.SIMULATED if row["few"] else Look.PLAIN
+        rows += [[Cell(str(cell), look) for cell in cells], *([()] if row["split"] == "test" else [])]
+    _show(f"{cohort}, {scheme} folds", [*headers, "sites shared with train"], rows, align="rlr")
     few = summary[summary["few"]]
     if len(few):
         warn(
@@ -202,10 +203,8 @@ def show_import(report: Any, out: Path) -> None:
         schemes = ", ".join(f"{scheme} {n}" for scheme, n in c.folds.items())
         counts = c.slides, c.slides_with_features, c.genes, c.pathways, c.families
         rows.append((c.name, c.patients, events, *counts, schemes))
-    show_table("Imported", headers, rows)
-    for cohort in report.cohorts:
-        for text in _remarks(cohort):
-            note(f"{cohort.name}: {text}")
+    remarks = [f"{cohort.name}: {text}" for cohort in report.cohorts for text in _remarks(cohort)]
+    _show("Imported", headers, rows, remarks, align="l")
     note(f"written to {out}; next: survbench data check --data {out}")
 
 
@@ -236,7 +235,7 @@ def show_simulation(report: Any) -> None:
             note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
 
 
-def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
+def show_tuned(outcomes: Sequence[TuningResult], trials: int) -> None:
     """One row per study, and how to use its winner."""
     headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
     rows = []
@@ -244,6 +243,11 @@ def show_tuned(outcomes: Sequence[Outcome], trials: int) -> None:
         settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in o.settings.items())
         default = "" if o.default is None else f"{o.default:.4f}"
         rows.append((o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings))
-    show_table(f"Tuned on validation patients, {trials} trials each", headers, rows, right=range(2, 7), fold=True)
-    for o in outcomes:
-        note(f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}")
+    notes = [f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}" for o in outcomes]
+    _show(f"Tuned on validation patients, {trials} trials each", headers, rows, notes, align="llrrrrrl")
+
+
+def _show(
+    title: str, headers: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str] = (), *, align: str = "lr"
+) -> None:
+    stdout().print(Sheet(title=title, headers=headers, rows=rows, notes=notes, align=align).to_rich())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,7 +70,7 @@ class Sheet:
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        for i, (header, side) in enumerate(zip(self.headers, self._sides(), strict=True)):
+        for i, (header, side) in enumerate(zip(self.headers, self.sides, strict=True)):
             width = name_width if i == 0 else None
             table.add_column(Text(header), justify="right" if side == "r" else "left", overflow="fold", max_width=width)
         for row in self.rows:
@@ -83,13 +83,15 @@ class Sheet:
 
     def to_markdown(self, heading: str = "##") -> str:
         """As Markdown, where HTML and Markdown in a text are shown as they are."""
-        sides = ["---:" if side == "r" else "---" for side in self._sides()]
+        sides = ["---:" if side == "r" else "---" for side in self.sides]
         rows = [[*map(_markdown, map(_cell, row)), *[""] * (len(sides) - len(row))] for row in self.rows if row]
         table = [f"| {' | '.join(cells)} |" for cells in ([*map(escape_markdown, self.headers)], sides, *rows)]
         notes = [f"- {escape_markdown(note)}" for note in self.notes]
         return "\n".join([f"{heading} {escape_markdown(self.title)}", "", *table, *[""] * bool(notes), *notes])
 
-    def _sides(self) -> Iterable[str]:
+    @property
+    def sides(self) -> str:
+        """`l` or `r` of every column."""
         return self.align.ljust(len(self.headers), self.align[-1])[: len(self.headers)]
 
 

@@ -5,7 +5,7 @@ Markdown is for reading, CSV for spreadsheets, JSON is complete; all three are c
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from survbench.errors import BadConfig, BadFile, MissingFile
 from survbench.evaluation.metrics import METRICS
-from survbench.files import atomic_write
+from survbench.files import atomic_write, plain
 from survbench.leaderboard.board import Leaderboard
-from survbench.report.columns import to_csv, to_json
+from survbench.report.columns import to_csv, to_plain
 from survbench.report.studies import external_markdown
 from survbench.report.tables import to_markdown
 from survbench.studies.external_validation import ExternalRow, external_plain
 
 __all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 
+SCHEMA_VERSION = 1
 STEM = "leaderboard"
 TOLERANCE = 1e-9
 _ABSENT = "absent"
@@ -54,15 +57,15 @@ class Checked:
 
 
 def document(
-    board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any] | None = None
+    board: Leaderboard, external: Sequence[ExternalRow], metric: str, selection: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The leaderboard and external validation as JSON values; `asked` says what was filtered, for a later check."""
-    found = {**json.loads(to_json(board, metric)), "external": external_plain(external)}
-    return found if asked is None else {"asked": dict(asked), **found}
+    """The leaderboard and external validation as JSON values; `selection` says what was filtered, for a later check."""
+    rows = {**to_plain(board, metric), "external": external_plain(external)}
+    return {"schema_version": SCHEMA_VERSION, **({} if selection is None else {"selection": dict(selection)}), **rows}
 
 
 def write_leaderboard(
-    folder: Path, board: Leaderboard, external: Sequence[ExternalRow], metric: str, asked: Mapping[str, Any]
+    folder: Path, board: Leaderboard, external: Sequence[ExternalRow], metric: str, selection: Mapping[str, Any]
 ) -> list[Path]:
     """Write leaderboard.md, .csv and .json, each by one rename, so that a reader never sees half a file."""
     if folder.exists() and not folder.is_dir():
@@ -70,7 +73,7 @@ def write_leaderboard(
     texts = {
         "md": _markdown(board, external, metric),
         "csv": to_csv(board, metric),
-        "json": json.dumps(document(board, external, metric, asked), indent=1, allow_nan=False),
+        "json": json.dumps(document(board, external, metric, selection), indent=1, allow_nan=False),
     }
     for ending, text in texts.items():
         atomic_write(folder / f"{STEM}.{ending}", text + "\n")
@@ -94,19 +97,21 @@ def read_written(path: Path) -> tuple[Path, dict[str, Any]]:
     listed = isinstance(found, dict) and isinstance(found.get("rows"), list)
     if not listed or not all(isinstance(row, dict) for row in found["rows"]):
         raise BadFile(f"{file} is no leaderboard: it lists no rows", "name what `survbench leaderboard --write` wrote")
-    if "asked" in found and not _is_asked(found["asked"]):
-        raise BadFile(f"{file}: what 'asked' says is no choice of rows", "write it again")
+    if "asked" in found:  # the name of `selection` before it had this one
+        found["selection"] = found.pop("asked")
+    if "selection" in found and not _is_selection(found["selection"]):
+        raise BadFile(f"{file}: its 'selection' is no choice of rows", "write it again")
     return file, found
 
 
-def _is_asked(asked: Any) -> bool:
+def _is_selection(chosen: Any) -> bool:
     lists, texts = ("cohorts", "models"), ("metric", "endpoint", "scheme")
     return (
-        isinstance(asked, dict)
-        and set(asked) == {*lists, *texts}
-        and all(isinstance(asked[key], list) and all(isinstance(name, str) for name in asked[key]) for key in lists)
-        and all(asked[key] is None or isinstance(asked[key], str) for key in texts)
-        and asked["metric"] in METRICS
+        isinstance(chosen, dict)
+        and set(chosen) == {*lists, *texts}
+        and all(isinstance(chosen[key], list) and all(isinstance(name, str) for name in chosen[key]) for key in lists)
+        and all(chosen[key] is None or isinstance(chosen[key], str) for key in texts)
+        and chosen["metric"] in METRICS
     )
 
 
@@ -193,29 +198,19 @@ def _said(value: Any) -> str:
 
 def _csv(file: Path, text: str) -> list[Mismatch]:
     """Figures of the CSV; numbers as numbers."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        written = [_parsed(row) for row in csv.DictReader(lines)]
-    expected = [_parsed(row) for row in csv.DictReader(text.splitlines())]
+    try:
+        written, expected = (plain(pd.read_csv(source).to_dict("records")) for source in (file, io.StringIO(text)))
+    except ValueError as error:  # of pandas' and of decoding
+        return [Mismatch(file.name, "file", " ".join(str(error).split()), "recomputed")]
     found = _lists(written, expected, _CSV, ("model", "cohort", "source"))
     return [Mismatch(f"{file.name}: {one.row}", one.what, one.written, one.recomputed) for one in found]
-
-
-def _parsed(row: Mapping[Any, Any]) -> dict[str, Any]:
-    numbers = ("mean", "sd", "sd_sample", "sd_seeds", "logrank_p", "logrank_p_stratified")
-    parsed: dict[str, Any] = {str(key): value for key, value in row.items()}
-    for key in numbers:
-        try:
-            parsed[key] = float(parsed.get(key) or math.nan)
-        except (TypeError, ValueError):
-            continue  # stays text, which equals no number
-        parsed[key] = None if math.isnan(parsed[key]) else parsed[key]
-    return parsed
 
 
 def _tables(file: Path, text: str) -> list[Mismatch]:
     """The lines of the Markdown's tables; notes around them may name folders, which may have moved."""
     written, expected = (
-        [line for line in of.splitlines() if line.startswith("|")] for of in (file.read_text(encoding="utf-8"), text)
+        [line for line in of.splitlines() if line.startswith("|")]
+        for of in (file.read_text(encoding="utf-8", errors="replace"), text)
     )
     longest = max(len(written), len(expected))
     pairs = zip(*(lines + [_ABSENT] * (longest - len(lines)) for lines in (written, expected)), strict=True)

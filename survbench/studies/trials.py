@@ -1,7 +1,7 @@
 """A study that processes share: optuna's journal of its finished trials, and a lock for each trial that runs.
 
 A trial's settings follow from the study's seed, its number and the values of earlier generations, so that neither the
-number of processes nor their deaths change them. What a trial does is elsewhere.
+number of processes nor their deaths change them. What a trial computes is in tuning.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["GENERATION", "SharedStudy", "replayed"]
 GENERATION = 8  # trials that know the values of all generations before their own, and of none beside them
 COMPARED = 5  # pruning compares with at least this many complete trials
 VERSION = 2  # of what the journal holds
-_MEND = "give this one its own --name, or delete that folder"
+_FIX = "give this one its own --name, or delete that folder"
 
 
 class SharedStudy:
@@ -38,15 +38,15 @@ class SharedStudy:
 
     Parameters
     ----------
-    question : plain values that say what is tried; a study of another question in the same folder is refused.
+    question : plain values that define the study; a study of another question in the same folder is refused.
     space : parameter -> optuna distribution.
-    default : settings of trial 0; None draws them like the others'.
-    seed : of all that is drawn.
+    default : settings of trial 0; None samples them like the others'.
+    seed : of the sampler.
 
     Raises
     ------
     BadConfig : the folder holds trials of another question or of another version.
-    BadFile : its journal cannot be read, or its trials are not numbered as they are here.
+    BadFile : its journal cannot be read, or the numbers of its trials are impossible.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class SharedStudy:
         seed: int,
     ) -> None:
         self.folder, self.default, self.seed = folder, default, seed
-        self.space = dict(sorted(space.items()))  # they are drawn one after another
-        drawn = {"space": {k: distribution_to_json(d) for k, d in self.space.items()}, "sampler_seed": seed}
-        self._journal = _open(folder, {"journal_version": VERSION, **drawn, **question})
+        self.space = dict(sorted(space.items()))  # parameters are sampled in this order
+        sampled = {"space": {k: distribution_to_json(d) for k, d in self.space.items()}, "sampler_seed": seed}
+        self._journal = _open(folder, {"journal_version": VERSION, **sampled, **question})
 
     def finished(self) -> dict[int, FrozenTrial]:
-        """Trials that are complete, pruned or failed of themselves, by number, in the order in which they ended."""
+        """Trials that are complete, pruned or failed, by number, in the order in which they ended."""
         return {t.user_attrs["number"]: t for t in self._journal.get_trials(deepcopy=False)}
 
     def history(self) -> list[FrozenTrial]:
@@ -73,23 +73,23 @@ class SharedStudy:
         return [finished[number] for number in takewhile(finished.__contains__, count())]
 
     @contextmanager
-    def claim(self, wanted: int) -> Iterator[int | None]:
+    def reserve(self, trials: int) -> Iterator[int | None]:
         """Number of a trial that no other process runs while the context lasts; a dead process's trial is free.
 
         None where other processes run all that could be run now: a generation begins when the one before is finished.
 
         Parameters
         ----------
-        wanted : trials of the study, some of which are finished.
+        trials : of the whole study, finished ones included.
         """
         finished = self.finished()
-        left = [number for number in range(wanted) if number not in finished]
-        with ExitStack() as held:
+        left = [number for number in range(trials) if number not in finished]
+        with ExitStack() as locks:
             for number in left:
                 if number // GENERATION > left[0] // GENERATION:
                     break
-                mine = held.enter_context(lock(self.folder / "claims" / str(number), wait=False))
-                if mine and number not in self.finished():
+                locked = locks.enter_context(lock(self.folder / "claims" / str(number), wait=False))
+                if locked and number not in self.finished():
                     yield number
                     return
             yield None
@@ -97,51 +97,57 @@ class SharedStudy:
     def ask(self, number: int) -> optuna.Trial:
         """Trial of this number with its settings; what it reports is compared with trials of earlier generations.
 
-        Those of its generation that have lower numbers are drawn before it, so that the sampler keeps away from them.
+        Those of its generation that have lower numbers are sampled before it, so that the sampler keeps away from them.
         """
         finished, first = self.finished(), number - number % GENERATION
         pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARED)
         study = replayed((finished[earlier] for earlier in range(first)), pruner=pruner)
         if first == 0 and self.default is not None:
             study.enqueue_trial(dict(self.default), user_attrs={"default": True})
-        for drawn in range(first, number + 1):
-            (seed,) = np.random.SeedSequence(self.seed, spawn_key=(drawn,)).generate_state(1)
+        for sampled in range(first, number + 1):
+            (seed,) = np.random.SeedSequence(self.seed, spawn_key=(sampled,)).generate_state(1)
             study.sampler = optuna.samplers.TPESampler(n_startup_trials=GENERATION, seed=int(seed))
             trial = study.ask(self.space)
         trial.set_user_attr("number", number)
         return trial
 
     def record(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
-        """Write down how a trial ended: a value, or that it was pruned or failed. One line of the journal.
+        """Write how a trial ended into the journal: a value, or that it was pruned or failed.
 
-        Nothing is written where another process, which took this one for dead, has finished the trial.
+        Nothing is written where another process, to which this one seemed dead, has finished the trial.
         """
         if trial.user_attrs["number"] not in self.finished():
             self._journal.add_trial(trial.study.tell(trial, value, state))
 
 
 def replayed(trials: Iterable[FrozenTrial], **parts: Any) -> optuna.Study:
-    """An optuna study in memory that has seen these trials. parts : of the study, such as its pruner."""
+    """An optuna study in memory that has these trials.
+
+    Parameters
+    ----------
+    trials : in the order in which the study sees them.
+    parts : of the study, such as its pruner.
+    """
     study = optuna.create_study(**parts)
     study.add_trials(trials)
     return study
 
 
 def _open(folder: Path, question: Mapping[str, Any]) -> optuna.Study:
-    journal, asked = folder / "journal.log", json.loads(json.dumps(question, default=list))
+    journal, plain = folder / "journal.log", json.loads(json.dumps(question, default=list))
     with lock(folder / "opening"):
         try:
             storage = JournalStorage(JournalFileBackend(str(journal), _Lock(journal)))
             study = optuna.create_study(storage=storage, study_name="study", load_if_exists=True)
             if not study.user_attrs:
-                study.set_user_attr("question", asked)
+                study.set_user_attr("question", plain)
             known = study.user_attrs.get("question", {})
-            differing = [key for key in {**asked, **known} if known.get(key) != asked.get(key)]
+            differing = [key for key in {**plain, **known} if known.get(key) != plain.get(key)]
             trials = study.get_trials(deepcopy=False)
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise _unreadable(journal, error) from None
     if differing:
-        raise BadConfig(f"{folder} holds trials of another question: {differing[0]} differs", _MEND)
+        raise BadConfig(f"{folder} holds trials of another question: {differing[0]} differs", _FIX)
     numbers = [trial.user_attrs.get("number") for trial in trials if trial.state.is_finished()]
     if not _possible(numbers) or len(numbers) < len(trials):
         raise _unreadable(journal, "their numbers are missing, repeated or out of order")
@@ -155,18 +161,18 @@ def _possible(numbers: Sequence[Any]) -> bool:
 
 
 def _unreadable(journal: Path, reason: object) -> BadFile:
-    return BadFile(f"{journal} cannot be read as trials ({reason})", _MEND)
+    return BadFile(f"{journal} cannot be read as trials ({reason})", _FIX)
 
 
 class _Lock(JournalFileOpenLock):
-    """The journal's: free when its holder dies. Whoever gets it cuts off a line that was left half written."""
+    """The journal's: free when its holder dies. A process that acquires it removes a half-written last line."""
 
     def __init__(self, journal: Path) -> None:
-        self._path, self._held = journal, ExitStack()
+        self._path, self._locks = journal, ExitStack()
 
     def acquire(self) -> bool:
-        with ExitStack() as held:
-            held.enter_context(lock(self._path))
+        with ExitStack() as locks:
+            locks.enter_context(lock(self._path))
             content = self._path.read_bytes()
             whole = content.rfind(b"\n") + 1
             if not content.startswith(b"{", whole) and content[whole:]:
@@ -174,8 +180,8 @@ class _Lock(JournalFileOpenLock):
             if content[whole:]:
                 os.truncate(self._path, whole)
                 note(f"dropped a line of {self._path} that was left half written")
-            self._held = held.pop_all()
+            self._locks = locks.pop_all()
         return True
 
     def release(self) -> None:
-        self._held.close()
+        self._locks.close()

@@ -5,10 +5,12 @@ The test split is never built here, so no trial can be better for having seen it
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,18 +26,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from survbench.console import note, progress_bars, warn
-from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, SurvbenchError
 from survbench.experiments.execute import train_model
+from survbench.experiments.folders import tune_folder
 from survbench.experiments.job import Job
-from survbench.experiments.plan import Request, altered, plan
+from survbench.experiments.plan import Request, altered
 from survbench.files import atomic_write, write_json
 from survbench.registry import Registry
 from survbench.studies.trials import SharedStudy, replayed
 from survbench.training.device import cpu_threads
 from survbench.training.fit import EpochReport
 
-__all__ = ["Outcome", "Tuning", "parse_space", "tune", "tune_jobs"]
+__all__ = ["Tuning", "TuningResult", "parse_space", "tune"]
 
 POLL_SECONDS = 0.5  # between two looks at what other processes have finished
 _TRAINER_SPACE = {
@@ -44,17 +46,17 @@ _TRAINER_SPACE = {
 }  # for models whose card declares no space of their own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What is searched.
+    """A search for settings of one model on one cohort.
 
     Attributes
     ----------
-    request : one model on one cohort; its overrides hold for every trial.
-    trials : that are to be finished when `tune` returns.
-    space : empty takes the card's, else that of the trainer.
+    request : its overrides hold for every trial.
+    trials : that are finished when `tune` returns.
+    space : parameter -> {low, high, log} or {choices}; empty takes the card's, else that of the trainer.
     name : of the study's folder.
-    seed : of the settings that are drawn.
+    seed : of the sampler.
 
     Raises
     ------
@@ -68,16 +70,19 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.name in ("", "..") or PureWindowsPath(self.name).name != self.name:  # which knows both separators
+        if self.name in ("", "..") or "\0" in self.name or PureWindowsPath(self.name).name != self.name:  # / and \
             raise BadConfig(f"the name of a study is '{self.name}', a path", "give it the plain name of a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TuningResult:
     """A finished study.
 
     Attributes
     ----------
+    trials : that were finished.
+    pruned : trials that were stopped after some folds.
+    failed : trials that raised an error.
     value : mean over folds of the lowest validation losses.
     default : the same for the model as it is registered, where that was tried.
     settings : of the best trial.
@@ -95,29 +100,31 @@ class Outcome:
     preset: Path
 
 
-def tune(tuning: Tuning, registry: Registry, root: DataRoot, out: Path, device: torch.device) -> Outcome:
-    """Run trials until `tuning.trials` are over, together with any other process that tunes the same.
+def tune(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path, device: torch.device) -> TuningResult:
+    """Run trials until `tuning.trials` are finished, together with any other process that tunes the same.
 
-    At most `GENERATION` processes find something to do at once; the trials are the same with any number of them.
+    At most `GENERATION` processes run trials at once; the trials are the same with any number of them.
+
+    Parameters
+    ----------
+    tuning : what is searched.
+    jobs : of the request, planned: one per seed and fold.
+    registry : where models are looked up.
+    out : folder of the results.
+    device : of the training.
 
     Raises
     ------
     BadConfig : impossible space, or a study of another question in the same place.
     SurvbenchError : no trial succeeded.
     """
-    return tune_jobs(tuning, plan(tuning.request, registry, root), registry, out, device)
-
-
-def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path, device: torch.device) -> Outcome:
-    """The same for jobs that are planned already: one model and cohort, one per fold."""
     first = jobs[0]
     space = _space(tuning.space or first.card.search or _TRAINER_SPACE, first)
-    about = {key: value for key, value in first.identity.items() if key not in ("fold", "code")}
-    question = {**about, "seeds_and_folds": [(job.seed, job.fold.index) for job in jobs]}
+    shared = {key: value for key, value in first.identity.items() if key != "fold"}
+    question = {**shared, "seeds_and_folds": [(job.seed, job.fold.index) for job in jobs]}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     default = _default(first, space)
-    study = SharedStudy(out / "tune" / tuning.name, question, space, default=default, seed=tuning.seed)
-    search = _Search(study=study, jobs=jobs, registry=registry, out=out, device=device)
+    study = SharedStudy(tune_folder(out) / tuning.name, question, space, default=default, seed=tuning.seed)
     with cpu_threads(1), progress_bars() as bars:  # as `run` does; more processes share the study
         overall = bars.add_task(f"tuning {tuning.name}", total=tuning.trials)
         current = bars.add_task("", total=None, visible=False)
@@ -125,13 +132,14 @@ def tune_jobs(tuning: Tuning, jobs: Sequence[Job], registry: Registry, out: Path
         def show(text: str, epoch: EpochReport) -> None:
             bars.update(current, description=text, completed=epoch.epoch, total=epoch.epochs, visible=True)
 
+        search = _Search(study=study, jobs=jobs, registry=registry, out=out, device=device, show=show)
         while len(done := study.finished().keys() & range(tuning.trials)) < tuning.trials:
             bars.update(overall, completed=len(done))
-            with study.claim(tuning.trials) as number:
+            with study.reserve(tuning.trials) as number:
                 if number is None:
-                    time.sleep(POLL_SECONDS)  # should another process die, its trial is ours
+                    time.sleep(POLL_SECONDS)  # a trial is free again when the process that runs it dies
                 else:
-                    search.run(number, show)
+                    search.run(number)
     return _conclude(study, tuning, first)
 
 
@@ -144,13 +152,14 @@ class _Search:
     registry: Registry
     out: Path
     device: torch.device
+    show: Callable[[str, EpochReport], None]
 
-    def run(self, number: int, show: Callable[[str, EpochReport], None]) -> None:
-        """One trial over all folds, recorded whatever becomes of it."""
+    def run(self, number: int) -> None:
+        """One trial over all folds; how it ended is recorded."""
         trial, scratch = self.study.ask(number), self.study.folder / "scratch" / str(number)
         value, state = None, None
         try:
-            value = self._mean(trial, scratch, show)
+            value = self._mean(trial, scratch)
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except SurvbenchError as error:  # such as a learning rate that makes the loss infinite
@@ -160,23 +169,24 @@ class _Search:
         shutil.rmtree(scratch, ignore_errors=True)
         self.study.record(trial, value, state)
 
-    def _mean(self, trial: optuna.Trial, scratch: Path, show: Callable[[str, EpochReport], None]) -> float:
+    def _mean(self, trial: optuna.Trial, scratch: Path) -> float:
         """Of the folds' values; after each fold but the last the trial may be pruned by the mean so far."""
         total = 0.0
         for folds, job in enumerate(self.jobs, start=1):
-            total += self._fold_value(altered(job, trial.params, self.registry), scratch, show)
+            total += self._fold_value(altered(job, trial.params, self.registry), scratch)
             trial.report(total / folds, folds)
             if folds < len(self.jobs) and trial.should_prune():
                 raise optuna.TrialPruned
         return total / len(self.jobs)
 
-    def _fold_value(self, job: Job, scratch: Path, show: Callable[[str, EpochReport], None]) -> float:
-        """Lowest validation loss of the last stage; remembered, so that a trial begun by a dead process goes on."""
+    def _fold_value(self, job: Job, scratch: Path) -> float:
+        """Lowest validation loss of the last stage; kept, so that the trial of a killed process goes on."""
         kept = self.study.folder / "folds" / f"{job.id[:24]}.json"
         if (value := _remembered(kept)) is None:
             title = f"trial {scratch.name} {job.title}"
+            checkpoints = scratch / job.id[:24]
             fitted = train_model(
-                job, self.device, scratch / job.id[:24], self.out, lambda epoch: show(epoch.told(title), epoch)
+                job, self.device, checkpoints, self.out, lambda epoch: self.show(epoch.told(title), epoch)
             ).fitted
             last = fitted.history[-1]["stage"]
             value = float(min(row["val_loss"] for row in fitted.history if row["stage"] == last))
@@ -199,7 +209,7 @@ def _remembered(kept: Path) -> float | None:
 
 
 def _default(job: Job, space: Mapping[str, BaseDistribution]) -> dict[str, Any] | None:
-    """The registered settings, which are tried first so that the winner can be compared with them, if they can be."""
+    """The registered settings, which are the first trial unless they are outside the space."""
     known = {**vars(job.settings), **job.config}
     default = {key: known[key] for key in space}
     try:
@@ -209,15 +219,14 @@ def _default(job: Job, space: Mapping[str, BaseDistribution]) -> dict[str, Any] 
     return default
 
 
-def _conclude(study: SharedStudy, tuning: Tuning, job: Job) -> Outcome:
-    finished, trainer = study.history(), set(vars(job.settings))
-    complete = [t for t in finished if t.state is TrialState.COMPLETE]
+def _conclude(study: SharedStudy, tuning: Tuning, job: Job) -> TuningResult:
+    history, trainer = study.history(), set(vars(job.settings))
+    complete = [trial for trial in history if trial.state is TrialState.COMPLETE]
     if not complete:
-        reasons = [t.user_attrs["error"] for t in finished if "error" in t.user_attrs]
-        raise SurvbenchError(f"none of {len(finished)} trials of {tuning.name} succeeded: {reasons[:1]}")
-    best = min(complete, key=_value)
-    default = [_value(t) for t in complete if t.user_attrs.get("default")]
-    preset = study.folder / "preset.yaml"
+        reasons = [trial.user_attrs["error"] for trial in history if "error" in trial.user_attrs]
+        raise SurvbenchError(f"none of {len(history)} trials of {tuning.name} succeeded: {reasons[:1]}")
+    finished = replayed(history)
+    best, preset = finished.best_params, study.folder / "preset.yaml"
     content = {
         "model": job.card.name,
         "cohort": job.cohort.name,
@@ -225,41 +234,35 @@ def _conclude(study: SharedStudy, tuning: Tuning, job: Job) -> Outcome:
         "endpoint": job.cohort.endpoint,
         "folds": job.scheme,
         "objective": job.objective["name"],
-        "trials": len(finished),
-        "val_loss": best.value,
-        "config": {k: v for k, v in best.params.items() if k not in trainer}
-        | {k: v for k, v in tuning.request.overrides.items() if k not in trainer},
-        "training": vars(job.settings) | {k: v for k, v in best.params.items() if k in trainer},
+        "trials": len(history),
+        "val_loss": finished.best_value,
+        "config": {k: v for k, v in {**best, **tuning.request.overrides}.items() if k not in trainer},
+        "training": vars(job.settings) | {k: v for k, v in best.items() if k in trainer},
     }
     atomic_write(preset, yaml.safe_dump(content, sort_keys=False))
-    rows = [_row(number, trial) for number, trial in enumerate(finished)]
+    rows = [_row(number, trial) for number, trial in enumerate(history)]
     atomic_write(study.folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
-    _plots(replayed(finished), study.folder)
-    return Outcome(
+    _plots(finished, study.folder)
+    states = Counter(trial.state for trial in history)
+    return TuningResult(
         model=job.card.name,
         cohort=job.cohort.name,
-        trials=len(finished),
-        pruned=sum(t.state is TrialState.PRUNED for t in finished),
-        failed=sum(t.state is TrialState.FAIL for t in finished),
-        value=_value(best),
-        default=default[0] if default else None,
-        settings=best.params,
+        trials=len(history),
+        pruned=states[TrialState.PRUNED],
+        failed=states[TrialState.FAIL],
+        value=finished.best_value,
+        default=next((trial.value for trial in complete if trial.user_attrs.get("default")), None),
+        settings=best,
         preset=preset,
     )
 
 
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
-
-
 def _row(number: int, trial: FrozenTrial) -> dict[str, Any]:
     """Of trials.csv. What a pruned trial last reported is of fewer folds, and no value."""
-    complete = trial.state is TrialState.COMPLETE
     return {
         "trial": number,
         "state": trial.state.name.lower(),
-        "val_loss": trial.value if complete else None,
+        "val_loss": trial.value if trial.state is TrialState.COMPLETE else None,
         **trial.params,
         "default": bool(trial.user_attrs.get("default")),
         "error": trial.user_attrs.get("error"),
@@ -299,29 +302,21 @@ def parse_space(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`alpha=0:1`, `tau=0.5:8:log`, `heads=1:8`, `pooling=gated,mean` as entries of a search space."""
     space: dict[str, dict[str, Any]] = {}
     for text in texts:
-        key, equals, given = text.partition("=")
-        bounds, choices = given.split(":"), given.split(",")
+        key, _, values = text.partition("=")
+        choices, (*bounds, last) = values.split(","), values.split(":")
+        log = last == "log"
         try:
             if len(choices) > 1:
                 space[key] = {"choices": [yaml.safe_load(choice) for choice in choices]}
-                continue
-            low, high = (_number(bound) for bound in bounds[:2])
-            if not equals or len(bounds) > 3 or (len(bounds) == 3 and bounds[2] != "log"):
-                raise ValueError
-            space[key] = {"low": low, "high": high, "log": len(bounds) == 3}
-        except (ValueError, TypeError, yaml.YAMLError):
+            else:
+                low, high = map(ast.literal_eval, bounds if log else (*bounds, last))
+                space[key] = {"low": low, "high": high, "log": log}
+        except (ValueError, SyntaxError, yaml.YAMLError):
             raise BadConfig(
                 f"--search {text}: expected key=low:high, key=low:high:log or key=one,two,three",
                 "for example --search tau=0.5:8:log",
             ) from None
     return space
-
-
-def _number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
 
 
 def _distribution(key: str, entry: Mapping[str, Any], current: Any) -> BaseDistribution:
@@ -339,9 +334,9 @@ def _distribution(key: str, entry: Mapping[str, Any], current: Any) -> BaseDistr
         ) from None
 
 
-def _space(given: Mapping[str, Mapping[str, Any]], job: Job) -> dict[str, BaseDistribution]:
+def _space(entries: Mapping[str, Mapping[str, Any]], job: Job) -> dict[str, BaseDistribution]:
     known = {**job.config, **vars(job.settings)}
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(set(entries) - set(known))
     if unknown:
         raise BadConfig(f"model {job.card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
-    return {key: _distribution(key, entry, known[key]) for key, entry in given.items()}
+    return {key: _distribution(key, entry, known[key]) for key, entry in entries.items()}

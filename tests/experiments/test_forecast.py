@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from support.toy import SETTINGS, cohort, job, run
+from support.toy import SETTINGS, cohort, job
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import remaining
+from survbench.experiments.collect import run_jobs
 from survbench.experiments.forecast import (
     SAMPLE,
     Calibration,
@@ -21,11 +21,13 @@ from survbench.experiments.forecast import (
     Range,
     StageCost,
     calibrate,
-    calibrations,
+    calibrated,
+    estimate,
     forecast,
-    groups,
+    grouped,
     some_patients,
 )
+from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.registry import load_registry
 from survbench.report.listings import show_forecast
@@ -105,12 +107,11 @@ def known(seconds: float, least: int = 2, most: int = 5, **shared: str) -> Calib
 
 def test_done_jobs_are_not_counted_and_the_rest_is_divided_among_workers(tmp_path: Path) -> None:
     jobs = [job(cohort(), "snn", fold=fold) for fold in range(4)]
-    run(tmp_path, jobs[0])
-    left = remaining(jobs, tmp_path)
-    result = forecast(groups(left), [known(10.0)], 1, tmp_path, 2)
+    left = jobs[1:]
+    result = forecast(grouped(left), [known(10.0)], 1, tmp_path, 2)
     assert [(line.model, line.jobs) for line in result.lines] == [("snn", 3)]
     assert result.wall == Range(40.0, 100.0)  # two side by side, then the third
-    assert forecast(groups(left), [known(10.0)], 1, tmp_path, 9).wall == Range(20.0, 50.0)
+    assert forecast(grouped(left), [known(10.0)], 1, tmp_path, 9).wall == Range(20.0, 50.0)
     plain = json.loads(json.dumps(result.to_json()))
     assert (plain["done"], plain["wall_seconds"]) == (1, {"least": 40.0, "most": 100.0})
 
@@ -123,7 +124,7 @@ def test_a_teacher_that_jobs_share_is_counted_once_for_each_fold(tmp_path: Path)
 
 def test_a_model_that_fails_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(cohort(), "snn"), job(cohort(), "mlp")]
-    result = forecast(groups(jobs), ["ValueError: no", known(1.0)], 0, tmp_path, 1)
+    result = forecast(grouped(jobs), ["ValueError: no", known(1.0)], 0, tmp_path, 1)
     assert result.lines[0] == Line("snn", "toy", None, untimed=1, problem="ValueError: no")
     assert result.wall == Range(2.0, 5.0)
     show_forecast(result, "cpu")
@@ -134,19 +135,25 @@ def test_a_model_that_fails_hides_no_other(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_process_that_is_killed_hides_no_other_model(
-    small_root: DataRoot, request_on_stad: Request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small_root: DataRoot, request_on_stad: Request, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     wanted = replace(request_on_stad, models=[f"{tmp_path / 'killed.py'}:Killed", "snn"], folds=[0])
-    killed, timed = calibrations(groups(plan(wanted, load_registry(), small_root)), CPU, 1)
+    jobs = plan(wanted, load_registry(), small_root)
+    killed, timed = (calibrated(planned, CPU, 1) for planned in jobs)
     assert isinstance(killed, str)
     assert isinstance(timed, Calibration)
     assert timed.memory
     assert timed.job.most > 0
+    result = estimate(jobs, tmp_path, CPU)
+    assert [line.problem for line in result.lines] == [killed, ""]
+    assert "killed on stad could not be timed" in capsys.readouterr().err
+    assert run_jobs(jobs[1:], tmp_path, CPU, Mirror(tmp_path, "x", enabled=False)).done == 1
+    again = estimate(jobs, tmp_path, CPU)
+    assert ([line.model for line in again.lines], again.done) == (["killed"], 1)
 
 
 def test_nothing_left_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(calibrations([], CPU, 1)) == []
     show_forecast(forecast([], [], 7, tmp_path, 1), "cpu")
     assert "Nothing is left to run: all 7 jobs are done." in capsys.readouterr().out
 

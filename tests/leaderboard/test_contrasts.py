@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from rich.console import Console
 from support.job_folders import write_row
 from survbench.evaluation.groups import logrank, stratified_logrank
 from survbench.leaderboard.aggregate import build
-from survbench.report.columns import to_json
+from survbench.report.columns import to_plain
 from survbench.report.plots.kaplan_meier import draw_risk_groups, risk_groups
 from survbench.report.tables import to_markdown, to_rich
 
@@ -34,7 +33,7 @@ def test_a_difference_stands_beside_the_row_that_asks_for_it(tmp_path: Path) -> 
     for text in (console.export_text(), to_markdown(build(tmp_path))):
         assert "AMKD − SNN" in text
         assert "corrected resampled t" in text
-    listed = json.loads(to_json(build(tmp_path)))["differences"]
+    listed = to_plain(build(tmp_path))["differences"]
     assert {d["cohort"] for d in listed} == {"stad", "crad", "mean over cohorts"}
     assert all(d["first"] == "amkd" and d["second"] == "snn" and d["mean"] == 1.0 for d in listed)
 

@@ -21,8 +21,8 @@ from survbench.evaluation.metrics import METRICS, harrell
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import EXTERNAL, Leaderboard
 from survbench.leaderboard.external_file import read_predictions_file
-from survbench.leaderboard.external_predictions import NOT_STATED, read_brought
-from survbench.report.columns import to_csv, to_json
+from survbench.leaderboard.external_predictions import NOT_STATED, read_rows
+from survbench.report.columns import to_csv, to_plain
 from survbench.report.tables import to_markdown, to_rich
 
 TABLE = patients()
@@ -58,11 +58,11 @@ def saved(folder: Path, table: pd.DataFrame) -> Path:
 
 
 def board_of(folder: Path, table: pd.DataFrame, endpoint: str | None = None, **options: str) -> Leaderboard:
-    rows, refused = read_brought(
+    rows, refused = read_rows(
         saved(folder, table), None, endpoint, **{"censorship": None, "time_unit": "months"} | options
     )
     assert not refused
-    return build(folder, brought=rows)
+    return build(folder, external_predictions=rows)
 
 
 def test_they_share_the_column_of_exactly_the_same_patients_labels_and_folds(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_they_share_the_column_of_exactly_the_same_patients_labels_and_folds(tmp
     console.print(to_rich(board))
     for text in (console.export_text(), to_markdown(board), to_csv(board)):
         assert "external predictions" in text
-    document = json.loads(to_json(board))
+    document = to_plain(board)
     sources = {(row["model"], row["source"]) for row in document["rows"]}
     assert sources == {("snn", "measured"), ("theirs", EXTERNAL), ("snn", "published")}
 
@@ -103,7 +103,7 @@ def test_on_any_other_content_they_are_ranked_by_themselves(tmp_path: Path, chan
     assert board.tables[1].kind == "data not known here"
     assert any("ranked by themselves" in note for note in board.notes)
     assert any("never ranked together" in note for note in board.notes)
-    assert next(row for row in json.loads(to_json(board))["rows"] if row["source"] == EXTERNAL)["simulated"] is None
+    assert next(row for row in to_plain(board)["rows"] if row["source"] == EXTERNAL)["simulated"] is None
 
 
 def test_another_outcome_or_simulated_slides_are_another_table(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_models_that_score_other_patients_are_refused(tmp_path: Path) -> None:
     short = predicted("short").iloc[1:]
     seeds = pd.concat([predicted("moving").assign(seed=0), predicted("moving").assign(seed=1).iloc[1:]])
     file = saved(tmp_path, pd.concat([predicted("full").assign(seed=0), short.assign(seed=0), seeds]))
-    rows, refused = read_brought(file, None, None, censorship=None, time_unit="months")
-    board = build(tmp_path, brought=rows)
+    rows, refused = read_rows(file, None, None, censorship=None, time_unit="months")
+    board = build(tmp_path, external_predictions=rows)
     assert [row.model for row in board.rows] == ["full"]
     assert any("8 patients" in refusal.reason for refusal in board.refused)
     assert "its seeds were scored on different patients" in refused[0].reason
@@ -184,7 +184,7 @@ def test_labels_of_a_known_cohort(tmp_path: Path) -> None:
     nothing = pd.DataFrame(columns=["patient", "slide", "file"])
     root.write(CohortContent(info, text, nothing, None, {}, {}, {}))
     bare = predicted().drop(columns=["time", "event"])
-    rows, _ = read_brought(saved(tmp_path, bare), root, "OS", censorship=None, time_unit="months")
+    rows, _ = read_rows(saved(tmp_path, bare), root, "OS", censorship=None, time_unit="months")
     assert rows[0].metrics["cindex"].mean == 1.0
     assert (rows[0].identity["endpoint"], rows[0].simulated) == ("os", "all")
     for changes, endpoint, text_ in (
@@ -271,5 +271,5 @@ def test_a_name_that_the_suite_knows_is_no_measured_row_and_borrows_no_published
     assert board.tables[0].contrasts == ()
     assert any("should be read beside amkd, not run yet" in note for note in board.notes)
     assert "published" not in next(line for line in to_markdown(board).splitlines() if "amkd" in line)
-    published = [row["model"] for row in json.loads(to_json(board))["rows"] if row["source"] == "published"]
+    published = [row["model"] for row in to_plain(board)["rows"] if row["source"] == "published"]
     assert "amkd" not in published

@@ -20,7 +20,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, compare
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard
-from survbench.leaderboard.external_predictions import read_brought
+from survbench.leaderboard.external_predictions import read_rows
 from survbench.report.page import page_html, write_page
 from survbench.report.page.differences import Resampling
 from survbench.report.page.svg import page_style
@@ -347,9 +347,9 @@ def test_external_predictions_stand_in_a_group_of_their_own(tmp_path: Path) -> N
     file = tmp_path / "theirs.csv"
     table = patients(folds=3, per_fold=6).rename(columns={"patient": "case"})
     table.assign(model="theirs", cohort="stad", risk=-table["time"]).to_csv(file, index=False)
-    rows, refused = read_brought(file, None, "os", censorship=None, time_unit="months")
+    rows, refused = read_rows(file, None, "os", censorship=None, time_unit="months")
     assert not refused
-    page = Page(page_html(build(tmp_path, brought=rows), [], tmp_path))
+    page = Page(page_html(build(tmp_path, external_predictions=rows), [], tmp_path))
     (row,) = [r for r in page.all("tr", inside="table-1-view") if attribute(r, "data-place")]
     assert attribute(row, "data-group") == "external predictions"
     assert "1.000 ± 0.000" in flat(row)

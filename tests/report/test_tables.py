@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from survbench.errors import UnknownName
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Leaderboard
-from survbench.report.columns import to_csv, to_json
+from survbench.report.columns import to_csv, to_plain
 from survbench.report.tables import to_markdown, to_rich
 from survbench.report.wording import apart, blocks
 
@@ -110,7 +109,7 @@ def test_published_figures_stand_beside_and_are_marked() -> None:
     assert len(beside) == 1
     assert beside[0].strip().startswith("published")
     assert "*0.716 ± 0.057*" in to_markdown(board)
-    rows = json.loads(to_json(board))["rows"]
+    rows = to_plain(board)["rows"]
     published = [r for r in rows if r["source"] == "published"]
     assert {(r["model"], r["cohort"]) for r in published} == {
         (m, c) for m in ("abmil", "snn", "amkd", "mcat") for c in ("brca", "stad", "hnsc", "crad")
@@ -148,7 +147,7 @@ def test_published_figures_are_shown_with_the_c_index_only(tmp_path: Path) -> No
 def test_the_json_document_has_the_promised_fields(tmp_path: Path) -> None:
     write_row(tmp_path, "amkd", simulated="all")
     write_job(tmp_path, "snn", fold=0)
-    document = json.loads(to_json(build(tmp_path)))
+    document = to_plain(build(tmp_path))
     assert set(document) >= {"rows", "refused"}
     (measured,) = [r for r in document["rows"] if r["source"] == "measured"]
     expected = {
@@ -175,7 +174,7 @@ def test_nan_is_null_in_json_and_undefined_elsewhere(tmp_path: Path) -> None:
     table.loc[table["fold"] == 1, "event"] = False
     write_row(tmp_path, table=table)
     board = build(tmp_path)
-    figure = json.loads(to_json(board))["rows"][0]["metrics"]["cindex"]
+    figure = to_plain(board)["rows"][0]["metrics"]["cindex"]
     assert figure["mean"] is None
     assert figure["per_fold"] == [1.0, None, 1.0]
     for text in (terminal(board), to_markdown(board)):
@@ -189,7 +188,7 @@ def test_failed_rows_say_failed(tmp_path: Path) -> None:
     board = build(tmp_path)
     for text in (terminal(board), to_markdown(board)):
         assert "failed: SNN on stad: the loss became NaN" in flat(text)
-    row = next(r for r in json.loads(to_json(board))["rows"] if r["model"] == "snn")
+    row = next(r for r in to_plain(board)["rows"] if r["model"] == "snn")
     assert (row["status"], row["errors"]) == ("failed", ["the loss became NaN"])
     assert row["metrics"]["cindex"]["mean"] is None
     assert "failed" in csv_rows(board, "measured", "status")
@@ -226,7 +225,7 @@ def test_markup_in_names_is_text(tmp_path: Path, name: str) -> None:
     header, *rows = [line for line in markdown.splitlines() if line.startswith("|")]
     separators = {row.replace("\\|", "").count("|") for row in (header, *rows)}
     assert len(separators) == 1
-    assert json.loads(to_json(board))["rows"][0]["title"] in (name, "SNN")
+    assert to_plain(board)["rows"][0]["title"] in (name, "SNN")
     assert name in csv_rows(board, "measured", "title")
 
 
@@ -240,7 +239,7 @@ def test_another_metric_can_be_chosen() -> None:
     assert "smaller is better" in flat(terminal(board, metric="ibs"))
 
 
-@pytest.mark.parametrize("render", [to_rich, to_markdown, to_csv, to_json])
+@pytest.mark.parametrize("render", [to_rich, to_markdown, to_csv, to_plain])
 def test_an_unknown_metric_is_refused(tmp_path: Path, render: Any) -> None:
     with pytest.raises(UnknownName, match="accuracy"):
         render(build(tmp_path), "accuracy")
@@ -250,7 +249,7 @@ def test_an_empty_leaderboard_says_how_to_fill_it(tmp_path: Path) -> None:
     board = build(tmp_path)
     for text in (terminal(board), to_markdown(board)):
         assert "survbench run" in flat(text)
-    assert json.loads(to_json(board)) == {"rows": [], "differences": [], "refused": [], "notes": []}
+    assert to_plain(board) == {"rows": [], "differences": [], "refused": [], "notes": []}
     assert len(to_csv(board).splitlines()) == 1
 
 
@@ -269,6 +268,6 @@ def test_calibration_is_pooled_over_folds_and_has_no_mean_over_cohorts(tmp_path:
     )
     assert pooled[2].strip() == f"{board.rows[0].calibration.p:.3f}"
     assert by_fold[4].strip() == ""
-    document = json.loads(to_json(board))["rows"][0]["calibration"]
+    document = to_plain(board)["rows"][0]["calibration"]
     assert document["p"] == pytest.approx(board.rows[0].calibration.p)
     assert len(document["counts"]) == 10

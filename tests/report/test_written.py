@@ -122,6 +122,10 @@ def test_the_readable_copies_are_checked_too(out: Path, written: Path, name: str
     done = command("--out", out, "--check", written)
     assert done.exit_code == 1
     assert name in done.stdout
+    for damaged in (b"", b"\xff\xfe", b'a,b\n1,2,3\n"', b"\0"):
+        file.write_bytes(damaged)
+        done = command("--out", out, "--check", written)
+        assert (done.exit_code, name in done.stdout) == (1, True)
     file.unlink()
     assert command("--out", out, "--check", written).exit_code == 1
 

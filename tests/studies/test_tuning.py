@@ -40,7 +40,7 @@ from survbench.experiments.plan import Request
 from survbench.registry import load_registry
 from survbench.studies import tuning as tuning_module
 from survbench.studies.trials import GENERATION, SharedStudy
-from survbench.studies.tuning import Outcome, Tuning, parse_space, tune_jobs
+from survbench.studies.tuning import Tuning, TuningResult, parse_space, tune
 from survbench.training.fit import EpochReport
 
 CPU = torch.device("cpu")
@@ -52,10 +52,11 @@ def jobs(data: Cohort | None = None, model: str = "snn", folds: int = 3) -> list
     return [job(cohort() if data is None else data, model, fold=fold) for fold in range(folds)]
 
 
-def tuned(out: Path, planned: Sequence[Job] | None = None, trials: int = 4, **changes: Any) -> Outcome:
+def tuned(out: Path, planned: Sequence[Job] | None = None, trials: int = 4, **changes: Any) -> TuningResult:
     request = Request(["snn"], ["toy"], "os", "event-stratified", overrides=changes.pop("overrides", {}))
-    tuning = Tuning(request, trials, changes.pop("space", SPACE), "study", **changes)
-    return tune_jobs(tuning, planned or jobs(), load_registry(), out, CPU)
+    space = changes.pop("space", SPACE)
+    tuning = Tuning(request=request, trials=trials, space=space, name="study", **changes)
+    return tune(tuning, planned or jobs(), load_registry(), out, CPU)
 
 
 def values(out: Path) -> list[float]:
@@ -269,7 +270,7 @@ def test_trials_do_not_depend_on_how_many_processes_run_them_nor_on_deaths(tmp_p
             held.close()
             continue
         held = ExitStack()
-        claimed = held.enter_context(studies[process].claim(20))
+        claimed = held.enter_context(studies[process].reserve(20))
         if claimed is None:
             held.close()
         else:
@@ -288,14 +289,14 @@ def test_a_generation_begins_when_the_one_before_is_finished(tmp_path: Path) -> 
     one, other = opened(tmp_path), opened(tmp_path)
     for number in range(GENERATION - 1):
         carried_out(one, number)
-    with one.claim(20) as mine:
+    with one.reserve(20) as mine:
         assert mine == GENERATION - 1
-        with other.claim(20) as theirs:
+        with other.reserve(20) as theirs:
             assert theirs is None
-    with other.claim(20) as theirs:  # the first gave up
+    with other.reserve(20) as theirs:  # the first gave up
         assert theirs == GENERATION - 1
         carried_out(other, theirs)
-    with one.claim(20) as mine, other.claim(20) as theirs:
+    with one.reserve(20) as mine, other.reserve(20) as theirs:
         assert (mine, theirs) == (GENERATION, GENERATION + 1)
 
 
@@ -363,7 +364,7 @@ def test_a_trial_is_recorded_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "a/", "/x", "a\\b"])
 def test_a_study_cannot_be_outside_its_place(name: str) -> None:
     with pytest.raises(BadConfig, match="plain name of a folder"):
-        Tuning(Request(["snn"], ["toy"], "os", "event-stratified"), 1, SPACE, name)
+        Tuning(request=Request(["snn"], ["toy"], "os", "event-stratified"), trials=1, space=SPACE, name=name)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"val_loss": null}', '{"val_loss": NaN}'])

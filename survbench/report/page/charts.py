@@ -1,4 +1,4 @@
-"""The page's figures, drawn with matplotlib from the leaderboard's own objects.
+"""The page's figures, plotted with matplotlib from the leaderboard's own objects.
 
 What is in them and what stands beside them in words is decided here; how they look on the page is `svg`'s.
 """
@@ -31,18 +31,18 @@ from survbench.studies.transfer import Transfer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as MplFigure
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COSTS",
     "Cost",
-    "Drawing",
-    "calibration_drawing",
-    "costs_drawing",
-    "ranks_drawing",
-    "risk_drawing",
-    "study_drawing",
-    "transfer_drawing",
+    "Picture",
+    "ablation_picture",
+    "calibration_picture",
+    "cost_picture",
+    "rank_picture",
+    "risk_picture",
+    "transfer_picture",
 ]
 
 ACROSS = 4  # panels beside each other
@@ -58,17 +58,34 @@ _LOOKS: Mapping[ModelGroup | None, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure: what it shows in one line, how to read it, and what it says in words for those who do not see it."""
+class Picture:
+    """A figure on the page.
+
+    Attributes
+    ----------
+    svg : an element of its own, described in words for those who do not see it.
+    title : what it shows, in one line.
+    caption : how to read it.
+    """
 
     svg: Markup
     title: str
     caption: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A model as a point: `number` is what it is called in the figure. low, high : interval of `score`, if known."""
+    """A model as a point.
+
+    Attributes
+    ----------
+    number : that marks the point in the figure.
+    name : of the model, and what sets this configuration of it apart.
+    group : of the model; None for external predictions.
+    score : C-index.
+    low, high : interval of the score; NaN where it is not known.
+    values : by key of COSTS; None where nothing is recorded.
+    """
 
     number: int
     name: str
@@ -78,30 +95,42 @@ class Cost:
     high: float
     values: Mapping[str, float | None]
 
+    def has(self, key: str) -> bool:
+        """Whether a cost has a place on a logarithmic axis."""
+        return (self.values[key] or 0) > 0
 
-def costs_drawing(points: Sequence[Cost], name: str, about: str, kind: str) -> Drawing | None:
-    """C-index against what a model costs; None where no cost is known."""
+
+def cost_picture(points: Sequence[Cost], name: str, cohort: str, kind: str) -> Picture | None:
+    """C-index against what a model costs; None where no cost is known.
+
+    Parameters
+    ----------
+    points : one per model.
+    name : of the svg element, unique on the page.
+    cohort : that the C-index is of.
+    kind : of data.
+    """
     from matplotlib.lines import Line2D
 
-    known = [key for key in COSTS if any((p.values[key] or 0) > 0 for p in points)]
+    known = [key for key in COSTS if any(p.has(key) for p in points)]
     if not known:
         return None
     figure, axes = subplots(1, len(known), figsize=(0.6 + 2.95 * len(known), 3.7), sharey=True, squeeze=False)
     for axis, key in zip(axes[0], known, strict=True):
-        _scatter(axis, [p for p in points if (p.values[key] or 0) > 0], key)
-    axes[0][0].set_ylabel(f"C-index, {about}")
-    shown = [group for group in GROUPS if any(p.group is group for p in points)]
-    handles = [Line2D([], [], marker=_LOOKS[g][0], color=_LOOKS[g][1], linestyle="", label=GROUPS[g]) for g in shown]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(shown), fontsize="small")
-    title = f"C-index ({about}) against {', '.join(COSTS[key] for key in known)} · {kind}"
-    lacking = [p.name for p in points if any(not (p.values[key] or 0) > 0 for key in known)]
+        _scatter(axis, [p for p in points if p.has(key)], key)
+    axes[0][0].set_ylabel(f"C-index, {cohort}")
+    groups = [group for group in GROUPS if any(p.group is group for p in points)]
+    handles = [Line2D([], [], marker=_LOOKS[g][0], color=_LOOKS[g][1], linestyle="", label=GROUPS[g]) for g in groups]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), fontsize="small")
+    title = f"C-index ({cohort}) against {', '.join(COSTS[key] for key in known)} · {kind}"
+    lacking = [p.name for p in points if not all(map(p.has, known))]
     caption = (
         "Each number is a model of the table below the figure; upright lines are 95 % patient bootstrap intervals. "
         "Horizontal axes are logarithmic."
     )
     if lacking:
         caption += f" Missing in a panel, as nothing is recorded or it is zero: {', '.join(lacking)}."
-    return Drawing(inline_svg(figure, name, title, caption), title, caption)
+    return _picture(figure, name, title, caption)
 
 
 def _scatter(axis: Axes, points: Sequence[Cost], key: str) -> None:
@@ -123,13 +152,22 @@ def _scatter(axis: Axes, points: Sequence[Cost], key: str) -> None:
     axis.set_xlabel(COSTS[key])
 
 
-def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Drawing | None:
-    """Kaplan-Meier curves of one model, one panel per cohort; None where no row has risk groups."""
+def risk_picture(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Picture | None:
+    """Kaplan-Meier curves of one model, one panel per cohort; None where no row has risk groups.
+
+    Parameters
+    ----------
+    line : of the model.
+    columns : of its table.
+    name : of the svg element, unique on the page.
+    label : of the model.
+    kind : of data.
+    """
     shown = [(c, line.rows[c]) for c in columns if c in line.rows and _has_groups(line.rows[c])]
     if not shown:
         return None
     figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12, legend=0.25)
-    said = []
+    words = []
     for place, ((above, below), (column, row)) in enumerate(zip(panels, shown, strict=True)):
         patients, pooled, stratified = risk_groups(row, row.seeds[0])
         draw_curves(patients, above, below)
@@ -141,24 +179,20 @@ def risk_drawing(line: Line, columns: Sequence[Column], name: str, label: str, k
             above.set_ylabel("survival")
         else:
             below.tick_params(labelleft=False)
-        said.append(_risk_words(column, patients, pooled, stratified))
-    first = panels[0][0].get_position().x0  # above the panel that a phone shows first
-    figure.legend(
-        handles=group_handles(),
-        loc="upper left",
-        bbox_to_anchor=(first, 1),
-        ncols=2,
-        fontsize="small",
-        borderaxespad=0.2,
-    )
-    title = f"{label}: survival of low and high risk · {kind}"
-    return Drawing(inline_svg(figure, name, title, " ".join(said)), title, " ".join(said))
+        words.append(_risk_words(column, patients, pooled, stratified))
+    corner = (panels[0][0].get_position().x0, 1)  # above the panel that a phone shows first
+    looks = {"ncols": 2, "fontsize": "small", "borderaxespad": 0.2}
+    figure.legend(handles=group_handles(), loc="upper left", bbox_to_anchor=corner, **looks)
+    return _picture(figure, name, f"{label}: survival of low and high risk · {kind}", " ".join(words))
 
 
-def calibration_drawing(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Drawing | None:
-    """D-calibration of one model, one panel per cohort; None where every row failed or has no curves."""
-    found = [(c, line.rows[c].calibration) for c in columns if c in line.rows and not line.rows[c].failed]
-    shown = [(column, one) for column, one in found if not any(map(math.isnan, one.counts))]
+def calibration_picture(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Picture | None:
+    """D-calibration of one model, one panel per cohort; None where every row failed or has no survival curves.
+
+    Parameters are those of `risk_picture`.
+    """
+    known = [(c, line.rows[c].calibration) for c in columns if c in line.rows and not line.rows[c].failed]
+    shown = [(column, one) for column, one in known if not any(map(math.isnan, one.counts))]
     if not shown:
         return None
     figure, panels = _panels(len(shown), heights=(1.3,), gap=0)
@@ -170,19 +204,21 @@ def calibration_drawing(line: Line, columns: Sequence[Column], name: str, label:
         axis.set_xlabel("probability at own time")
         if place % ACROSS == 0:
             axis.set_ylabel("% of patients")
-    said = [f"{column.label}: " + (one.reason or f"p {one.p:.3f}, {one.patients} patients") for column, one in shown]
-    said += [f"{column.label}: {one.reason}" for column, one in found if (column, one) not in shown]
-    title = f"{label}: D-calibration · {kind}"
-    caption = f"The line is where every bar of a calibrated model stands. {'; '.join(said)}."
-    return Drawing(inline_svg(figure, name, title, caption), title, caption)
+    words = [f"{column.label}: " + (one.reason or f"p {one.p:.3f}, {one.patients} patients") for column, one in shown]
+    words += [f"{column.label}: {one.reason}" for column, one in known if (column, one) not in shown]
+    caption = f"The line is where every bar of a calibrated model stands. {'; '.join(words)}."
+    return _picture(figure, name, f"{label}: D-calibration · {kind}", caption)
 
 
-def _panels(
-    count: int, heights: Sequence[float], gap: float, legend: float = 0.0
-) -> tuple[MplFigure, list[list[Axes]]]:
-    """A figure with `count` panels, each a stack of axes of these heights (inches); placed by hand, which is quick.
+def _panels(count: int, heights: Sequence[float], gap: float, legend: float = 0.0) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with panels that are stacks of axes; placed by hand, which is quick.
 
-    `legend` is the room for one above all panels.
+    Parameters
+    ----------
+    count : panels.
+    heights : of the axes of a panel from above, in inches.
+    gap : between them, in inches.
+    legend : free above all panels, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -217,39 +253,41 @@ def _risk_words(column: Column, patients: pd.DataFrame, pooled: LogRank, stratif
     return f"{column.label}: {', '.join(groups)}; {test}."
 
 
-def ranks_drawing(found: CriticalDifference, name: str, kind: str) -> Drawing:
+def rank_picture(ranks: CriticalDifference, name: str, kind: str) -> Picture:
     """The critical-difference diagram."""
-    height = 1.2 + 0.13 * len(found.ranks) + 0.12 * len(found.groups)
+    height = 1.2 + 0.13 * len(ranks.ranks) + 0.12 * len(ranks.groups)
     figure, axes = subplots(figsize=(9.5, height))
-    draw_ranks(found, axes)
+    draw_ranks(ranks, axes)
     for text in axes.texts:
         text.set_parse_math(False)
-    title = f"Average rank over {found.cohorts} cohorts, best first · {kind}"
-    ranks = ", ".join(f"{model} {rank:.2f}" for model, rank in found.ranks.items() if not math.isnan(rank))
-    said = ranks_text(found)
-    caption = f"{said[:1].upper()}{said[1:]}. A bar joins models that are not told apart."
-    return Drawing(inline_svg(figure, name, title, f"{caption} Ranks: {ranks or 'none'}."), title, caption)
+    title = f"Average rank over {ranks.cohorts} cohorts, best first · {kind}"
+    listed = ", ".join(f"{model} {rank:.2f}" for model, rank in ranks.ranks.items() if not math.isnan(rank))
+    words = ranks_text(ranks)
+    caption = f"{words[:1].upper()}{words[1:]}. A bar joins models that are not told apart."
+    return _picture(figure, name, title, caption, f" Ranks: {listed or 'none'}.")
 
 
-def study_drawing(frame: pd.DataFrame, name: str, title: str) -> Drawing:
+def ablation_picture(frame: pd.DataFrame, name: str, title: str) -> Picture:
     """Arms of a study."""
-    figure = ablation_figure(frame)
     caption = "Mean and SD over folds of every arm; the dotted line is the first arm's mean."
     if frame["published"].notna().any():
         caption += " Hollow diamonds: published figures, from real patients."
-    means = frame[frame["cohort"] == MEAN] if (frame["cohort"] == MEAN).any() else frame
-    said = ", ".join(
-        f"{arm} {mean:.3f}" for arm, mean in zip(means["arm"], means["mean"], strict=True) if np.isfinite(mean)
-    )
-    return Drawing(inline_svg(figure, name, title, f"{caption} {said}."), title, caption)
+    over = frame["cohort"] == MEAN
+    means = (frame[over] if over.any() else frame).dropna(subset="mean")
+    words = ", ".join(f"{arm} {mean:.3f}" for arm, mean in zip(means["arm"], means["mean"], strict=True))
+    return _picture(ablation_figure(frame), name, title, caption, f" {words}.")
 
 
-def transfer_drawing(found: Transfer, rows: Sequence[Sequence[str]], name: str) -> Drawing:
-    """The map of when distillation pays, with what the rows of its table say."""
-    figure = transfer_figure(found)
+def transfer_picture(found: Transfer, rows: Sequence[Sequence[str]], name: str) -> Picture:
+    """The map of when distillation pays; `rows` are those of its table."""
     caption = (
         "Above: C-index with standard errors against the strength of the traces in slides; the oracles know the true "
         "risk. Below: gain over the undistilled student with both 95 % intervals."
     )
-    said = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
-    return Drawing(inline_svg(figure, name, found.title, f"{caption} {said}."), found.title, caption)
+    words = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
+    return _picture(transfer_figure(found), name, found.title, caption, f" {words}.")
+
+
+def _picture(figure: Figure, name: str, title: str, caption: str, words: str = "") -> Picture:
+    """`words` are read out after the caption; those who see the figure need none of them."""
+    return Picture(inline_svg(figure, name, title, caption + words), title, caption)

@@ -1,149 +1,213 @@
-"""What the page says about one table of the leaderboard: words, numbers and figures, ready for the template.
+"""One table of the leaderboard on the page: its parts, ready for the template.
 
-The template knows only these; nothing is computed here that the leaderboard's own modules can compute.
+Nothing is computed here that the leaderboard's own modules can compute.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.evaluation.metrics import METRICS
-from survbench.experiments.results import JobResult
 from survbench.leaderboard.board import Column, Table
 from survbench.leaderboard.comparison import MEAN, Comparison
 from survbench.report.page import charts
-from survbench.report.page.charts import COSTS, Cost
-from survbench.report.page.differences import Resampling, best_line, matrices, pairs_data, ranks_by_title
-from survbench.report.page.provenance import provenance, seconds_per_job
-from survbench.report.page.tables import model_table
-from survbench.report.wording import APART, GROUPS, apart, contrast_rows, footnotes, line_name, simulation
+from survbench.report.page.charts import COSTS, Cost, Picture
+from survbench.report.page.differences import Matrix, Resampling, best_line, matrices, pairs_data, ranks_by_title
+from survbench.report.page.provenance import JobsByRow, Provenance, provenance, seconds_per_job
+from survbench.report.page.tables import View, model_table
+from survbench.report.sheet import Sheet
+from survbench.report.wording import GROUPS, apart, contrast_rows, footnotes, line_name, simulation
 
-__all__ = ["MOST_COMPARED", "MOST_FIGURES", "duration", "section"]
+__all__ = ["MOST_COMPARED", "MOST_FIGURES", "ModelPictures", "Pairs", "Section", "section"]
 
 MOST_FIGURES = 40
 MOST_COMPARED = 60  # a matrix of more is no longer read by anybody
-_BEST_RULE = (
-    "A figure is bold and green only where its model is told apart from every other model of that column, with both "
-    "intervals and after Holm's correction; mostly none is. In brackets 95 % of a patient bootstrap inside folds "
-    "(patients) and of a corrected resampled t over folds (folds)."
-)
-_FOLD_RULE = (
-    f"Below {FEW_EVENTS} events or {FEW_PAIRS} comparable pairs a fold says little by itself; such cells are marked ‡."
-)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Differences between all pairs of models.
+
+    Attributes
+    ----------
+    problem : why there are none.
+    notes : on how the models were compared.
+    matrices : of the mean over cohorts and of each cohort.
+    data : of every pair, for choosing one.
+    """
+
+    problem: str
+    notes: Sequence[str] = ()
+    matrices: Sequence[Matrix] = ()
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ModelPictures:
+    """Risk groups and calibration of a model.
+
+    Attributes
+    ----------
+    name : of the model, and what sets this configuration of it apart.
+    group : name of the model's group.
+    open : whether the pictures are shown at first.
+    pictures : cohorts side by side.
+    """
+
+    name: str
+    group: str
+    open: bool
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What the page shows of one table; None and empty where there is nothing to show.
+
+    Attributes
+    ----------
+    id : start of the names of the section's elements.
+    table : of the leaderboard.
+    simulation : what has to be known of simulated data.
+    models : by the metric that comes first.
+    others : by the other metrics that rank models.
+    footnotes : to the table of models.
+    published : figures of models that were not run as registered.
+    contrasts : differences between models that belong beside each other.
+    pairs : differences between all models.
+    ranks : over cohorts.
+    costs : C-index against costs.
+    cost_table : the same as a table.
+    figures : of each model, at most MOST_FIGURES.
+    folds : patients, events and pairs.
+    provenance : of the jobs.
+    """
+
+    id: str
+    table: Table
+    simulation: str
+    models: View
+    others: Sequence[View]
+    footnotes: Sequence[str]
+    published: Sheet
+    contrasts: Sheet
+    pairs: Pairs
+    ranks: Picture | None
+    costs: Picture | None
+    cost_table: Sheet
+    figures: Sequence[ModelPictures]
+    folds: Sheet
+    provenance: Provenance
+
+    @property
+    def title(self) -> str:
+        """The table's, where no mark beside it names the kind of data."""
+        version = f" · protocol version {self.table.protocol_version}" if self.table.protocol_version != 1 else ""
+        kind = f" · {self.table.kind}" if self.table.simulated == "" else ""
+        return f"{self.table.endpoint} · {self.table.folds} folds{version}{kind}"
+
+    @property
+    def figures_left(self) -> int:
+        """Models without figures."""
+        return max(0, len(self.table.lines) - MOST_FIGURES)
 
 
 def section(
     table: Table,
     metric: str,
     place: int,
-    compared: Comparison | None,
+    comparison: Comparison | None,
     resampling: Resampling,
-    jobs: Mapping[int, Sequence[JobResult]],
+    jobs: JobsByRow,
     advance: Callable[[str], None],
-) -> dict[str, Any]:
-    """Everything about one table, by the names that the template uses.
+) -> Section:
+    """Everything about one table.
 
     Parameters
     ----------
-    compared : all pairs of its models, if there are any. resampling : the draws that they were made from.
-    jobs : of each row, from `provenance.jobs_of`. advance : told of every step that takes time.
+    table : of the leaderboard.
+    metric : that comes first, a key of METRICS.
+    place : number of the table on the page.
+    comparison : all pairs of its models, if there are any.
+    resampling : that the comparison was made with.
+    jobs : of each row.
+    advance : called with the name of every step that takes time.
     """
     identifier = f"table-{place}"
-    others = [name for name in METRICS if name != metric and METRICS[name].larger_is_better is not None]
-    best = {label: best_line(compared, label) for label in (*_labels(table), MEAN)} if metric == "cindex" else {}
-    about = provenance(table, jobs)
-    found: dict[str, Any] = {
-        "id": identifier,
-        "title": _title(table),
-        "short": f"{table.endpoint} · {table.folds}",
-        "kind": table.kind,
-        "mark": "" if table.simulated == "" else table.kind,
-        "simulation": " ".join(simulation(table)),
-        "view": model_table(table, metric, resampling.interval, best),
-        "others": [model_table(table, name, resampling.interval, {}) for name in others],
-        "best_rule": _BEST_RULE if metric == "cindex" else "",
-        "footnotes": footnotes(table, metric),
-        "apart": APART,
-        "apart_headers": ["model", "figure", *_labels(table)],
-        "apart_rows": [(b.name, f.label, *f.cells) for b in apart(table, metric) for f in b.figures],
-        "jobs_said": f"{about.jobs} jobs, {duration(about.seconds)} of computing",
-        "facts": about.facts,
-        "cohort_headers": list(about.cohorts[0]) if about.cohorts else [],
-        "cohorts": [tuple(cohort.values()) for cohort in about.cohorts],
-    }
     advance("differences and ranks")
-    found |= _differences(compared, table) | _ranks(compared, table, identifier)
+    pairs, ranks = _pairs(comparison, table), None
+    if comparison is not None and comparison.ranks is not None:
+        titled = ranks_by_title(comparison.ranks, comparison.lines)
+        ranks = charts.rank_picture(titled, f"{identifier}-rank", table.kind)
     advance("costs")
-    found |= _costs(table, jobs, resampling, identifier)
-    found |= _figures(table, identifier, advance) | _folds(table)
-    return found | {"contents": _contents(found)}
-
-
-def duration(seconds: float) -> str:
-    """`4 h 5 min`, `12 min`, `40 s`."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def _title(table: Table) -> str:
-    """Without what a mark beside it says."""
-    version = f" · protocol version {table.protocol_version}" if table.protocol_version != 1 else ""
-    return f"{table.endpoint} · {table.folds} folds{version}" + (f" · {table.kind}" if table.simulated == "" else "")
+    points = _costs(table, jobs, resampling)
+    models, *others = _views(table, metric, comparison, resampling)
+    return Section(
+        id=identifier,
+        table=table,
+        simulation=" ".join(simulation(table)),
+        models=models,
+        others=others,
+        footnotes=footnotes(table, metric),
+        published=_published(table, metric),
+        contrasts=_contrasts(table),
+        pairs=pairs,
+        ranks=ranks,
+        costs=charts.cost_picture(points, f"{identifier}-cost", _labels(table)[-1], table.kind),
+        cost_table=_cost_table(points, table),
+        figures=_figures(table, identifier, advance),
+        folds=_folds(table),
+        provenance=provenance(table, jobs),
+    )
 
 
 def _labels(table: Table) -> list[str]:
-    return [column.label for column in table.columns]
+    """Of the columns, and of the mean where there are several."""
+    labels = [column.label for column in table.columns]
+    return [*labels, MEAN] if len(labels) > 1 else labels
 
 
-def _contents(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    parts = {
-        "models": ("Models", True),
-        "differences": ("Differences", found["contrasts"] or found["matrices"] or found["pairs_reason"]),
-        "ranks": ("Ranks", found["ranks"]),
-        "costs": ("Costs", found["costs"]),
-        "figures": ("Risk groups, calibration", found["figures"]),
-        "folds": ("Folds", found["folds"]),
-        "provenance": ("Provenance", True),
-    }
-    return [(f"{found['id']}-{key}", name) for key, (name, there) in parts.items() if there]
+def _views(table: Table, metric: str, comparison: Comparison | None, resampling: Resampling) -> list[View]:
+    """The metric that comes first, then all others that rank models."""
+    best = {label: best_line(comparison, label) for label in _labels(table)}
+    views = [model_table(table, metric, resampling.interval, best if metric == "cindex" else {})]
+    for name, other in METRICS.items():
+        if name != metric and other.larger_is_better is not None:
+            views.append(model_table(table, name, resampling.interval, {}))
+    return views
 
 
-def _differences(found: Comparison | None, table: Table) -> dict[str, Any]:
-    """The pairs that the cards ask for, and all pairs, where there are two models and not too many."""
+def _published(table: Table, metric: str) -> Sheet:
+    rows = [(block.name, figure.label, *figure.cells) for block in apart(table, metric) for figure in block.figures]
+    headers = ["model", "figure", *(column.label for column in table.columns)]
+    return Sheet(title="Published figures, real patients", headers=headers, rows=rows, align="llr")
+
+
+def _contrasts(table: Table) -> Sheet:
+    title = f"Differences in C-index that the models' cards ask for · {table.kind}"
+    return Sheet(title=title, headers=("models", "cohort", "difference"), rows=contrast_rows(table), align="llr")
+
+
+def _pairs(comparison: Comparison | None, table: Table) -> Pairs:
+    """All pairs, where there are two models and not too many."""
     models = len({line.model for line in table.lines})
-    reason = "" if models <= MOST_COMPARED else f"{models} models are too many for a matrix; choose some with --model"
     if models < 2:
-        reason = "there is one model only, and nothing to compare it with"
-    shown = found if not reason else None
-    found_matrices = list(matrices(shown)) if shown else []
-    if shown and not found_matrices:
-        reason = f"undefined, {shown.differences[0].found.reason}"
-    return {
-        "contrasts": contrast_rows(table),
-        "contrast_headers": ["models", "cohort", "difference"],
-        "pairs_reason": reason,
-        "pairs_notes": shown.notes if shown else (),
-        "matrices": found_matrices,
-        "pairs_data": pairs_data(shown) if shown else {},
-    }
+        return Pairs("there is one model only, and nothing to compare it with")
+    if comparison is None:
+        return Pairs(f"{models} models are too many for a matrix; choose some with --model")
+    shown = list(matrices(comparison))
+    problem = "" if shown else f"undefined, {comparison.differences[0].found.reason}"
+    return Pairs(problem, comparison.notes, shown, pairs_data(comparison))
 
 
-def _ranks(found: Comparison | None, table: Table, identifier: str) -> dict[str, Any]:
-    if found is None or found.ranks is None:
-        return {"ranks": None}
-    return {"ranks": charts.ranks_drawing(ranks_by_title(found.ranks, found.lines), f"{identifier}-rank", table.kind)}
-
-
-def _costs(
-    table: Table, jobs: Mapping[int, Sequence[JobResult]], resampling: Resampling, identifier: str
-) -> dict[str, Any]:
+def _costs(table: Table, jobs: JobsByRow, resampling: Resampling) -> list[Cost]:
     """Of the lines with a figure on every cohort, so that all points are means of the same things."""
     points: list[Cost] = []
     for line in table.lines:
@@ -157,65 +221,58 @@ def _costs(
             "flops": max((r.fvcore_flops for r in rows if r.fvcore_flops is not None), default=None),
             "seconds": seconds_per_job(line, jobs),
         }
-        points.append(Cost(len(points) + 1, line_name(line), line.group, score, low, high, values))
-    about = MEAN if len(table.columns) > 1 else table.columns[0].label
-    return {
-        "costs": charts.costs_drawing(points, f"{identifier}-cost", about, table.kind) if points else None,
-        "cost_headers": ["model", "number", "C-index", "95 %, patients", *COSTS.values()],
-        "cost_rows": [_cost_row(p) for p in points],
-    }
+        number, name = len(points) + 1, line_name(line)
+        points.append(Cost(number=number, name=name, group=line.group, score=score, low=low, high=high, values=values))
+    return points
 
 
-def _cost_row(p: Cost) -> tuple[object, ...]:
-    known = ("" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in p.values.values())
-    interval = "" if math.isnan(p.low) else f"[{p.low:.3f}, {p.high:.3f}]"
-    return p.name, p.number, f"{p.score:.3f}", interval, *known
+def _cost_table(points: Sequence[Cost], table: Table) -> Sheet:
+    rows = []
+    for p in points:
+        interval = "" if math.isnan(p.low) else f"[{p.low:.3f}, {p.high:.3f}]"
+        costs = ["" if v is None else f"{v:,.0f}" if v >= 10 else f"{v:.2g}" for v in p.values.values()]
+        rows.append((p.name, p.number, f"{p.score:.3f}", interval, *costs))
+    headers = ["model", "number", "C-index", "95 %, patients", *COSTS.values()]
+    return Sheet(title=f"C-index and costs · {table.kind}", headers=headers, rows=rows)
 
 
-def _figures(table: Table, identifier: str, advance: Callable[[str], None]) -> dict[str, Any]:
-    """Risk groups and calibration of each model, cohorts side by side; those that belong beside others are open."""
+def _figures(table: Table, identifier: str, advance: Callable[[str], None]) -> list[ModelPictures]:
+    """Models that belong beside others are open, or else the first one."""
     shown = []
-    asked = [line for line in table.lines if any(row.beside for row in line.rows.values())]
-    opened = asked or list(table.lines[:1])
+    first = [line for line in table.lines if any(row.beside for row in line.rows.values())] or table.lines[:1]
+    plots = {"risk": charts.risk_picture, "calibration": charts.calibration_picture}
     for i, line in enumerate(table.lines[:MOST_FIGURES]):
         advance("risk groups and calibration")
         name = line_name(line)
-        drawn = [
-            draw(line, table.columns, f"{identifier}-{what}-{i}", name, table.kind)
-            for what, draw in (("risk", charts.risk_drawing), ("calibration", charts.calibration_drawing))
-        ]
-        drawings = [drawing for drawing in drawn if drawing is not None]
-        if drawings:
-            shown.append({"name": name, "group": GROUPS[line.group], "open": line in opened, "drawings": drawings})
-    return {"figures": shown, "figures_left": max(0, len(table.lines) - MOST_FIGURES)}
+        made = [plot(line, table.columns, f"{identifier}-{what}-{i}", name, table.kind) for what, plot in plots.items()]
+        if pictures := [picture for picture in made if picture is not None]:
+            shown.append(ModelPictures(name, GROUPS[line.group], line in first, pictures))
+    return shown
 
 
-def _folds(table: Table) -> dict[str, Any]:
-    columns = [(column, _fold_counts(table, column)) for column in table.columns]
-    folds = max((len(counts) for _, counts in columns), default=0)
-    rows = [
-        (
-            f"fold {fold}",
-            *(cell for _, counts in columns for cell in (counts[fold] if fold < len(counts) else ("",) * 3)),
-        )
-        for fold in range(folds)
-    ]
-    headers = [f"{column.label} {what}" for column, _ in columns for what in ("patients", "events", "pairs")]
-    return {"folds": rows, "fold_headers": ["fold", *headers], "fold_rule": _FOLD_RULE}
+def _folds(table: Table) -> Sheet:
+    counts = zip_longest(*(_fold_counts(table, column) for column in table.columns), fillvalue=("", "", ""))
+    headers = [f"{column.label} {what}" for column in table.columns for what in ("patients", "events", "pairs")]
+    return Sheet(
+        title=f"Test patients, events and comparable pairs of every fold · {table.kind}",
+        headers=["fold", *headers],
+        rows=[(f"fold {fold}", *chain(*cells)) for fold, cells in enumerate(counts)],
+    )
 
 
 def _fold_counts(table: Table, column: Column) -> list[tuple[str, str, str]]:
+    """Patients, events and pairs of each fold."""
     rows = [line.rows[column] for line in table.lines if column in line.rows and not line.rows[column].failed]
     if not rows:
         return []
-    per_fold = [row.metrics["comparable_pairs"].per_fold for row in rows]
-    labels = pd.DataFrame(sorted(rows[0].labels), columns=["fold", "patient", "time", "event"])
-    counts = []
-    for fold, members in labels.groupby("fold"):
-        pairs = max(
-            (found[int(str(fold))] for found in per_fold if not math.isnan(found[int(str(fold))])), default=math.nan
+    pairs = np.fmax.reduce([row.metrics["comparable_pairs"].per_fold for row in rows])  # NaN where no row has any
+    patients = Counter(fold for fold, *_ in rows[0].labels)
+    events = Counter(fold for fold, _, _, event in rows[0].labels if event)
+    return [
+        (
+            str(patients[fold]),
+            f"{events[fold]}{' ‡' if fold in column.thin_folds else ''}",
+            "undefined" if math.isnan(pairs[fold]) else f"{pairs[fold]:,.0f}",
         )
-        mark = " ‡" if fold in column.thin_folds else ""
-        events = f"{int(members['event'].sum())}{mark}"
-        counts.append((str(len(members)), events, "undefined" if math.isnan(pairs) else f"{pairs:,.0f}"))
-    return counts
+        for fold in sorted(patients)
+    ]

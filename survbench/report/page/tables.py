@@ -1,13 +1,14 @@
-"""The table of models as the page shows it: what `layout` says, cell by cell, with intervals and values to sort by."""
+"""The table of models on the page: what `wording` has, cell by cell, with intervals and values to sort by."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from survbench.evaluation.compare import Difference
-from survbench.evaluation.metrics import METRICS
+from survbench.evaluation.metrics import METRICS, Metric
 from survbench.leaderboard.board import Line, Row, Table
 from survbench.leaderboard.comparison import MEAN
 from survbench.report.wording import Block, Kind, blocks, headers
@@ -19,7 +20,14 @@ Interval = Callable[[Row], Difference]
 
 @dataclass(frozen=True)
 class Part:
-    """One line of a cell. kind : `measured`, `interval`, `detail` or `published`, a class of page.css."""
+    """One line of a cell.
+
+    Attributes
+    ----------
+    kind : `measured`, `interval`, `detail` or `published`, a class of page.css.
+    label : before the text; empty for what is measured.
+    text : as it is shown.
+    """
 
     kind: str
     label: str
@@ -28,32 +36,56 @@ class Part:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell with the number that it is sorted by; None sorts last. best : told apart from every other model."""
+    """A figure of a model on one cohort, or its mean over cohorts.
+
+    Attributes
+    ----------
+    parts : lines of the cell.
+    value : that it is sorted by; None sorts last.
+    best : whether the model is told apart from every other model.
+    """
 
     parts: tuple[Part, ...]
     value: float | None
-    best: bool = False
+    best: bool
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model; `place` is its order in the grouped table."""
+    """A model.
+
+    Attributes
+    ----------
+    place : its order in the grouped table.
+    block : its names.
+    cells : one per header of the table.
+    parameters : their number, the largest where it depends on the cohort; None where it is not recorded.
+    """
 
     place: int
     block: Block
     cells: tuple[Cell, ...]
-    parameter_count: int | None
+    parameters: int | None
 
 
 @dataclass(frozen=True)
 class View:
-    """A table of one metric."""
+    """All models of a table by one metric.
 
-    metric: str
-    title: str
+    Attributes
+    ----------
+    name : of the metric.
+    headers : of the columns of cells.
+    rows : models in the order of the table.
+    """
+
+    name: str
     headers: tuple[str, ...]
     rows: tuple[ModelRow, ...]
-    larger_is_better: bool
+
+    @property
+    def metric(self) -> Metric:
+        return METRICS[self.name]
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -70,51 +102,44 @@ def model_table(table: Table, metric: str, interval: Interval, best: Mapping[str
 
     Parameters
     ----------
+    table : of the leaderboard.
+    metric : a key of METRICS.
+    interval : the C-index of a row with its intervals.
     best : by label of a column, or MEAN: the line that is told apart from all others.
     """
     rows = []
     for place, (line, block) in enumerate(zip(table.lines, blocks(table, metric), strict=True)):
-        cells = [
-            _cell(block, i, line.rows.get(column), metric, interval, best.get(column.label) is line)
-            for i, column in enumerate(table.columns)
-        ]
-        if len(table.columns) > 1:
-            text = block.figures[0].cells[-1]
-            parts = (Part("measured", "", text),) if text else ()
-            cells.append(Cell(parts, line.average(metric, table.columns), best.get(MEAN) is line))
         counts = [row.parameters for row in line.rows.values() if row.parameters is not None]
-        rows.append(ModelRow(place, block, tuple(cells), max(counts, default=None)))
-    return View(
-        metric,
-        METRICS[metric].title,
-        tuple(headers(table)),
-        tuple(rows),
-        METRICS[metric].larger_is_better is not False,
-    )
+        cells = tuple(_cells(line, block, table, metric, interval, best))
+        rows.append(ModelRow(place, block, cells, max(counts, default=None)))
+    return View(metric, tuple(headers(table)), tuple(rows))
 
 
-def _cell(block: Block, i: int, row: Row | None, metric: str, interval: Interval, best: bool) -> Cell:
-    parts = []
-    for figure in block.figures:
-        if not figure.cells[i]:
-            continue
-        if figure.kind is Kind.MEASURED:
-            parts.append(Part("measured", "", figure.cells[i]))
-            parts += _intervals(row, metric, interval)
-        else:
-            parts.append(Part(figure.kind.name.lower(), figure.label, figure.cells[i]))
-    value = None if row is None or row.failed else row.metrics[metric].mean
-    return Cell(tuple(parts), None if value is None or math.isnan(value) else value, best)
+def _cells(
+    line: Line, block: Block, table: Table, metric: str, interval: Interval, best: Mapping[str, Line | None]
+) -> Iterator[Cell]:
+    texts = zip(*(figure.cells for figure in block.figures), strict=True)
+    for column, of in zip_longest(table.columns, texts):
+        row = None if column is None else line.rows.get(column)
+        value = line.average(metric, table.columns) if column is None else _value(row, metric)
+        parts = []
+        for figure, text in zip(block.figures, of, strict=True):
+            if text:
+                label = "" if figure.kind is Kind.MEASURED else figure.label
+                parts.append(Part(figure.kind.name.lower(), label, text))
+                parts += _intervals(row, metric, interval) if figure.kind is Kind.MEASURED else ()
+        yield Cell(tuple(parts), value, best.get(MEAN if column is None else column.label) is line)
 
 
-def _intervals(row: Row | None, metric: str, interval: Interval) -> list[Part]:
+def _value(row: Row | None, metric: str) -> float | None:
+    return None if row is None or row.failed or math.isnan(row.metrics[metric].mean) else row.metrics[metric].mean
+
+
+def _intervals(row: Row | None, metric: str, interval: Interval) -> Iterator[Part]:
     if row is None or row.failed or metric != "cindex":
-        return []
+        return
     found = interval(row)
-    if found.reason:
-        return []
-    return [
-        Part("interval", label, f"[{low:.2f}, {high:.2f}]")
-        for label, low, high in (("patients", found.patient_low, found.patient_high), ("folds", found.low, found.high))
-        if not math.isnan(low)
-    ]
+    bounds = {"patients": (found.patient_low, found.patient_high), "folds": (found.low, found.high)}
+    for label, (low, high) in bounds.items():
+        if not math.isnan(low):
+            yield Part("interval", label, f"[{low:.2f}, {high:.2f}]")

@@ -4,39 +4,75 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from survbench import __version__
 from survbench.console import note, progress_bars
+from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import BadConfig
-from survbench.experiments.results import JobResult
 from survbench.files import atomic_write
-from survbench.leaderboard.board import KINDS, Leaderboard, Table
+from survbench.leaderboard.board import Leaderboard, OfKind, Table
 from survbench.leaderboard.comparison import Comparison, compare_table
 from survbench.report.columns import check_metric
-from survbench.report.page.charts import study_drawing, transfer_drawing
-from survbench.report.page.differences import MATRIX_RULE, Resampling
-from survbench.report.page.provenance import jobs_of, seconds_of
-from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, duration, section
+from survbench.report.page.charts import Picture, ablation_picture, transfer_picture
+from survbench.report.page.differences import Resampling
+from survbench.report.page.provenance import JobsByRow, jobs_of, seconds_of
+from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, Section, section
 from survbench.report.page.svg import page_style
+from survbench.report.sheet import Sheet
 from survbench.report.studies import external_tables, study_sheet, transfer_sheet
-from survbench.report.wording import DIFFERENCES, nothing
+from survbench.report.wording import APART, DIFFERENCES, nothing
 from survbench.studies.ablation import read_study
 from survbench.studies.external_validation import ExternalRow
 from survbench.studies.transfer import read_transfer
 
-__all__ = ["page_html", "write_page"]
+__all__ = ["Page", "StudyPart", "page_html", "write_page"]
 
-T = TypeVar("T")
-_SHOWN_PARTS = (
-    ("interval", "intervals", True),
-    ("published", "published", True),
-    ("detail", "log-rank p, seeds", False),
-)
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class StudyPart(OfKind):
+    """A study on the page.
+
+    Attributes
+    ----------
+    simulated : kind of its data, a key of KINDS.
+    sheet : its table.
+    picture : its figure.
+    """
+
+    simulated: str
+    sheet: Sheet
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What stands on the page.
+
+    Attributes
+    ----------
+    board : the leaderboard, for its notes, what it refused and its source.
+    glance : name and value of a few totals.
+    sections : one per table of the board.
+    external : tables of external validation.
+    studies : ablations.
+    maps : studies whose cohorts are simulated for them.
+    banner : lines on everything that is simulated.
+    """
+
+    board: Leaderboard
+    glance: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    external: Sequence[Sheet]
+    studies: Sequence[StudyPart]
+    maps: Sequence[StudyPart]
+    banner: Sequence[str]
 
 
 def write_page(
@@ -46,12 +82,16 @@ def write_page(
 
     Parameters
     ----------
-    external : rows of external validation. out : results folder that the leaderboard was built from; job records and
-    studies are read there.
+    file : the page.
+    board : to show.
+    external : rows of external validation.
+    out : results folder that the leaderboard was built from; job records and studies are read there.
+    metric : that comes first.
 
     Raises
     ------
-    UnknownName : no such metric. BadConfig : `file` is a folder.
+    UnknownName : no such metric.
+    BadConfig : `file` is a folder.
     """
     check_metric(metric)
     if file.is_dir():
@@ -70,56 +110,40 @@ def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, me
             section(table, metric, i, pairs, resampling, jobs, advance)
             for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
         ]
-        studies, maps = list(_studies(out)), list(_maps(out))
-    return _rendered(
+        studies, maps = list(_parts(out, "table.csv", _ablation)), list(_parts(out, "gains.csv", _map))
+    also = {"external validation": external, "ablations": studies, "cohorts of known truth": maps}
+    simulated = [f"{one.kind}: also the {name} below." for name, of in also.items() for one in of if one.simulated]
+    page = Page(
+        board=board,
         glance=_glance(board, jobs),
-        simulations=_simulations(sections, external, studies, maps),
         sections=sections,
         external=external_tables(external),
         studies=studies,
         maps=maps,
-        notes=board.notes,
-        refused=[(refusal.label, refusal.reason) for refusal in board.refused],
-        nothing=nothing(board),
-        source=board.source,
+        banner=list(dict.fromkeys([*filter(None, (one.simulation for one in sections)), *simulated])),
     )
+    return _rendered(page)
 
 
-def _rendered(**content: Any) -> str:
+def _rendered(page: Page) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("survbench.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["stacked"] = _stacked
-    environment.globals |= {"differences_rule": DIFFERENCES, "matrix_rule": MATRIX_RULE, "shown_parts": _SHOWN_PARTS}
-    css, script = (
-        Path(__file__).with_name("templates").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-    )
+    loader = PackageLoader("survbench.report.page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"stacked": _stacked, "duration": _duration}
+    environment.globals |= {
+        "apart": APART,
+        "differences": DIFFERENCES,
+        "few_events": FEW_EVENTS,
+        "few_pairs": FEW_PAIRS,
+        "nothing": nothing(page.board),
+        "version": __version__,
+    }
+    css, script = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = environment.get_template("page.html")
-    return template.render(
-        **content,
-        version=__version__,
-        css=Markup(css),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )
-
-
-def _simulations(
-    sections: Sequence[Mapping[str, Any]],
-    external: Sequence[ExternalRow],
-    studies: Sequence[Mapping[str, Any]],
-    maps: Sequence[Mapping[str, Any]],
-) -> list[str]:
-    """What the banner says of everything on the page that is simulated, each thing once."""
-    said = [one["simulation"] for one in sections]
-    said += [f"{row.kind}: also the external validation below." for row in external if row.simulated]
-    said += [f"{one['kind']}: also the ablations below." for one in studies if one["simulated"]]
-    said += [f"{KINDS['all']}: also the cohorts of known truth below."] if maps else []
-    return list(dict.fromkeys(text for text in said if text))
+    return template.render(page=page, css=Markup(css), script=Markup(script), script_hash=f"sha256-{digest}")
 
 
 def _compared(table: Table, resampling: Resampling) -> Comparison | None:
@@ -133,54 +157,61 @@ def _stacked(text: object) -> str:
     return joined.replace(", ", ",\u00a0").replace(" [", "\n[") if "[" in joined else joined
 
 
+def _duration(seconds: float) -> str:
+    """`4 h 5 min`, `12 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
 @contextmanager
 def _progress(board: Leaderboard) -> Iterator[Callable[[str], None]]:
     steps = sum(2 + min(len(table.lines), MOST_FIGURES) for table in board.tables)
     with progress_bars() as bars:
-        task = bars.add_task("Drawing the page", total=steps)
+        task = bars.add_task("Making the page", total=steps)
 
-        def advance(what: str) -> None:
-            bars.update(task, advance=1, description=f"Drawing the page: {what}")
+        def advance(step: str) -> None:
+            bars.update(task, advance=1, description=f"Making the page: {step}")
 
         yield advance
 
 
-def _glance(board: Leaderboard, jobs: dict[int, list[JobResult]]) -> list[tuple[str, str]]:
-    everything = [job for of in jobs.values() for job in of]
+def _glance(board: Leaderboard, jobs: JobsByRow) -> list[tuple[str, str]]:
+    every = [job for of in jobs.values() for job in of]
     rows = [row for row in board.rows if not row.failed]
-    newest = max((job.modified for job in everything), default=None)
+    if not rows:
+        return []
     patients = {row.identity["cohort_hash"]: len({patient for _, patient, *_ in row.labels}) for row in rows}
-    found = [
+    glance = [
         ("models", str(len({row.model for row in rows}))),
         ("cohorts", str(len({row.cohort for row in rows}))),
         ("patients", f"{sum(patients.values()):,}"),
-        ("trainings", f"{len(everything):,}"),
-        ("computing", duration(seconds_of(everything))),
+        ("trainings", f"{len(every):,}"),
+        ("computing", _duration(seconds_of(every))),
     ]
-    if newest is not None:
-        found.append(("newest result", datetime.fromtimestamp(newest, UTC).strftime("%d %b %Y")))
-    return found if rows else []
+    if every:
+        newest = datetime.fromtimestamp(max(job.modified for job in every), UTC)
+        glance.append(("newest result", newest.strftime("%d %b %Y")))
+    return glance
 
 
-def _studies(out: Path) -> Iterator[dict[str, Any]]:
-    for i, (title, frame) in _read(out, "table.csv", read_study):
-        simulated, sheet = str(frame["simulated"].iloc[0]), study_sheet(title, frame)
-        drawing = study_drawing(frame, f"study-figure-{i}", title)
-        yield {**vars(sheet), "simulated": simulated, "kind": KINDS[simulated], "drawing": drawing}
+def _ablation(folder: Path, i: int) -> StudyPart:
+    title, frame = read_study(folder)
+    picture = ablation_picture(frame, f"study-figure-{i}", title)
+    return StudyPart(str(frame["simulated"].iloc[0]), study_sheet(title, frame), picture)
 
 
-def _maps(out: Path) -> Iterator[dict[str, Any]]:
-    """Of `survbench study transfer`; all of its cohorts are simulated."""
-    for i, found in _read(out, "gains.csv", read_transfer):
-        sheet = transfer_sheet(found)
-        drawing = transfer_drawing(found, sheet.rows, f"map-figure-{i}")
-        yield {**vars(sheet), "kind": KINDS["all"], "drawing": drawing}
+def _map(folder: Path, i: int) -> StudyPart:
+    found = read_transfer(folder)
+    sheet = transfer_sheet(found)
+    return StudyPart("all", sheet, transfer_picture(found, sheet.rows, f"map-figure-{i}"))
 
 
-def _read(out: Path, name: str, read: Callable[[Path], T]) -> Iterator[tuple[int, T]]:
+def _parts(out: Path, name: str, read: Callable[[Path, int], StudyPart]) -> Iterator[StudyPart]:
     """Studies that left a file of this name; damaged ones are named and left out."""
     for i, file in enumerate(sorted((out / "studies").glob(f"*/{name}"))):
         try:
-            yield i, read(file.parent)
+            yield read(file.parent, i)
         except (OSError, ValueError, KeyError) as problem:
             note(f"{file.parent} is left out of the page: {problem}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from survbench.leaderboard.comparison import Compared, Comparison
+from survbench.leaderboard.comparison import Comparison
 from survbench.report.plots.figures import save_figure, subplots, title_figure
 from survbench.report.plots.ranks import draw_ranks
 
@@ -77,30 +77,20 @@ def _draw_matrix(found: Comparison, cohort: str, axis: Axes) -> None:
     """Row minus column; gray where undefined, bold with a star where the two are separated."""
     from matplotlib import colormaps
 
-    names = [line.model for line in found.lines]
-    pairs = {(one.first, one.second): one for one in found.differences if one.cohort == cohort}
-    values = np.full((len(names), len(names)), math.nan)
-    for (first, second), one in pairs.items():
-        i, j = names.index(first), names.index(second)
-        values[i, j], values[j, i] = one.found.mean, -one.found.mean
+    names, pairs = [line.model for line in found.lines], found.both_ways(cohort)
+    values = np.array([[pairs[a, b][0] if a != b else math.nan for b in names] for a in names])
     reach = max(0.05, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 0.05
     colors = colormaps["PuOr_r"].with_extremes(bad="#e4e4e4")
     axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=-1.8 * reach, vmax=1.8 * reach)  # light enough for ink
-    for i, row in enumerate(names):
-        for j, column in enumerate(names):
-            pair = pairs.get((row, column)) or pairs.get((column, row))
-            if pair is not None:
-                _write(axis, i, j, float(values[i, j]), pair, small=len(names) > 8)
+    for (row, column), (value, one) in pairs.items():
+        style: dict[str, Any] = {"fontweight": "bold"} if one.separated else {}
+        text = "–" if math.isnan(value) else f"{value:+.2f}" + ("*" if one.separated else "")
+        place, size = (names.index(column), names.index(row)), 6 if len(names) > 8 else 8
+        axis.text(*place, text, ha="center", va="center", fontsize=size, **style)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize="x-small", parse_math=False)
     axis.set_yticks(range(len(names)), names, fontsize="x-small", parse_math=False)
     axis.tick_params(length=0)
     axis.set_title(f"{cohort}: row − column", fontsize="small", parse_math=False)
-
-
-def _write(axis: Axes, i: int, j: int, value: float, one: Compared, *, small: bool) -> None:
-    style: dict[str, Any] = {"fontweight": "bold"} if one.separated else {}
-    text = "–" if math.isnan(value) else f"{value:+.2f}" + ("*" if one.separated else "")
-    axis.text(j, i, text, ha="center", va="center", fontsize=6 if small else 8, **style)
 
 
 def _name(kind: str, found: Comparison) -> str:

@@ -1,0 +1,104 @@
+"""Cohorts, their folds and their data root."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from survbench.api.arguments import Data, Names, Registries, names, renamed, text
+from survbench.api.setup import SCHEME, endpoint_name, open_root, read_registry
+from survbench.console import note
+from survbench.errors import UnknownName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from survbench.data.check import CheckReport
+    from survbench.data.cohort import Cohort
+
+__all__ = ["check_data", "fold_summaries", "load_cohort", "pack_data"]
+
+
+def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, registry: Registries = ()) -> Cohort:
+    """Patients of one cohort with an outcome and no modality missing.
+
+    Parameters
+    ----------
+    name : of the cohort, or a name that files use for it.
+    data : data root; None is the demo, whose patients are simulated.
+    endpoint : os, dss, pfi, ... as the cohort has them; None is os.
+    registry : registry files of your own.
+
+    Raises
+    ------
+    UnknownName : there is no such cohort or endpoint.
+    BadLabels, BadExpression, BadFeatures : its files cannot be right.
+
+    Examples
+    --------
+    >>> survbench.load_cohort("stad")
+    Cohort stad: 115 patients, 45 events (os); clinical, expression, slides; simulated
+    """
+    from survbench.data import cohort
+
+    root, known = open_root(data), read_registry(registry)
+    chosen = known.select_cohorts([text(name, "name")], root.cohorts())
+    if len(chosen) > 1:
+        raise UnknownName(f"cohort '{name}' names {len(chosen)} cohorts", "name one")
+    expected = None if root.simulated else known.expected().get(chosen[0])
+    return cohort.load_cohort(root, chosen[0], endpoint_name(endpoint), expected)
+
+
+@renamed(folds="scheme")
+def fold_summaries(
+    cohorts: Names = "all",
+    *,
+    data: Data = None,
+    scheme: str = SCHEME,
+    endpoint: str | None = None,
+    registry: Registries = (),
+) -> dict[str, pd.DataFrame]:
+    """Patients, events, comparable pairs, follow-up and shared sites of every fold and split, by cohort.
+
+    Parameters
+    ----------
+    cohorts : names, wildcards or `all`.
+    data : data root; None is the demo.
+    scheme : of the folds.
+    endpoint : os, dss, pfi, ... as the cohorts have them; None is os.
+    registry : registry files of your own.
+    """
+    from survbench.data import cohort
+    from survbench.data.folds import summarize
+
+    root, outcome, tables = open_root(data), endpoint_name(endpoint), {}
+    for name in read_registry(registry).select_cohorts(names(cohorts, "cohorts"), root.cohorts()):
+        loaded = cohort.load_cohort(root, name, outcome)
+        tables[name] = summarize(loaded.folds(scheme), loaded.patients, loaded.sites)
+    return tables
+
+
+def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
+    """Count what a data root holds and list what is missing or wrong, with the paper's counts beside."""
+    from survbench.data.check import check
+    from survbench.leaderboard.published import published_counts
+
+    root = open_root(data)
+    chosen = list(names(cohorts, "cohorts")) or root.cohorts()
+    return check(root, chosen, {name: counts for name in chosen if (counts := published_counts(name))})
+
+
+def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:
+    """Put all bags of each cohort into one memory-mapped array; `run` does this by itself when needed."""
+    from survbench.data.store import pack
+
+    root = open_root(data)
+    for name in names(cohorts, "cohorts") or root.cohorts():
+        folder = root.cohort(name)
+        if folder.slides()["file"].isna().all():
+            note(f"{name}: no feature files, nothing to pack")
+            continue
+        store = pack(folder, dtype=dtype, repack=repack)
+        note(
+            f"{name}: {len(store.patients)} patients, {store.patches:,} patches x {store.dim} {store.dtype}, "
+            f"content {store.content_hash[:12]}"
+        )
