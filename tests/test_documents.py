@@ -24,7 +24,7 @@ from survbench.cli import cli
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/README.md"), *REPOSITORY.glob("docs/*.md")])
 RUN = ("own-data", "own-model", "padded-model", "tuning")  # pages whose commands run as they are printed
-RENAMED = {"--fold", "--folds"}
+RENAMED = {"--fold", "--folds", "--layout"}
 RULES = re.compile(r"\brules? (\d+(?:(?:, | and )\d+)*)")
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
