@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from survbench.cli.options import examples, names
+from survbench.cli.options import Command, names
 from survbench.console import note, stderr, stdout
 from survbench.errors import BadConfig, MissingFile, SurvbenchError
 
@@ -27,9 +27,9 @@ SUITES = ("step", "forward", "peers", "memory", "data", "packing", "statistics",
 RESULTS = Path("benchmarks/results")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large the invented work is."""
+    """How large the simulated work is."""
 
     models: tuple[str, ...]
     patches: tuple[int, ...]
@@ -39,29 +39,28 @@ class Sizes:
     slide_patches: int = 3000
 
 
-QUICK = Sizes(("abmil", "dsmil", "snn", "smlp"), (1000,), (8,), (100,), 4, 1000)
+QUICK = Sizes(
+    models=("abmil", "dsmil", "snn", "smlp"),
+    patches=(1000,),
+    patients=(8,),
+    samples=(100,),
+    slides=4,
+    slide_patches=1000,
+)
 QUICK_SUITES = ("step", "peers", "data", "statistics")  # the others start processes that import for seconds
 
 
 def _integers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
     try:
-        found = tuple(int(part.replace("_", "")) for part in value.split(","))
+        numbers = tuple(int(part.replace("_", "")) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"'{value}' is not a list of whole numbers such as 1000,3000") from None
-    if min(found) < 1:
+    if min(numbers) < 1:
         raise click.BadParameter("numbers must be at least 1")
-    return found
+    return numbers
 
 
-@click.command(
-    epilog=examples(
-        "python -m benchmarks --quick                              a few models and statistics, in two minutes",
-        "python -m benchmarks step --models abmil,dsmil --patches 3000 --patients 8,32",
-        "python -m benchmarks peers --peer mine=my_adapter.py      our models beside somebody else's",
-        "python -m benchmarks --compare before.json after.json     what a change was worth",
-        "python -m benchmarks --show monday.json tuesday.json      saved results as Markdown",
-    )
-)
+@click.command(cls=Command)
 @click.argument("what", nargs=-1, metavar="[SUITE | FILE]...")
 @click.option("--models", callback=names, default="all", show_default=True, help="Names or wildcards.")
 @click.option("--patches", callback=_integers, default="1000,3000,10000", show_default=True, help="Per patient.")
@@ -111,12 +110,19 @@ def bench(
 
     A share is relative to the matrix product measured in the same rounds. Rounds in which other processes were busy
     are dropped and counted.
+
+    Examples:
+      python -m benchmarks --quick                              a few models and statistics, in two minutes
+      python -m benchmarks step --models abmil,dsmil --patches 3000 --patients 8,32
+      python -m benchmarks peers --peer mine=my_adapter.py      our models beside somebody else's
+      python -m benchmarks --compare before.json after.json     what a change was worth
+      python -m benchmarks --show monday.json tuesday.json      saved results as Markdown
     """
     if compare or show:
         _from_files([Path(name) for name in what], compare)
         return
     suites = _chosen(what)
-    sizes, limits = Sizes(models, patches, patients), (rounds, seconds)
+    sizes, limits = Sizes(models=models, patches=patches, patients=patients), (rounds, seconds)
     if quick:
         sizes, limits = replace(QUICK, models=QUICK.models if models == ("all",) else models), (3, 5.0)
         suites = suites if what else QUICK_SUITES
@@ -168,7 +174,12 @@ def _measure(
     with cpu_threads(threads if where.type == "cpu" else None):
         meter = DeviceMeter(where)
         results = Results(
-            machine.today(), machine.commit(), machine.about(where), machine.versions(), options, meter.probe_flops
+            date=machine.today(),
+            commit=machine.commit(),
+            machine=machine.about(where),
+            versions=machine.versions(),
+            options=options,
+            probe_flops=meter.probe_flops,
         )
         file = out or RESULTS / f"{results.date}-{results.commit.strip('+') or 'unknown'}.json"
         for outcome in _outcomes(suites, sizes, cards, others, where, meter, Limits(*limits)):

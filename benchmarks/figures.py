@@ -1,6 +1,6 @@
 """From raw rounds to figures: which rounds count, medians with their spread, shares of the matrix-product peak.
 
-Pure arithmetic, so that it can be tested with invented rounds.
+Pure arithmetic, so that it can be tested with made-up rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class Round:
 
     Attributes
     ----------
-    seconds : of one call. before, after : seconds of the matrix products on both sides of it.
+    seconds : of one call.
+    before : seconds of the matrix product before it.
+    after : seconds of the matrix product after it.
     outside : cores that other processes kept busy meanwhile.
     """
 
@@ -37,14 +39,19 @@ class Round:
         return self.seconds / min(self.before, self.after)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """A contestant's figures in one cell.
 
     Attributes
     ----------
-    seconds, low, high : median and quartiles of one call. cost : median time in matrix products.
-    kept, dropped : rounds. loaded : all of them had company from outside, so none could be dropped.
+    seconds : median of one call.
+    low : lower quartile.
+    high : upper quartile.
+    cost : median time in matrix products.
+    kept : rounds that count.
+    dropped : rounds with load from outside.
+    loaded : every round had load from outside, so none could be dropped.
     """
 
     seconds: float
@@ -57,7 +64,7 @@ class Figure:
 
 
 def kept(rounds: Sequence[Round], best: float) -> list[Round]:
-    """Rounds without load from outside. best : seconds of the fastest matrix product of the race."""
+    """Rounds without load from outside; `best` is the fastest matrix product of the race, in seconds."""
     return [r for r in rounds if max(r.before, r.after) <= SLOW_PROBE * best and r.outside <= OUTSIDE]
 
 
@@ -68,19 +75,19 @@ def figure(rounds: Sequence[Round], best: float) -> Figure:
     seconds = sorted(r.seconds for r in used)
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else (seconds[0],) * 3
     return Figure(
-        statistics.median(seconds),
-        low,
-        high,
-        statistics.median(r.cost for r in used),
-        len(used),
-        len(rounds) - len(used),
-        not clean,
+        seconds=statistics.median(seconds),
+        low=low,
+        high=high,
+        cost=statistics.median(r.cost for r in used),
+        kept=len(used),
+        dropped=len(rounds) - len(used),
+        loaded=not clean,
     )
 
 
-def share(found: Figure, flops: int | None, probe_flops: float) -> float:
+def share(measured: Figure, flops: int | None, probe_flops: float) -> float:
     """Share of the matrix-product peak that a call's own matrix products reach; NaN where none were counted."""
-    return flops / (found.cost * probe_flops) if flops else math.nan
+    return flops / (measured.cost * probe_flops) if flops else math.nan
 
 
 def speedup(before: Figure, after: Figure, units_before: int = 1, units_after: int = 1) -> float:

@@ -1,4 +1,4 @@
-"""Invented patients of the paper's size, and the trainer's own epoch and prediction over one batch of them.
+"""Simulated patients of the paper's size, and the trainer's own epoch and prediction over one batch of them.
 
 What is timed is `survbench.training.steps` itself; only the split is a stand-in, whose one batch lies in memory, so
 that a step is a step and reading is measured elsewhere (suites/data.py).
@@ -85,8 +85,8 @@ def _split(granted: tuple[Modality, ...], patches: int, patients: int, parts: in
     for key in ("expression", "clinical"):
         if key in store:
             store[key] = torch.randn(patients, store[key].shape[1], generator=generator).to(device)
-    said = labels(patients, device)
-    store["time"], store["event"] = said.time, said.event
+    outcome = labels(patients, device)
+    store["time"], store["event"] = outcome.time, outcome.event
     if parts:
         store["part"] = tuple(i % parts for i in range(patients))
     batch._num_graphs = patients
@@ -112,7 +112,7 @@ def _built(card: ModelCard, patients: int, device: torch.device) -> tuple[Surviv
 def training(card: ModelCard, patches: int, patients: int, device: torch.device) -> Callable[[], None]:
     """One optimizer step of the last stage over `patients` patients: the trainer's epoch over a split of one batch.
 
-    Without what the trainer does once before the epochs: AMKD's teacher is asked in every step, as for sampled bags.
+    Without what the trainer does once before the epochs: AMKD's teacher is run in every step, as for sampled bags.
     """
     model, stage, objective = _built(card, patients, device)
     split = _split(stage.inputs, patches, patients, stage.parts, device)
@@ -129,7 +129,7 @@ def training(card: ModelCard, patches: int, patients: int, device: torch.device)
 
 
 def predicting(card: ModelCard, patches: int, patients: int, device: torch.device) -> Callable[[], None]:
-    """Logits of `patients` patients, as validation and scoring ask for them."""
+    """Logits of `patients` patients, as validation and scoring compute them."""
     model, *_ = _built(card, patients, device)
     split = _split(card.inference_inputs, patches, patients, 0, device)
     model.eval()

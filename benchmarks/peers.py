@@ -1,4 +1,4 @@
-"""Models of other libraries beside ours: how an adapter file is found and what it is asked.
+"""Models of other libraries beside ours: how an adapter file is read and used.
 
 An adapter is a Python file with `STEPS`, a dictionary from a name in our registry to a function
 
@@ -35,8 +35,10 @@ class Setting:
 
     Attributes
     ----------
-    config : settings of our model with their values, such as width or dropout. x : (patients, patches, features).
-    time, event : (patients,) months, True = died.
+    config : settings of our model with their values, such as width or dropout.
+    x : (patients, patches, features).
+    time : (patients,), months.
+    event : (patients,), True = died.
     """
 
     config: Mapping[str, Any]
@@ -54,7 +56,13 @@ Step = Callable[[Setting], Callable[[], object]]
 
 @dataclass(frozen=True)
 class Peer:
-    """name : of the library. file : its adapter."""
+    """Another library.
+
+    Attributes
+    ----------
+    name : of the library.
+    file : its adapter.
+    """
 
     name: str
     file: Path
@@ -99,10 +107,12 @@ def read_peers(given: tuple[str, ...]) -> list[Peer]:
 
 
 def survival_step(model: nn.Module, logits: Callable[[], tuple[Tensor, ...]], setting: Setting) -> Callable[[], object]:
-    """A step that gives a peer all that ours has: fused Adam, the suite's Cox loss, the same precision.
+    """A step with all that ours has: fused Adam, the suite's Cox loss, the same precision.
 
     Parameters
     ----------
+    model : the peer's.
+    setting : the batch.
     logits : one (patients,) tensor for each term of the loss.
     """
     device, cox = setting.x.device, Cox()
@@ -111,7 +121,7 @@ def survival_step(model: nn.Module, logits: Callable[[], tuple[Tensor, ...]], se
 
     def step() -> None:
         with autocast(device):
-            terms = [cox.loss(said.unsqueeze(1), setting.time, setting.event) for said in logits()]
+            terms = [cox.loss(one.unsqueeze(1), setting.time, setting.event) for one in logits()]
         optimizer.zero_grad()
         torch.stack(terms).mean().backward()
         optimizer.step()

@@ -61,7 +61,7 @@ class DeviceMeter:
         return int(counter.get_total_flops())
 
     def memory(self) -> int:
-        """Bytes that may still be taken, with a tenth left for the rest of the machine."""
+        """Bytes that may still be used, with a tenth left for the rest of the machine."""
         if self.device.type == "cuda":
             return int(0.9 * torch.cuda.mem_get_info(self.device)[0])
         for line in _lines("/proc/meminfo"):
@@ -97,7 +97,7 @@ def _status(key: str) -> int:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that all processors were not idle, time taken by other virtual machines included."""
+    """Seconds that all processors were not idle, time used by other virtual machines included."""
     for line in _lines("/proc/stat"):
         if line.startswith("cpu "):
             user, nice, system, _, _, irq, softirq, steal, *_ = (int(v) for v in line.split()[1:])
@@ -136,6 +136,6 @@ def _attention(products: int, query: Sequence[int], key: Sequence[int]) -> int:
 def _convolution_backward(
     gradient: Sequence[int], _: Sequence[int], weight: Sequence[int], *options: Any, **__: Any
 ) -> int:
-    """As many operations as forward for each gradient that is asked for. Weights are (out, in of a group, kernel)."""
-    asked = sum(options[-1][:2])
-    return asked * 2 * math.prod(gradient) * math.prod(weight[1:])
+    """As many operations as forward for each gradient that is wanted. Weights are (out, in of a group, kernel)."""
+    wanted = sum(options[-1][:2])
+    return wanted * 2 * math.prod(gradient) * math.prod(weight[1:])

@@ -20,19 +20,25 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Row:
-    """An outcome with its figure; None where nothing was timed. best : seconds of its race's fastest matrix product."""
+    """An outcome with its figure, None where nothing was timed."""
 
     outcome: Outcome
     figure: Figure | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """What one call of the harness measured.
 
     Attributes
     ----------
-    probe_flops : of the matrix product that everything is measured by. machine, versions : see machine.py.
+    date : of the call.
+    commit : of the code.
+    machine : see machine.py.
+    versions : of packages.
+    options : of the call.
+    probe_flops : operations of the matrix product that everything is measured by.
+    outcomes : of all races.
     """
 
     date: str
@@ -78,7 +84,8 @@ def read(file: Path) -> Results:
 
     Raises
     ------
-    MissingFile, BadFile : no such file, or not one of ours.
+    MissingFile : no such file.
+    BadFile : not one that `write` wrote.
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -104,5 +111,11 @@ def merged(parts: Sequence[Results]) -> Results:
     newest = {(o.suite, o.contestant, json.dumps(o.cell)): o for o in outcomes}  # what was skipped later stays measured
     last = parts[-1]
     return Results(
-        last.date, last.commit, last.machine, last.versions, last.options, last.probe_flops, tuple(newest.values())
+        date=last.date,
+        commit=last.commit,
+        machine=last.machine,
+        versions=last.versions,
+        options=last.options,
+        probe_flops=last.probe_flops,
+        outcomes=tuple(newest.values()),
     )

@@ -1,6 +1,6 @@
-"""Contestants timed in turns: every round asks each of them once, with a matrix product before and after.
+"""Contestants timed in turns: every round calls each of them once, with a matrix product before and after.
 
-What is timed is the suites' business; how raw rounds become figures is in report/plots/figures.py.
+What is timed is in suites/; how raw rounds become figures is in figures.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Work = Callable[[], float | None]
 
 
 class Meter(Protocol):
-    """Clock, yardstick and watchman; real.py has the real one, tests bring their own."""
+    """Clock, reference product and load of the machine; real.py has the real one, tests have their own."""
 
     def now(self) -> float:
         """Seconds."""
@@ -47,15 +47,18 @@ class Meter(Protocol):
         """Do the work once; bytes that the process needed on top of what it had."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contestant:
     """Something to be timed.
 
     Attributes
     ----------
-    prepare : makes the work, untimed. units : what one call works through, such as patients.
-    growth : exponent with which time and memory follow the size of a race. counted : whether its matrix products say
-    something. bytes : that one call delivers, for throughput.
+    name : in the tables.
+    prepare : makes the work, untimed.
+    units : what one call works through, such as patients.
+    growth : exponent with which time and memory follow the size of a race.
+    counted : whether its matrix products are counted.
+    bytes : that one call delivers, for throughput.
     """
 
     name: str
@@ -66,9 +69,18 @@ class Contestant:
     bytes: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Race:
-    """Contestants for one cell of a table. size : of the work, to foresee what the next larger race will take."""
+    """Contestants for one cell of a table.
+
+    Attributes
+    ----------
+    suite : its name.
+    cell : column -> value.
+    contestants : timed in turns.
+    unit : of the work, for tables.
+    size : of the work, to foresee how long the next larger race will take.
+    """
 
     suite: str
     cell: Mapping[str, int | str]
@@ -79,19 +91,34 @@ class Race:
 
 @dataclass(frozen=True)
 class Limits:
-    """rounds : wanted. seconds : that a contestant may take in a race, preparation not counted."""
+    """How long a race may last.
+
+    Attributes
+    ----------
+    rounds : wanted.
+    seconds : of a contestant in a race, preparation not counted.
+    """
 
     rounds: int = 7
     seconds: float = 60.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
-    """What became of a contestant in a race.
+    """A contestant's measurements in a race.
 
     Attributes
     ----------
-    status : `measured`, or why not. flops : of one call. peak_bytes : memory that one call needs, where that was asked.
+    suite : of the race.
+    contestant : its name.
+    cell : of the race.
+    unit : of the work.
+    units : in one call.
+    status : `measured`, or why not.
+    flops : of one call.
+    bytes : that one call delivers.
+    rounds : raw measurements.
+    peak_bytes : memory that one call needs, in suites that measure it.
     """
 
     suite: str
@@ -109,7 +136,7 @@ class Outcome:
 def run_races(
     races: Iterable[Race], meter: Meter, limits: Limits, report: Callable[[str], None] = lambda _: None
 ) -> Iterable[Outcome]:
-    """Outcomes race by race. Races of a suite should come in order of size: smaller ones tell what larger ones take."""
+    """Outcomes race by race. Races of a suite should come in order of size: smaller ones predict larger ones."""
     known: dict[tuple[str, ...], _Known] = {}
     for race in races:
         lanes = []
@@ -136,7 +163,7 @@ class _Known:
         return self.seconds * factor, self.bytes * factor
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Lane:
     outcome: Outcome
     work: Work | None = None
@@ -155,8 +182,15 @@ def _ready(
     race: Race, contestant: Contestant, meter: Meter, limits: Limits, known: dict[tuple[str, ...], _Known]
 ) -> _Lane:
     """Prepare and warm up, unless an earlier race says that it would take too much."""
-    outcome = Outcome(race.suite, contestant.name, dict(race.cell), race.unit, contestant.units, bytes=contestant.bytes)
-    lane = _Lane(outcome)
+    outcome = Outcome(
+        suite=race.suite,
+        contestant=contestant.name,
+        cell=dict(race.cell),
+        unit=race.unit,
+        units=contestant.units,
+        bytes=contestant.bytes,
+    )
+    lane = _Lane(outcome=outcome)
     same = (contestant.name, *(value for value in race.cell.values() if isinstance(value, str)))
     if same in known:
         seconds, memory = known[same].at(race.size, contestant.growth)
@@ -220,8 +254,8 @@ def _timed(work: Work, meter: Meter, repeats: int) -> float:
     started = meter.now()
     own = [work() for _ in range(repeats)]
     wall = meter.now() - started
-    told = [seconds for seconds in own if seconds is not None]
-    return sum(told) / len(told) if told else wall / repeats
+    timed = [seconds for seconds in own if seconds is not None]
+    return sum(timed) / len(timed) if timed else wall / repeats
 
 
 def _words(cell: Mapping[str, int | str]) -> str:

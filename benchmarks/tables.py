@@ -40,16 +40,16 @@ def tables(results: Results) -> list[Table]:
 
 def _grid(suite: str, rows: Sequence[Row], probe_flops: float) -> Table:
     cells = sorted({(int(r.outcome.cell["patches"]), int(r.outcome.cell["patients"])) for r in rows})
-    found = {(r.outcome.contestant, *r.outcome.cell.values()): r for r in rows}
+    by_cell = {(r.outcome.contestant, *r.outcome.cell.values()): r for r in rows}
     names = list(dict.fromkeys(r.outcome.contestant for r in rows))
     what = "MiB per step" if suite == "memory" else f"ms per {rows[0].outcome.unit} (share of peak)"
     lines = []
     for name in names:
         line = [name]
         for cell in cells:
-            row = found.get((name, *cell))
+            row = by_cell.get((name, *cell))
             text = "not measured" if row is None else _brief(row, probe_flops)
-            ours = found.get((name.partition(" (")[0], *cell))
+            ours = by_cell.get((name.partition(" (")[0], *cell))
             if row is not None and ours is not None and row is not ours and row.figure and ours.figure:
                 text += f", {speedup(row.figure, ours.figure):.2f} x ours"
             line.append(text)
@@ -59,15 +59,15 @@ def _grid(suite: str, rows: Sequence[Row], probe_flops: float) -> Table:
 
 
 def _brief(row: Row, probe_flops: float) -> str:
-    outcome, found = row.outcome, row.figure
+    outcome, measured = row.outcome, row.figure
     if outcome.status != "measured":
         return outcome.status
     if outcome.peak_bytes:
         return f"{max(outcome.peak_bytes) / 2**20:,.0f}"
-    if found is None:
+    if measured is None:
         return "not measured"
-    text = milliseconds(found.seconds / outcome.units) + ("*" if found.loaded else "")
-    reached = share(found, outcome.flops, probe_flops)
+    text = milliseconds(measured.seconds / outcome.units) + ("*" if measured.loaded else "")
+    reached = share(measured, outcome.flops, probe_flops)
     return text if math.isnan(reached) else f"{text} ({_percent(reached)})"
 
 
@@ -76,18 +76,18 @@ def _list(suite: str, rows: Sequence[Row], probe_flops: float) -> Table:
     first: dict[str, Row] = {}  # of each cell, what the others are set against
     lines = []
     for row in rows:
-        outcome, found = row.outcome, row.figure
+        outcome, measured = row.outcome, row.figure
         where = [f"{v:,}" if isinstance(v, int) else str(v) for v in outcome.cell.values()]
-        if found is None:
+        if measured is None:
             lines.append((*where, outcome.contestant, outcome.status, "", "", "", ""))
             continue
-        low, high = (milliseconds(v / outcome.units) for v in (found.low, found.high))
-        speed = f"{outcome.bytes / found.seconds / 1e6:,.0f}" if outcome.bytes else ""
-        mark = "*" if found.loaded else ""
-        median = milliseconds(found.seconds / outcome.units) + mark
-        rounds = f"{found.kept} of {found.kept + found.dropped}"
+        low, high = (milliseconds(v / outcome.units) for v in (measured.low, measured.high))
+        speed = f"{outcome.bytes / measured.seconds / 1e6:,.0f}" if outcome.bytes else ""
+        mark = "*" if measured.loaded else ""
+        median = milliseconds(measured.seconds / outcome.units) + mark
+        rounds = f"{measured.kept} of {measured.kept + measured.dropped}"
         reference = first.setdefault(str(outcome.cell), row)
-        times = "" if row is reference or reference.figure is None else f"{found.cost / reference.figure.cost:.2f}"
+        times = "" if row is reference or reference.figure is None else f"{measured.cost / reference.figure.cost:.2f}"
         lines.append((*where, outcome.contestant, median, f"{low} to {high}", times, speed, rounds))
     heads = (
         *cell,
@@ -143,10 +143,10 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def screen(found: Iterable[Table], about: str = "") -> Group:
+def screen(tables: Iterable[Table], about: str = "") -> Group:
     """The same for the terminal."""
     parts: list[Any] = [Text(about)] if about else []
-    for table in found:
+    for table in tables:
         drawn = RichTable(title=table.title, title_justify="left")
         for i, head in enumerate(table.heads):
             drawn.add_column(head, justify="left" if i == 0 else "right", overflow="fold")

@@ -1,4 +1,4 @@
-"""Talking to the person at the terminal: progress and notes go to standard error, documents to standard output."""
+"""What is printed: progress, notes and warnings on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = [
     "make_table",
     "note",
+    "print_line",
     "progress_bars",
-    "say",
+    "relay_lines",
     "show_table",
-    "speak_through",
     "stderr",
     "stdout",
     "track",
@@ -37,7 +37,7 @@ def stderr() -> Console:
 
 
 def stdout() -> Console:
-    """Console for what the command was asked for; wide when piped, so that tables are not squeezed."""
+    """Console for results; wide when piped, so that tables are not squeezed."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 160)
@@ -52,15 +52,15 @@ def make_table(
     fold: bool = True,
     **looks: Any,
 ) -> Table:
-    """A table that shows what its cells hold, whatever markup that looks like; texts with a style keep it.
+    """A table that shows its cells as they are, whatever markup they look like; texts with a style keep it.
 
     Parameters
     ----------
-    headers : of its columns.
-    rows : cells of each.
+    headers : of the columns.
+    rows : cells of each row.
     right : numbers of the columns that are set to the right.
-    title : above it.
-    fold : break what is too long, instead of cutting it off.
+    title : above the table.
+    fold : break a long cell instead of cutting it off.
     looks : other options of rich's tables.
     """
     from rich.table import Table
@@ -83,13 +83,18 @@ def show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]]
 _relay: list[Callable[[str, str], None]] = []
 
 
-def speak_through(relay: Callable[[str, str], None]) -> None:
-    """Hand what this process has to say to another one, whose progress bars it would write into; show no bars here."""
+def relay_lines(relay: Callable[[str, str], None]) -> None:
+    """Send this process's lines to another one, whose progress bars they would run into; show no bars here.
+
+    Parameters
+    ----------
+    relay : takes each line and its style.
+    """
     _relay[:] = [relay]
 
 
-def say(text: str, style: str) -> None:
-    """Print a line on standard error, or have it printed."""
+def print_line(text: str, style: str) -> None:
+    """Print a line on standard error, or where `relay_lines` sends it."""
     if _relay:
         _relay[0](text, style)
     else:
@@ -97,13 +102,13 @@ def say(text: str, style: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is not the command's result."""
-    say(text, "dim")
+    """Print something that is not the command's result."""
+    print_line(text, "dim")
 
 
 def warn(text: str) -> None:
-    """Say something that the user should act on or know when reading the result."""
-    say(f"warning: {text}", "yellow")
+    """Print something that the user should act on or know when reading the result."""
+    print_line(f"warning: {text}", "yellow")
 
 
 def progress_bars() -> Progress:

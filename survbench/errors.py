@@ -1,4 +1,4 @@
-"""What a user's mistake or a bad file becomes: one line that says what was found and what to do.
+"""Errors that a user can mend: one line with what is wrong, what is expected, and what to do.
 
 The command line prints the message and exits with code 2. Any other exception is a bug and keeps its traceback.
 """
@@ -26,7 +26,7 @@ class SurvbenchError(Exception):
 
     Parameters
     ----------
-    what : the file, patient or key concerned, what was found and what was expected.
+    what : the file, patient or key, its value, and what is expected.
     fix : what to do about it; appended to the message.
     """
 
@@ -73,7 +73,7 @@ class UnknownName(SurvbenchError):
 
 
 class ModalityDenied(SurvbenchError, AttributeError):
-    """A model asked for a modality that it was not granted (protocol rule 8)."""
+    """A model used a modality that it was not granted (protocol rule 8)."""
 
 
 class TrainingFailed(SurvbenchError):

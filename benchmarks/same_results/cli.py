@@ -42,7 +42,7 @@ def record(folder: Path, parts: tuple[str, ...], workers: int) -> None:
             continue
         failed += suite.record(name, PARTS[name])
     if failed:
-        click.echo(f"{failed} commands failed; {suite.log} has what they said", err=True)
+        click.echo(f"{failed} commands failed; {suite.log} has their messages", err=True)
         sys.exit(1)
 
 
@@ -63,10 +63,10 @@ def compare(before: Path, after: Path, parts: tuple[str, ...], exact: bool, tole
     """Say of every part how many values there are and how far they differ; exit code 1 if anything does."""
     from benchmarks.same_results.differences import compare_parts
 
-    found = compare_parts(before, after, parts, 0.0 if exact else tolerance)
-    if not found:
+    compared = compare_parts(before, after, parts, 0.0 if exact else tolerance)
+    if not compared:
         raise click.UsageError(f"nothing has been recorded in {before} or {after}")
-    for part in found:
+    for part in compared:
         click.echo(part.line())
         for difference in part.differences[:show]:
             click.echo(f"    {difference}")
@@ -74,5 +74,5 @@ def compare(before: Path, after: Path, parts: tuple[str, ...], exact: bool, tole
             click.echo(f"    and {len(part.differences) - show:,} more")
         for note in part.notes:
             click.echo(f"    note: {note}")
-    if any(part.differences for part in found):
+    if any(part.differences for part in compared):
         sys.exit(1)

@@ -1,4 +1,5 @@
-"""What results folders hold, read without knowing their layout: a job is where its files are, whatever they are called.
+"""What results folders hold, read without knowing their structure: a job is where its files are, whatever
+their names.
 
 An identity is any JSON object that names model, cohort, fold and seed.
 """
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["Found", "as_csv", "read_csv", "read_external", "read_jobs", "read_mlflow", "with_tables"]
+__all__ = ["StoredJob", "as_csv", "read_csv", "read_external", "read_jobs", "read_mlflow", "with_tables"]
 
 _SETTINGS = ("config", "objective", "training")
 _FACTS = ("parameters", "fvcore_flops", "risk_cut", "horizon", "genes_absent")
@@ -28,8 +29,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The folder of a job, or of a job that was applied to another cohort. documents : its JSON files by name."""
+class StoredJob:
+    """The folder of a job, or of a job that was applied to another cohort.
+
+    Attributes
+    ----------
+    documents : its JSON files by name.
+    table : a row per patient.
+    """
 
     documents: Mapping[str, Any]
     table: pd.DataFrame
@@ -72,28 +79,28 @@ class Found:
             yield {**self._name, "fact": name, "value": _text(value)}
 
 
-def read_jobs(folder: Path) -> list[Found]:
+def read_jobs(folder: Path) -> list[StoredJob]:
     """Finished jobs, by name."""
     return _sorted(_read(file.parent) for file in folder.rglob("job.json"))
 
 
-def read_external(folder: Path) -> list[Found]:
+def read_external(folder: Path) -> list[StoredJob]:
     """Jobs applied to another cohort."""
     return _sorted(_read(place) for place in {file.parent for file in folder.rglob("*.parquet")})
 
 
-def _read(folder: Path) -> Found:
+def _read(folder: Path) -> StoredJob:
     documents = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
     documents = {name: documents[name] for name in sorted(documents, key=lambda n: n != "job")}  # its own word first
     tables = {file.stem: file for file in sorted(folder.glob("*.parquet"))}
-    return Found(documents, pd.read_parquet(tables.get("predictions") or next(iter(tables.values()))))
+    return StoredJob(documents, pd.read_parquet(tables.get("predictions") or next(iter(tables.values()))))
 
 
-def _sorted(found: Iterable[Found]) -> list[Found]:
-    def key(job: Found) -> tuple[Any, ...]:
+def _sorted(jobs: Iterable[StoredJob]) -> list[StoredJob]:
+    def key(job: StoredJob) -> tuple[Any, ...]:
         return (*(job.identity[k] for k in ("model", "cohort", "seed", "fold")), job.digest)
 
-    return sorted(found, key=key)
+    return sorted(jobs, key=key)
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -109,15 +116,21 @@ def _facts(documents: Mapping[str, Any]) -> Row:
     facts: Row = {}
     for name, score in (documents.get("metrics") or {}).items():
         facts[f"metric {name}"] = score["value"] if isinstance(score, Mapping) else score
-    for found in _objects([content for name, content in documents.items() if name != "metrics"]):
-        facts |= {key: found[key] for key in _FACTS if key in found and key not in facts}
-        if isinstance(found.get("epochs"), Mapping):
-            facts |= {f"epoch of {stage}": epoch for stage, epoch in found["epochs"].items()}
+    for one in _objects([content for name, content in documents.items() if name != "metrics"]):
+        facts |= {key: one[key] for key in _FACTS if key in one and key not in facts}
+        if isinstance(one.get("epochs"), Mapping):
+            facts |= {f"epoch of {stage}": epoch for stage, epoch in one["epochs"].items()}
     return facts
 
 
-def read_mlflow(out: Path, jobs: Sequence[Found]) -> list[Row]:
-    """Every metric of every run, with its steps; seconds are left out. jobs : all of `out`, for their settings."""
+def read_mlflow(out: Path, jobs: Sequence[StoredJob]) -> list[Row]:
+    """Every metric of every run, with its steps; seconds are left out.
+
+    Parameters
+    ----------
+    out : folder of the results.
+    jobs : all of `out`, for their settings.
+    """
     import logging
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -139,19 +152,19 @@ def read_mlflow(out: Path, jobs: Sequence[Found]) -> list[Row]:
             about = {**_run_name(run), "settings": digests[run.info.run_id]}
             for metric in sorted(name for name in run.data.metrics if not name.startswith("seconds")):
                 points = client.get_metric_history(run.info.run_id, metric)
-                told = sorted((point.step, point.value) for point in points)
-                rows += [{**about, "metric": metric, "step": step, "value": _text(value)} for step, value in told]
+                curve = sorted((point.step, point.value) for point in points)
+                rows += [{**about, "metric": metric, "step": step, "value": _text(value)} for step, value in curve]
     keys = ("kind", "model", "cohort", "seed", "fold", "settings", "metric", "step")
     return sorted(rows, key=lambda row: tuple(row[key] for key in keys))
 
 
-def _settings_of(run: Any, jobs: Sequence[Found]) -> str:
+def _settings_of(run: Any, jobs: Sequence[StoredJob]) -> str:
     """Of the job whose identifier the run has, or else of the only one of its name."""
-    told, name = {*run.data.params.values(), *run.data.tags.values()}, _run_name(run)
+    known, name = {*run.data.params.values(), *run.data.tags.values()}, _run_name(run)
     keys = ("model", "cohort", "fold", "seed")
     of_name = [job for job in jobs if all(str(job.identity[key]) == name[key] for key in keys)]
-    found = [job for job in of_name if job.id in told] or of_name
-    return found[0].digest if len(found) == 1 else ""
+    matching = [job for job in of_name if job.id in known] or of_name
+    return matching[0].digest if len(matching) == 1 else ""
 
 
 def _run_name(run: Any) -> Row:

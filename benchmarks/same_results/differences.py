@@ -28,7 +28,8 @@ IGNORED: Mapping[str, Sequence[str]] = {
         *("id", "job", "cohort_hash", "folds_hash", "test_hash", "source_hash", "digest"),
     ),
     "a version of code or of a format; another version is what is being compared": (
-        *("code", "task_version", "protocol_version", "model_version", "version", "versions", "format", "target"),
+        *("code", "task_version", "protocol_version", "model_version", "schema_version", "version", "versions"),
+        *("format", "target"),
     ),
     "what is known of the files, not of the figures": ("unsealed",),
     "words for people, which name commands and options": ("notes", "note", "reconstruction", "paper"),
@@ -48,7 +49,14 @@ _SKIPPED = {key for keys in IGNORED.values() for key in keys}
 
 @dataclass(frozen=True)
 class Numbers:
-    """One or several. scale : what a difference is divided by; None takes the numbers' own size."""
+    """One number or several.
+
+    Attributes
+    ----------
+    values : the numbers.
+    scale : what a difference is divided by; None takes the numbers' own size.
+    kind : one of those whose largest differences are shown apart.
+    """
 
     values: np.ndarray
     scale: float | None = None
@@ -68,9 +76,18 @@ Value = Numbers | str
 Named = dict[str, Value]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Compared:
-    """What became of one part. largest : kind of number -> the largest difference. differences : in words."""
+    """How one part differs.
+
+    Attributes
+    ----------
+    part : its name.
+    values : how many were compared.
+    largest : kind of number -> the largest difference.
+    differences : a line for each.
+    notes : lines on what is no difference.
+    """
 
     part: str
     values: int = 0
@@ -94,45 +111,45 @@ def compare_parts(before: Path, after: Path, parts: Sequence[str], tolerance: fl
 
 
 def _compare_part(before: Path, after: Path, tolerance: float) -> Compared:
-    found = Compared(before.name)
+    part = Compared(part=before.name)
     absent = [side for side in (before, after) if not side.is_dir()]
-    found.differences += [f"{side} is missing" for side in absent]
+    part.differences += [f"{side} is missing" for side in absent]
     if absent:
-        return found
-    same = _same_settings(before, after, found.notes)
+        return part
+    same = _same_settings(before, after, part.notes)
     for name in sorted({file.name for side in (before, after) for file in side.iterdir()}):
         if name == "settings.json":
             continue
         lacking = [side / name for side in (before, after) if not (side / name).is_file()]
-        found.differences += [f"{file} is missing" for file in lacking]
+        part.differences += [f"{file} is missing" for file in lacking]
         if not lacking:
-            _compare_values(found, name, _values(before / name, {}), _values(after / name, same), tolerance)
-    return found
+            _compare_values(part, name, _values(before / name, {}), _values(after / name, same), tolerance)
+    return part
 
 
-def _compare_values(found: Compared, file: str, before: Named, after: Named, tolerance: float) -> None:
+def _compare_values(part: Compared, file: str, before: Named, after: Named, tolerance: float) -> None:
     for name in [*before, *(name for name in after if name not in before)]:
         label = f"{file}: {name}"
         if name not in after or name not in before:
-            found.differences.append(f"{label} is only {'before' if name in before else 'after'}")
+            part.differences.append(f"{label} is only {'before' if name in before else 'after'}")
             continue
         one, other = before[name], after[name]
         if isinstance(one, Numbers) and isinstance(other, Numbers) and one.values.shape == other.values.shape:
-            found.values += one.values.size
+            part.values += one.values.size
             if not np.array_equal(one.values, other.values, equal_nan=True):
-                _judge(found, label, one, other, tolerance)
+                _judge(part, label, one, other, tolerance)
             continue
-        found.values += 1
+        part.values += 1
         if isinstance(one, Numbers) or isinstance(other, Numbers) or one != other:
-            found.differences.append(f"{label}: {_shown(one)} -> {_shown(other)}")
+            part.differences.append(f"{label}: {_shown(one)} -> {_shown(other)}")
 
 
-def _judge(found: Compared, label: str, one: Numbers, other: Numbers, tolerance: float) -> None:
+def _judge(part: Compared, label: str, one: Numbers, other: Numbers, tolerance: float) -> None:
     gaps = one.gaps(other)
     place, gap = int(gaps.argmax()), float(gaps.max())
-    found.largest[one.kind] = max(found.largest[one.kind], gap)
+    part.largest[one.kind] = max(part.largest[one.kind], gap)
     if gap > tolerance:
-        found.differences.append(f"{label}: {float(one.values[place])!r} -> {float(other.values[place])!r} ({gap:.3g})")
+        part.differences.append(f"{label}: {float(one.values[place])!r} -> {float(other.values[place])!r} ({gap:.3g})")
 
 
 def _shown(value: Value) -> str:
@@ -141,7 +158,7 @@ def _shown(value: Value) -> str:
 
 
 def _values(file: Path, same: Mapping[str, str]) -> Named:
-    """A file's values by name. same : settings of this side -> what the other side calls them."""
+    """A file's values by name; `same` has settings of this side -> their name on the other side."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".json":
         return dict(_flat(json.loads(text)))
@@ -225,8 +242,8 @@ def _read(text: str) -> Value:
 
 def _plain(text: str) -> str:
     """Models by name alone, `mcat` for `baselines.mcat:MCAT` and for `mcat@1`; other single words lose their case."""
-    found = _TARGET.fullmatch(text)
-    word = text if found is None else found[1] or found[2]
+    target = _TARGET.fullmatch(text)
+    word = text if target is None else target[1] or target[2]
     return word.replace("_", "").lower() if word.isidentifier() else word
 
 
@@ -237,7 +254,7 @@ def _same_settings(before: Path, after: Path, notes: list[str]) -> dict[str, str
     """
     sides = [_settings(side / "settings.json") for side in (before, after)]
     same: dict[str, str] = {}
-    told = set[str]()
+    differ = set[str]()
     for new, settings in sides[1].items():
         agreeing = [old for old, those in sides[0].items() if not _clashes(settings, those)]
         alike = [old for old, those in sides[0].items() if those["model"] == settings["model"]]
@@ -247,8 +264,8 @@ def _same_settings(before: Path, after: Path, notes: list[str]) -> dict[str, str
             (old,) = agreeing
             same[new] = old
             differing = sorted(sides[0][old].keys() ^ settings.keys()) + _clashes(settings, sides[0][old])
-            told |= {f"settings differ: {', '.join(differing)}"} if differing else set()
-    notes += sorted(told)
+            differ |= {f"settings differ: {', '.join(differing)}"} if differing else set()
+    notes += sorted(differ)
     return same
 
 
@@ -262,7 +279,7 @@ def _settings(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _leaves(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
-    """Settings by name; a list is one, so that an empty one can be told from others."""
+    """Settings by name; a list is one, so that an empty one differs from an absent one."""
     if isinstance(value, Mapping) and value:
         for key, part in value.items():
             if key not in _SKIPPED:

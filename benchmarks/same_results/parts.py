@@ -43,15 +43,15 @@ def _external(at: Recorder) -> None:
 
 
 def _answers(at: Recorder) -> None:
-    """What is said of complete rows: tables, differences, risk groups, explanations."""
-    asked: dict[str, Options] = {"preset": "rehearsal", "seeds": "0,1"}
-    at.train("run", model="abmil,snn,amkd,mcat,cox_clinical,null", cohort="hnsc,stad", **asked)
+    """Results of complete rows: tables, differences, risk groups, explanations."""
+    chosen: dict[str, Options] = {"preset": "rehearsal", "seeds": "0,1"}
+    at.train("run", model="abmil,snn,amkd,mcat,cox_clinical,null", cohort="hnsc,stad", **chosen)
     at.keep_jobs()
     out = {"out": str(at.out)}
     at.document("leaderboard", "leaderboard", **out)
     at.document("compare", "compare", "all", **out)
     at.document("km", "km", **out)
-    explained: dict[str, Options] = {**out, **asked, "cohort": "hnsc", "device": "cpu"}
+    explained: dict[str, Options] = {**out, **chosen, "cohort": "hnsc", "device": "cpu"}
     at.document("pathways", "explain pathways", model="amkd", **explained)
     at.document("attribution", "explain attribution", model="snn,mcat", **explained)
     at.document("heatmap", "explain heatmap", model="amkd,abmil,mcat", **explained)
@@ -60,12 +60,12 @@ def _answers(at: Recorder) -> None:
 
 def _choices(at: Recorder) -> None:
     """Other objectives, folds, samples of patches, teachers and targets."""
-    asked: dict[str, Options] = {"cohort": "hnsc", "fold": "0", "preset": "rehearsal", "no_mlflow": True}
-    at.train("run", model="abmil,snn,mcat,survpath", objective="nll", set=("patches=8",), **asked)
-    at.train("run", model="amkd,snn", objective="cox-breslow", **asked)
-    at.train("run", model="abmil,snn", scheme="site-preserving", **asked)
-    at.train("run", model="amkd", set=("targets=out-of-fold", "alpha=0.5", "batch_size=8"), **asked)
-    at.train("run", model="amkd", set=("teacher=survpath", "tau=4"), **asked)
+    chosen: dict[str, Options] = {"cohort": "hnsc", "fold": "0", "preset": "rehearsal", "no_mlflow": True}
+    at.train("run", model="abmil,snn,mcat,survpath", objective="nll", set=("patches=8",), **chosen)
+    at.train("run", model="amkd,snn", objective="cox-breslow", **chosen)
+    at.train("run", model="abmil,snn", scheme="site-preserving", **chosen)
+    at.train("run", model="amkd", set=("targets=out-of-fold", "alpha=0.5", "batch_size=8"), **chosen)
+    at.train("run", model="amkd", set=("teacher=survpath", "tau=4"), **chosen)
     at.keep_jobs(mirrored=False)
 
 
@@ -79,8 +79,8 @@ def _data(at: Recorder) -> None:
 
 def _tune(at: Recorder) -> None:
     """What validation chooses."""
-    asked: dict[str, Options] = {"fold": "0,1", "seeds": "0", "preset": "rehearsal", "device": "cpu"}
-    at.run("tune", model="amkd", cohort="hnsc", trials=8, out=str(at.out), **asked)
+    chosen: dict[str, Options] = {"fold": "0,1", "seeds": "0", "preset": "rehearsal", "device": "cpu"}
+    at.run("tune", model="amkd", cohort="hnsc", trials=8, out=str(at.out), **chosen)
     for file in sorted(at.out.glob("tune/*/*")):
         if file.name == "preset.yaml":
             at.keep("preset.json", json.dumps(yaml.safe_load(file.read_text(encoding="utf-8")), indent=1))

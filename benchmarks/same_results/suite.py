@@ -1,4 +1,4 @@
-"""Runs commands of the survbench that can be imported here, whatever its options are called in that version."""
+"""Runs commands of the survbench that can be imported here, whatever the names of its options in that version."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from benchmarks.same_results import collected
 
 __all__ = ["OPTIONS", "Options", "Recorder", "Suite", "option_name"]
 
-# What is meant -> what it is or was called; the first that the command's help knows is taken. Others are called as
-# they are meant. `--format=json` stands for an option with its value.
+# Option -> its names in different versions; the first one in the command's help counts. Other options have one name.
+# `--format=json` stands for an option with its value.
 OPTIONS: Mapping[str, Sequence[str]] = {
     "scheme": ("--scheme", "--folds"),
     "fold": ("--fold", "--only-folds", "--outer-folds", "--folds"),
@@ -47,7 +47,7 @@ def option_name(meant: str, help_text: str) -> str:
     for name in names:
         if name.partition("=")[0] in known:
             return name
-    raise click.ClickException(f"no option {' or '.join(names)} any more; say in OPTIONS what it is called now")
+    raise click.ClickException(f"no option {' or '.join(names)} any more; add its present name to OPTIONS")
 
 
 class Suite:
@@ -69,13 +69,13 @@ class Suite:
     @cached_property
     def home(self) -> Path:
         """Folder that survbench is imported from; commands are run elsewhere and must not find another one."""
-        found = importlib.util.find_spec("survbench")
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec("survbench")
+        if spec is None or spec.origin is None:
             raise click.ClickException("there is no survbench to import")
-        return Path(found.origin).resolve().parents[1]
+        return Path(spec.origin).resolve().parents[1]
 
     def run(self, words: str, arguments: Sequence[str]) -> tuple[int, str]:
-        """Exit code and standard output; what is said on standard error goes to the log."""
+        """Exit code and standard output; standard error goes to the log."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SURVBENCH_", "MLFLOW_"))}
         paths = [str(self.home), *filter(None, [clean.get("PYTHONPATH")])]
         clean |= {"PYTHONPATH": os.pathsep.join(paths), "SURVBENCH_CACHE": str(self.folder / "cache")}
@@ -91,7 +91,7 @@ class Suite:
         if words not in self._help:
             code, self._help[words] = self.run(words, ["--help"])
             if code:
-                raise click.ClickException(f"survbench {words} --help fails; {self.log} has what it said")
+                raise click.ClickException(f"survbench {words} --help fails; {self.log} has its message")
         return option_name(meant, self._help[words])
 
 
@@ -100,7 +100,8 @@ class Recorder:
 
     Attributes
     ----------
-    out : results folder of survbench. codes : command as it is meant -> exit code.
+    out : results folder of survbench.
+    codes : command, in names of options that all versions share -> exit code.
     """
 
     def __init__(self, suite: Suite, name: str) -> None:
@@ -144,7 +145,7 @@ class Recorder:
         self.keep(f"{name}.csv", collected.as_csv(rows))
 
     def keep_jobs(self, mirrored: bool = True) -> None:
-        """Predictions and facts of all jobs, and what MLflow was told of them."""
+        """Predictions and facts of all jobs, and their metrics in MLflow."""
         jobs = collected.read_jobs(self.out / "jobs")
         self.keep_table("predictions", [row for job in jobs for row in job.predictions()])
         self.keep_table("facts", [row for job in jobs for row in job.facts()])

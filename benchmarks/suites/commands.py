@@ -29,8 +29,8 @@ def startup() -> Iterator[Race]:
         "survbench --help": ("-m", "survbench", "--help"),
         "survbench models": ("-m", "survbench", "models"),
     } | {f"import {module}": ("-W", "ignore", "-c", f"import {module}") for module in IMPORTS}
-    contestants = [Contestant(name, _call(*arguments)) for name, arguments in calls.items()]
-    yield Race("startup", {"what": "wall time"}, contestants)
+    contestants = [Contestant(name=name, prepare=_call(*arguments)) for name, arguments in calls.items()]
+    yield Race(suite="startup", cell={"what": "wall time"}, contestants=contestants)
 
 
 def _call(*arguments: str) -> Callable[[], Work]:
@@ -56,10 +56,12 @@ def runs(models: str = "snn,abmil", cohort: str = "hnsc") -> Iterator[Race]:
         contestants = []
         for mirror in ("--no-mlflow", "--mlflow"):
             run = _Run(Path(folder) / mirror.strip("-"), (*arguments, mirror, "--workers", "1"))
-            contestants.append(Contestant(f"a further job beyond fitting, {mirror}", partial(_same, run.overhead)))
+            contestants.append(
+                Contestant(name=f"a further job beyond fitting, {mirror}", prepare=partial(_same, run.overhead))
+            )
         whole = _Run(Path(folder) / "whole", (*arguments, "--mlflow", "--workers", "1"))
-        contestants.append(Contestant("whole run, --mlflow", partial(_same, whole.whole)))
-        yield Race("run", {"models": models, "cohort": f"demo-{cohort}"}, contestants)
+        contestants.append(Contestant(name="whole run, --mlflow", prepare=partial(_same, whole.whole)))
+        yield Race(suite="run", cell={"models": models, "cohort": f"demo-{cohort}"}, contestants=contestants)
 
 
 def _same(work: Work) -> Work:

@@ -28,13 +28,13 @@ from survbench.data.writers import write_features
 __all__ = ["data", "packing"]
 
 WIDTH = 1024
-LAYOUTS = ("clam-pt", "clam-h5", "trident", "stamp")
+FORMATS = ("clam-pt", "clam-h5", "trident", "stamp")
 
 
 def data(patches: int, slides: int, batch_size: int) -> Iterator[Race]:
     """An epoch over all patients; one patient is one slide."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {layout: _write(Path(folder) / layout, layout, patches, slides) for layout in LAYOUTS}
+        files = {form: _write(Path(folder) / form, form, patches, slides) for form in FORMATS}
         delivered = slides * patches * WIDTH * 4  # float32, whatever is on disk
         split = _split(pack(_folder(Path(folder) / "clam-pt", files["clam-pt"])))
         ways: dict[str, Callable[[], Work]] = {
@@ -43,32 +43,34 @@ def data(patches: int, slides: int, batch_size: int) -> Iterator[Race]:
             f"packed store, {patches // 2:,} patches sampled": partial(_epoch, split, batch_size, patches // 2),
             "torch.load, a .pt per slide": partial(_load_pt, files["clam-pt"]),
         }
-        ways |= {f"h5py, a {name} file per slide": partial(_load_h5, files[name]) for name in LAYOUTS[1:]}
+        ways |= {f"h5py, a {name} file per slide": partial(_load_h5, files[name]) for name in FORMATS[1:]}
         ways["survbench's reader, a trident file per slide"] = partial(_load_checked, files["trident"])
         contestants = [
-            Contestant(name, way, slides, bytes=delivered // 2 if "sampled" in name else delivered)
+            Contestant(name=name, prepare=way, units=slides, bytes=delivered // 2 if "sampled" in name else delivered)
             for name, way in ways.items()
         ]
-        yield Race("data", {"patches": patches, "slides": slides}, contestants, "patient")
+        yield Race(suite="data", cell={"patches": patches, "slides": slides}, contestants=contestants, unit="patient")
 
 
 def packing(patches: int, slides: int) -> Iterator[Race]:
     """Reading, checking, hashing and writing every slide once."""
     with tempfile.TemporaryDirectory() as folder:
         contestants = []
-        for layout in LAYOUTS:
-            files = _write(Path(folder) / layout, layout, patches, slides)
-            work = partial(_pack, _folder(Path(folder) / layout, files))
-            contestants.append(Contestant(f"from {layout}", work, slides, bytes=slides * patches * WIDTH * 2))
-        yield Race("packing", {"patches": patches, "slides": slides}, contestants, "slide")
+        for form in FORMATS:
+            files = _write(Path(folder) / form, form, patches, slides)
+            work = partial(_pack, _folder(Path(folder) / form, files))
+            contestants.append(
+                Contestant(name=f"from {form}", prepare=work, units=slides, bytes=slides * patches * WIDTH * 2)
+            )
+        yield Race(suite="packing", cell={"patches": patches, "slides": slides}, contestants=contestants, unit="slide")
 
 
-def _write(folder: Path, layout: str, patches: int, slides: int) -> list[Path]:
+def _write(folder: Path, form: str, patches: int, slides: int) -> list[Path]:
     rng = np.random.default_rng(0)
     coords = 256 * np.stack(np.divmod(np.arange(patches), 64), 1)
     return [
         write_features(
-            folder, f"S{i:03d}", rng.standard_normal((patches, WIDTH), np.float32), coords, layout, simulated=False
+            folder, f"S{i:03d}", rng.standard_normal((patches, WIDTH), np.float32), coords, form, simulated=False
         )
         for i in range(slides)
     ]
@@ -76,11 +78,11 @@ def _write(folder: Path, layout: str, patches: int, slides: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Folder:
-    """Stands in for a cohort's folder: all that packing asks of one."""
+    """Stands in for a cohort's folder: all that packing needs of one."""
 
     path: Path
     files: list[Path]
-    name: str = "invented"
+    name: str = "simulated"
 
     def slides(self) -> pd.DataFrame:
         names = [file.stem for file in self.files]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import patients as invented
+from benchmarks import patients as simulated
 from benchmarks.errors import NotInstalled
 from benchmarks.patients import predicting, training
 from benchmarks.peers import Peer, Setting, Step
@@ -51,7 +51,9 @@ def _races(
 ) -> Iterator[Race]:
     for patches, patients in cells.ascending():
         contestants = [
-            Contestant(card.name, partial(prepare, card, patches, patients, device), patients, counted=True)
+            Contestant(
+                name=card.name, prepare=partial(prepare, card, patches, patients, device), units=patients, counted=True
+            )
             for card in cards
         ]
         yield _race(suite, patches, patients, contestants)
@@ -59,22 +61,29 @@ def _races(
 
 def _race(suite: str, patches: int, patients: int, contestants: Sequence[Contestant]) -> Race:
     cell = {"patches": patches, "patients": patients}
-    return Race(suite, cell, contestants, "patient", patches * patients)
+    return Race(suite=suite, cell=cell, contestants=contestants, unit="patient", size=patches * patients)
 
 
 def peers(cards: Sequence[ModelCard], others: Sequence[Peer], cells: Cells, device: torch.device) -> Iterator[Race]:
     """Steps of other libraries' models, each right beside ours."""
-    found = [(peer, _steps_of(peer)) for peer in others]
+    steps_of = [(peer, _steps_of(peer)) for peer in others]
     for patches, patients in cells.ascending():
         for card in cards:
             prepare = partial(_peer_work, card=card, patches=patches, patients=patients, device=device)
             beside = [
-                Contestant(f"{card.name} ({peer.name})", partial(prepare, said), patients, counted=True)
-                for peer, said in found
-                if isinstance(said, NotInstalled) or card.name in said
+                Contestant(
+                    name=f"{card.name} ({peer.name})", prepare=partial(prepare, steps), units=patients, counted=True
+                )
+                for peer, steps in steps_of
+                if isinstance(steps, NotInstalled) or card.name in steps
             ]
             if beside:
-                ours = Contestant(card.name, partial(training, card, patches, patients, device), patients, counted=True)
+                ours = Contestant(
+                    name=card.name,
+                    prepare=partial(training, card, patches, patients, device),
+                    units=patients,
+                    counted=True,
+                )
                 yield _race("peers", patches, patients, [ours, *beside])
 
 
@@ -90,10 +99,10 @@ def _peer_work(
 ) -> Callable[[], None]:
     if isinstance(steps, NotInstalled):
         raise steps
-    said, width = invented.labels(patients, device), invented.inputs().feature_width
-    x = invented.features(patches, patients, width, device)
+    labels, width = simulated.labels(patients, device), simulated.inputs().feature_width
+    x = simulated.features(patches, patients, width, device)
     torch.manual_seed(0)
-    step = steps[card.name](Setting(_config(card), x, said.time, said.event))
+    step = steps[card.name](Setting(_config(card), x, labels.time, labels.event))
 
     def work() -> None:
         step()
@@ -121,7 +130,13 @@ def memory(
         for card in cards:
             known: tuple[int, int] | None = None
             for patches, patients in cells.ascending():
-                outcome = Outcome("memory", card.name, {"patches": patches, "patients": patients}, "step", 1)
+                outcome = Outcome(
+                    suite="memory",
+                    contestant=card.name,
+                    cell={"patches": patches, "patients": patients},
+                    unit="step",
+                    units=1,
+                )
                 size = patches * patients
                 needed = known[1] * size / known[0] if known else 0
                 if needed > meter.memory():

@@ -37,8 +37,10 @@ def statistics(patients: Sequence[int]) -> Iterator[Race]:
 
 
 def _race(count: int, name: str, growth: float, makers: Mapping[str, Callable[[Sample], Work]], sample: Sample) -> Race:
-    contestants = [Contestant(library, partial(make, sample), growth=growth) for library, make in makers.items()]
-    return Race("statistics", {"statistic": name, "n": count}, contestants, size=count)
+    contestants = [
+        Contestant(name=library, prepare=partial(make, sample), growth=growth) for library, make in makers.items()
+    ]
+    return Race(suite="statistics", cell={"statistic": name, "n": count}, contestants=contestants, size=count)
 
 
 def _sample(count: int) -> Sample:
@@ -119,7 +121,7 @@ def _bootstrap(sample: Sample) -> Work:
 
 
 def _loop(sample: Sample) -> Work:
-    """The only way that scikit-survival offers: draw and ask again."""
+    """The only way that scikit-survival offers: resample and compute again."""
     from sksurv.metrics import concordance_index_censored
 
     time, event, risk = sample

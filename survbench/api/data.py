@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from survbench.api.arguments import Data, Names, Registries, names, renamed, text
+from survbench.api.arguments import Data, Names, Place, Registries, names, path, renamed, text
 from survbench.api.setup import SCHEME, endpoint_name, open_root, read_registry
 from survbench.console import note
 from survbench.errors import UnknownName
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from survbench.data.check import CheckReport
     from survbench.data.cohort import Cohort
+    from survbench.data.importers.common import ImportReport
 
-__all__ = ["check_data", "fold_summaries", "load_cohort", "pack_data"]
+__all__ = ["check_data", "fold_summaries", "import_data", "list_cohorts", "load_cohort", "pack_data"]
 
 
 def load_cohort(name: str, *, data: Data = None, endpoint: str | None = None, registry: Registries = ()) -> Cohort:
@@ -75,6 +76,33 @@ def fold_summaries(
         loaded = cohort.load_cohort(root, name, outcome)
         tables[name] = summarize(loaded.folds(scheme), loaded.patients, loaded.sites)
     return tables
+
+
+def list_cohorts(data: Data = None, *, registry: Registries = ()) -> list[dict[str, Any]]:
+    """Cohorts of a data root with patients and events, then those that only the registry knows."""
+    from survbench.report.listings import cohort_rows
+
+    return cohort_rows(read_registry(registry), open_root(data))
+
+
+def import_data(
+    source: Place, out: Place, *, cohorts: Names = (), registry: Registries = (), **options: Any
+) -> ImportReport:
+    """Read files as other projects have them, unchanged, into a data root.
+
+    Parameters
+    ----------
+    source : folder to read.
+    out : data root to write to.
+    cohorts : only these: names or wildcards.
+    registry : registry files of your own, with other names of cohorts and the counts that they must have.
+    options : as of `survbench.data.importers.import_data`.
+    """
+    from survbench.data import importers
+
+    known, chosen = read_registry(registry), list(names(cohorts, "cohorts")) or None
+    expected: dict[str, Any] = {"aliases": known.aliases(), "expected": known.expected()}
+    return importers.import_data(path(source, "source"), path(out, "out"), cohorts=chosen, **expected, **options)
 
 
 def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:

@@ -197,8 +197,8 @@ def explain_heatmaps(
     BadConfig : slides without their patient, or nothing that can be shown.
     """
     setup = open_setup(starts_jobs=False, models=models, cohorts=cohorts, test=None, **options)
-    from survbench.explain.patches import chosen_patients
-    from survbench.explain.report import attention, heatmap_name, write_heatmap
+    from survbench.explain.patches import chosen_patients, patch_attention
+    from survbench.explain.report import heatmap_name, write_heatmap
 
     chosen, sets = arguments.names(patients, "patients"), arguments.names(pathways, "pathways")
     if slides and len(chosen) != 1:
@@ -210,7 +210,7 @@ def explain_heatmaps(
         if chosen and not own:
             return []  # they are of other cohorts
         tested = chosen_patients(jobs, setup.out, own, highest)
-        return [(job, attention(job, patient, sets, setup.out, setup.device)) for job, patient in tested]
+        return [(job, patch_attention(job, patient, setup.out, setup.device, sets)) for job, patient in tested]
 
     heatmaps = []
     for shown, place in _explained(setup, of):

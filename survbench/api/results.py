@@ -206,9 +206,9 @@ class Results(Selection):
 
     def write_km(self) -> list[dict[str, Any]]:
         """Draw a Kaplan-Meier figure of every row into OUT/figures; a record of each says what it shows and where."""
-        from survbench.report.plots.kaplan_meier import draw_risk_groups
+        from survbench.report.plots.kaplan_meier import plot_risk_groups
 
-        return draw_risk_groups(self.board, self.out / "figures")
+        return plot_risk_groups(self.board, self.out / "figures")
 
     def model(
         self,
@@ -302,15 +302,14 @@ class Results(Selection):
         ------
         UnknownName, BadConfig : there is no such row or patient, or nothing that can be drawn.
         """
-        from survbench.explain.heatmap import heatmap_figure, lay_out
-        from survbench.explain.patches import chosen_patients
-        from survbench.explain.report import attention
+        from survbench.explain.heatmap import heatmap_figure, slide_canvas
+        from survbench.explain.patches import chosen_patients, patch_attention
         from survbench.training.device import resolve_device
 
         jobs, where = self.planned(model, cohort, settings), resolve_device(device)
         ((job, shown),) = chosen_patients(jobs, self.out, [] if patient is None else [text(patient, "patient")], 1)
-        maps = attention(job, shown, names(pathways, "pathways"), self.out, where)
-        figure = heatmap_figure(maps, lay_out(maps, job.cohort, ()))
+        maps = patch_attention(job, shown, self.out, where, names(pathways, "pathways"))
+        figure = heatmap_figure(maps, slide_canvas(maps, job.cohort, ()))
         if figure is None:
             raise BadConfig(f"the features of patient {shown} have no coordinates", "there is no heatmap without")
         return figure

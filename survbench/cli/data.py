@@ -15,63 +15,61 @@ from survbench.cli import options
 __all__ = ["cohorts", "data", "folds"]
 
 
-@click.command(epilog=options.examples("survbench cohorts", "survbench cohorts --data DATA --json"))
+@click.command(cls=options.Command)
 @options.data
 @options.as_json
-@click.pass_obj
-def cohorts(registry: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
-    """Cohorts of the data root and those that the registry knows."""
-    from survbench.data.demo import open_root
-    from survbench.registry import open_registry
-    from survbench.report import listings
+@options.registry
+def cohorts(as_json: bool, **chosen: Any) -> None:
+    """Cohorts of the data root and those that the registry knows.
 
-    rows = listings.cohort_rows(open_registry(registry), open_root(data))
-    if as_json:
-        options.print_json(rows)
-    else:
-        listings.show_cohorts(rows)
+    Examples:
+      survbench cohorts
+      survbench cohorts --data DATA --json
+    """
+    from survbench.report.listings import show_cohorts
+
+    rows = api.list_cohorts(**chosen)
+    options.print_result(as_json, rows, show_cohorts, (rows,))
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench folds --cohort stad", "survbench folds --cohort stad --data DATA --folds official"
-    )
-)
+@click.command(cls=options.Command)
 @options.all_cohorts
 @options.data
-@options.folds
+@options.scheme
 @options.endpoint
 @options.as_json
-@click.pass_obj
-def folds(registry: tuple[Path, ...], /, scheme: str, as_json: bool, **chosen: Any) -> None:
-    """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few."""
+@options.registry
+def folds(scheme: str, as_json: bool, **chosen: Any) -> None:
+    """Patients, events, comparable pairs, follow-up and shared sites of every fold; warns where they are few.
+
+    Examples:
+      survbench folds --cohort stad
+      survbench folds --cohort stad --data DATA --scheme official
+    """
     from survbench.report.listings import show_folds
 
-    tables = api.fold_summaries(scheme=scheme, registry=registry, **chosen)
-    if as_json:
-        options.print_json({name: json.loads(table.to_json(orient="records")) for name, table in tables.items()})
-    else:
-        for name, table in tables.items():
-            show_folds(name, scheme, table)
+    tables = api.fold_summaries(scheme=scheme, **chosen)
+    rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    options.print_result(as_json, rows, show_folds, *((name, scheme, table) for name, table in tables.items()))
 
 
-@click.group(epilog=options.examples("survbench data import FOLDER --out DATA", "survbench data check --data DATA"))
+@click.group(cls=options.Group)
 def data() -> None:
-    """Bring data in, look at them, pack them, or make simulated ones."""
+    """Import data, count and check them, pack them, or make simulated ones.
+
+    Examples:
+      survbench data import FOLDER --out DATA
+      survbench data check --data DATA
+    """
 
 
-@data.command(
-    "import",
-    epilog=options.examples(
-        "survbench data import SURVPATH_REPOSITORY --out DATA                     labels, expression, pathways, folds",
-        "survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES   and patch features",
-        "survbench data import MY_COHORT --layout tables --pathways h.all.gmt --out DATA",
-    ),
-)
+@data.command("import")
 @click.argument("source", type=options.PATH)
 @click.option("--out", type=options.PATH, required=True, help="Data root to write to.")
-@click.option(
+@options.renamed(
     "--layout",
+    "--format",
+    "layout",
     type=click.Choice(["auto", "survpath", "tables"]),
     default="auto",
     show_default=True,
@@ -79,80 +77,86 @@ def data() -> None:
 )
 @click.option("--slides", type=options.PATH, help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
 @click.option("--pathways", type=options.PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
-@click.option(
-    "--families",
-    type=options.PATH,
-    help="GMT or wide CSV of gene families, which MCAT and its kin need: MCAT's signatures.csv.",
-)
+@click.option("--families", type=options.PATH, help="GMT or wide CSV of gene families, for MCAT: its signatures.csv.")
 @options.cohorts()
 @click.option(
     "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace cohorts that are already there.")
-@click.pass_obj
-def import_(registry: tuple[Path, ...], /, source: Path, out: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
-    """Read the files you already have, unchanged, into a data root."""
-    from survbench.data.importers import import_data
-    from survbench.registry import open_registry
+@options.registry
+def import_(source: Path, out: Path, **chosen: Any) -> None:
+    """Read the files you already have, unchanged, into a data root.
+
+    Examples:
+      survbench data import SURVPATH_REPOSITORY --out DATA                     labels, expression, pathways, folds
+      survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES   and patch features
+      survbench data import MY_COHORT --format tables --pathways h.all.gmt --out DATA
+    """
     from survbench.report.listings import show_import
 
-    known = open_registry(registry)
-    chosen |= {"cohorts": list(cohorts) or None, "aliases": known.aliases(), "expected": known.expected()}
-    show_import(import_data(source, out, **chosen), out)
+    show_import(api.import_data(source, out, **chosen), out)
 
 
-@data.command(epilog=options.examples("survbench data check --data DATA", "survbench data check --data DATA --json"))
+@data.command()
 @options.cohorts()
 @options.data
 @options.as_json
 def check(as_json: bool, **chosen: Any) -> None:
-    """Count what is there and list what is missing or wrong; the paper's Table 1 stands beside. Exits 2 on problems."""
+    """Count a data root and list what is missing or wrong, beside the paper's Table 1; exits 2 on problems.
+
+    Examples:
+      survbench data check --data DATA
+      survbench data check --data DATA --json
+    """
     from survbench.console import stdout
     from survbench.data.check import render
 
     report = api.check_data(**chosen)
-    if as_json:
-        options.print_json(report.to_json())
-    else:
-        stdout().print(render(report))
+    options.print_result(as_json, report.to_json(), stdout().print, (render(report),))
     if report.problems:
         sys.exit(2)
 
 
-@data.command(
-    epilog=options.examples(
-        "survbench data pack --data DATA", "survbench data pack --data DATA --cohort stad --dtype float32"
-    )
-)
+@data.command()
 @options.cohorts()
 @options.data
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Default: as before, at first float16.")
 @click.option("--repack", is_flag=True, help="Pack again even if nothing changed.")
 def pack(**chosen: Any) -> None:
-    """Put all bags of a cohort into one memory-mapped array. `run` does this by itself when needed."""
+    """Put all bags of a cohort into one memory-mapped array. `run` does this by itself when needed.
+
+    Examples:
+      survbench data pack --data DATA
+      survbench data pack --data DATA --cohort stad --dtype float32
+    """
     api.pack_data(**chosen)
 
 
-@data.command(epilog=options.examples("survbench data demo", "survbench data demo --out DEMO"))
-@click.option("--out", type=options.PATH, help="Where to; by default the user's cache.")
+@data.command()
+@click.option("--out", type=options.PATH, help="Folder of the root; by default in the user's cache.")
 def demo(out: Path | None) -> None:
-    """Build the demo root: five simulated cohorts with a known truth."""
+    """Build the demo root: five simulated cohorts with a known truth.
+
+    Examples:
+      survbench data demo
+      survbench data demo --out DEMO
+    """
     from survbench.data.demo import build_demo, demo_root
 
     click.echo(demo_root() if out is None else build_demo(out))
 
 
-@data.command(
-    epilog=options.examples(
-        "survbench data simulate --data DATA", "survbench data simulate --data DATA --layout clam-h5 --patches 200"
-    )
-)
-@click.option(
-    "--data", "data", type=options.PATH, envvar="SURVBENCH_DATA", required=True, help="Data root of real patients."
-)
+@data.command()
+@click.option("--data", type=options.PATH, envvar="SURVBENCH_DATA", required=True, help="Data root of real patients.")
 @options.cohorts()
-@click.option(
-    "--layout", type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]), default="trident", show_default=True
+@options.renamed(
+    "--layout",
+    "--format",
+    "layout",
+    type=click.Choice(["trident", "clam-h5", "clam-pt", "stamp"]),
+    default="trident",
+    show_default=True,
+    help="Of the feature files.",
 )
 @click.option(
     "--patches", type=click.IntRange(1), default=64, show_default=True, help="Mean number of patches per slide."
@@ -162,7 +166,11 @@ def demo(out: Path | None) -> None:
 def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
     """Write simulated slide features for the real patients of a data root, to rehearse slide models on real labels.
 
-    Everything computed on them says so. Real feature files are never replaced.
+    Everything computed on them is marked as simulated. Real feature files are never replaced.
+
+    Examples:
+      survbench data simulate --data DATA
+      survbench data simulate --data DATA --format clam-h5 --patches 200
     """
     from survbench.data.simulate import simulate_slides
     from survbench.report.listings import show_simulation

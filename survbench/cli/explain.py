@@ -1,4 +1,4 @@
-"""`survbench explain ...`: what trained models looked at."""
+"""`survbench explain ...`: what trained models attend to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from survbench import api
 from survbench.cli import options
+from survbench.console import stdout
 
 __all__ = ["explain"]
 
@@ -30,86 +31,91 @@ slide_option = click.option(
     "slides",
     multiple=True,
     type=options.PATH,
-    help="Slide file to draw on, named as the slide is; needs the extra `wsi`. Once for each slide.",
+    help="Slide file to draw on, with the slide's name; needs the extra `wsi`. Once for each slide.",
 )
 
 
-@click.group(
-    epilog=options.examples(
-        "survbench explain pathways --model amkd", "survbench explain heatmap --model amkd --cohort stad"
-    )
-)
+@click.group(cls=options.Group)
 def explain() -> None:
-    """What trained models looked at, each asked about patients it never saw."""
+    """What trained models attend to, each for patients that it never saw.
+
+    Examples:
+      survbench explain pathways --model amkd
+      survbench explain heatmap --model amkd --cohort stad
+    """
 
 
-@explain.command(
-    epilog=options.examples(
-        "survbench explain pathways --model amkd",
-        "survbench explain pathways --model survpath --cohort stad --data DATA --json",
-    )
-)
+@explain.command()
 @options.files_too
 @options.as_json
-@options.about_jobs
-def pathways(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+@options.of_jobs
+def pathways(as_json: bool, **chosen: Any) -> None:
     """The five most and the five least attended pathways per cohort, and how far the folds agree.
 
-    Takes the options of the `run` whose models are asked, each about its own test patients. AMKD's teacher is asked:
-    its student knows no pathways. Tables and figures go to OUT/figures.
+    Takes the options of the `run` that trained the models; each one explains its own test patients. Of AMKD it is the
+    teacher, as the student has no pathways. Tables and figures go to OUT/figures.
+
+    Examples:
+      survbench explain pathways --model amkd
+      survbench explain pathways --model survpath --cohort stad --data DATA --json
     """
-    _rankings(models, as_json, **chosen)
+    from survbench.explain.report import plain_ranking, ranking_sheet
+
+    explained = api.explain_pathways(**chosen)
+    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
 
 
-@explain.command(
-    epilog=options.examples(
-        "survbench explain attribution --model snn",
-        "survbench explain attribution --model 'amkd_teacher,survpath' --cohort stad --steps 128 --json",
-    )
-)
+@explain.command()
 @options.files_too
 @click.option("--steps", type=click.IntRange(2), default=64, show_default=True, help="Points on the path of gradients.")
 @options.as_json
-@options.about_jobs
-def attribution(models: tuple[str, ...], steps: int, as_json: bool, **chosen: Any) -> None:
+@options.of_jobs
+def attribution(as_json: bool, **chosen: Any) -> None:
     """How much each pathway moves the risk: integrated gradients of expression, for any model that predicts from it.
 
     Attributions of genes are summed inside pathways; the path starts at the training mean. Ranked by the mean absolute
     value over each fold's test patients. It is checked that attributions add up to the change of risk. Tables and
     figures go to OUT/figures.
+
+    Examples:
+      survbench explain attribution --model snn
+      survbench explain attribution --model 'amkd_teacher,survpath' --cohort stad --steps 128 --json
     """
-    _rankings(models, as_json, by="attribution", steps=steps, **chosen)
+    from survbench.explain.report import plain_ranking, ranking_sheet
+
+    explained = api.explain_pathways(**chosen, by="attribution")
+    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
 
 
-@explain.command(
-    epilog=options.examples(
-        "survbench explain heatmap --model amkd --cohort stad",
-        "survbench explain heatmap --model abmil,amkd --cohort stad --data DATA --patient TCGA-B7-5816",
-        "survbench explain heatmap --model amkd --cohort stad --data DATA --patient P --slide P-01Z-00-DX1.svs --json",
-    )
-)
+@explain.command()
 @options.files_too
 @patient_option
 @highest_option
 @slide_option
 @options.as_json
-@options.about_jobs
-def heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
+@options.of_jobs
+def heatmap(as_json: bool, **chosen: Any) -> None:
     """Which patches a model attends to; where it learned from a teacher, the teacher's maps against its own.
 
     A patient is shown under the model of the fold in which it was a test patient. The five highest patches of each map
-    are numbered, and it is counted how many two maps share. Figure, CSV, and GeoJSON for QuPath where the patches' size
+    are numbered, and those that two maps share are counted. Figure, CSV, and GeoJSON for QuPath where the patches' size
     in pixels is known, go to OUT/figures.
+
+    Examples:
+      survbench explain heatmap --model amkd --cohort stad
+      survbench explain heatmap --model abmil,amkd --cohort stad --data DATA --patient TCGA-B7-5816
+      survbench explain heatmap --model amkd --cohort stad --data DATA --patient P --slide P-01Z-00-DX1.svs --json
     """
-    _heatmaps(models, as_json, **chosen)
+    from survbench.explain.report import heatmap_sheet, plain_heatmap
+
+    explained = api.explain_heatmaps(**chosen)
+    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)
 
 
-@explain.command(
-    epilog=options.examples(
-        "survbench explain pathway-heatmap --model amkd --cohort stad --pathway DEMO_STROMA_1",
-        "survbench explain pathway-heatmap --model survpath --cohort stad --data DATA --pathway HALLMARK_HYPOXIA",
-    )
-)
+@explain.command()
 @options.files_too
 @click.option(
     "--pathway", "pathways", multiple=True, required=True, help="Pathway, or gene family of a model that has those."
@@ -118,35 +124,19 @@ def heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
 @highest_option
 @slide_option
 @options.as_json
-@options.about_jobs
-def pathway_heatmap(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
-    """Attention between each patch and one pathway, as `heatmap` shows it; --pathway may be given several times.
+@options.of_jobs
+def pathway_heatmap(as_json: bool, **chosen: Any) -> None:
+    """Attention between each patch and one pathway, as `heatmap` shows it; --pathway may be repeated.
 
     In some models each patch divides its attention among the pathways, in others each pathway or gene family divides
-    its own among the patches; the color bar says which.
+    its own among the patches; the color bar names which.
+
+    Examples:
+      survbench explain pathway-heatmap --model amkd --cohort stad --pathway DEMO_STROMA_1
+      survbench explain pathway-heatmap --model survpath --cohort stad --data DATA --pathway HALLMARK_HYPOXIA
     """
-    _heatmaps(models, as_json, **chosen)
+    from survbench.explain.report import heatmap_sheet, plain_heatmap
 
-
-def _rankings(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
-    found = api.explain_pathways(models, **chosen)
-
-    from survbench.explain.report import plain_ranking, show_ranking
-
-    if as_json:
-        options.print_json([plain_ranking(ranking, file, complete) for ranking, complete, file in found])
-    else:
-        for ranking, complete, file in found:
-            show_ranking(ranking, file, complete)
-
-
-def _heatmaps(models: tuple[str, ...], as_json: bool, **chosen: Any) -> None:
-    found = api.explain_heatmaps(models, **chosen)
-
-    from survbench.explain.report import plain_heatmap, show_heatmap
-
-    if as_json:
-        options.print_json([plain_heatmap(attention, files) for attention, files in found])
-    else:
-        for attention, files in found:
-            show_heatmap(attention, files)
+    explained = api.explain_heatmaps(**chosen)
+    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)

@@ -23,8 +23,8 @@ __all__ = ["cli", "main"]
 _MISTAKES = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
-class _Commands(click.Group):
-    """Ctrl-C ends them with exit code 130; what it means for the work has been said."""
+class _Commands(options.Group):
+    """Ctrl-C ends them with exit code 130; the function that was interrupted has printed what it means for the work."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -33,55 +33,48 @@ class _Commands(click.Group):
             sys.exit(130)
 
 
-@click.group(
-    cls=_Commands,
-    epilog=options.examples(
-        "survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts",
-        "survbench leaderboard                           what has been measured so far",
-        "survbench data import SURVPATH_FOLDER --out DATA",
-        "survbench run --model snn --cohort stad,crad --data DATA --folds official --endpoint dss",
-    ),
-)
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="survbench")
 @click.option(
     "--registry",
     "registries",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="A registry file of your own, laid out like registry.yaml; also SURVBENCH_REGISTRY.",
+    type=options.PATH,
+    help="A registry file of your own, written like registry.yaml; also SURVBENCH_REGISTRY.",
 )
 @click.pass_context
 def cli(context: click.Context, registries: tuple[Path, ...]) -> None:
     """Cancer survival from slides and transcriptomes: the same folds, features and trainer for every model.
 
     A row of the leaderboard differs from the next one by its model and by nothing else.
+
+    Examples:
+      survbench run --model amkd --cohort all         train and score AMKD on the demo cohorts
+      survbench leaderboard                           what has been measured so far
+      survbench data import SURVPATH_FOLDER --out DATA
+      survbench run --model snn --cohort stad,crad --data DATA --scheme official --endpoint dss
     """
     context.obj = registries
 
 
-@cli.command(epilog=options.examples("survbench models", "survbench models --json"))
+@cli.command()
 @options.as_json
-@click.pass_obj
+@options.registry
 def models(registry: tuple[Path, ...], as_json: bool) -> None:
-    """Every registered model: what it learns from, what it predicts from, where it comes from."""
-    from survbench.registry import open_registry
+    """Every registered model: what it learns from, what it predicts from, where it comes from.
 
-    known = open_registry(registry)
-    if as_json:
-        options.print_json([card.public() for card in known.models.values()])
-        return
+    Examples:
+      survbench models
+      survbench models --json
+    """
+    from survbench.registry import open_registry
     from survbench.report.listings import show_models
 
-    show_models(known)
+    known = open_registry(registry)
+    options.print_result(as_json, [card.public() for card in known.models.values()], show_models, (known,))
 
 
-@cli.command(
-    epilog=options.examples(
-        "survbench complexity",
-        "survbench complexity --model survpath,amkd --patches 10000 --device cuda",
-        "survbench complexity --json > costs.json",
-    )
-)
+@cli.command()
 @options.models(default="all", show_default=True)
 @click.option("--patches", type=click.IntRange(1), default=4096, show_default=True, help="Patches of the one patient.")
 @click.option(
@@ -89,18 +82,22 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 @options.as_json
-@click.pass_obj
-def complexity(registry: tuple[Path, ...], /, patches: int, pathways: int, as_json: bool, **chosen: Any) -> None:
-    """Parameters, operations, memory and time of each model for one patient; the paper's Table 7 stands beside."""
-    costs = api.measure_costs(patches=patches, pathways=pathways, registry=registry, **chosen)
+@options.registry
+def complexity(patches: int, pathways: int, as_json: bool, **chosen: Any) -> None:
+    """Parameters, operations, memory and time of each model for one patient; the paper's Table 7 stands beside.
+
+    Examples:
+      survbench complexity
+      survbench complexity --model survpath,amkd --patches 10000 --device cuda
+      survbench complexity --json > costs.json
+    """
+    costs = api.measure_costs(patches=patches, pathways=pathways, **chosen)
 
     from survbench.leaderboard.published import published_cost
     from survbench.report.listings import show_costs
 
-    if as_json:
-        options.print_json([cost.to_json(published_cost(cost.model)) for cost in costs])
-    else:
-        show_costs(costs, patches, pathways)
+    rows = [cost.to_json(published_cost(cost.model)) for cost in costs]
+    options.print_result(as_json, rows, show_costs, (costs, patches, pathways))
 
 
 for command in (run, cohorts, folds, data, leaderboard, compare, ablate, tune, study, km, explain):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,51 @@ from typing import Any
 import click
 
 from survbench.api import OUT, SCHEME
+from survbench.console import warn
 from survbench.errors import BadConfig
 
 PATH: Any = click.Path(path_type=Path)
-Command = Callable[..., Any]
-Decorator = Callable[[Command], Command]
+Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
+
+
+class Command(click.Command):
+    """A command whose docstring ends in examples, which its help shows as they are, below the options."""
+
+    def __init__(self, **attributes: Any) -> None:
+        text, _, examples = inspect.cleandoc(attributes["help"]).partition("\nExamples:\n")
+        super().__init__(**{**attributes, "help": text, "epilog": f"\b\nExamples:\n{examples}"})
+
+
+class Group(Command, click.Group):
+    """A group of commands, documented alike."""
+
+    command_class = Command
+
+
+class Renamed(click.Option):
+    """An option that its old name still sets, with a warning, for one minor version; help lists the new name alone.
+
+    Parameters
+    ----------
+    was : the old name.
+    """
+
+    def __init__(self, *arguments: Any, was: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.was = was
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        parser.add_option(self, [self.was], self.was)
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
+        if self.was in opts:
+            if self.name in opts:
+                raise BadConfig(f"{self.opts[0]} and its old name {self.was} are both set", f"keep {self.opts[0]}")
+            warn(f"{self.was} is now called {self.opts[0]}; the next minor version no longer knows the old name")
+            opts = {**opts, str(self.name): opts[self.was]}
+        return super().consume_value(ctx, opts)
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -44,16 +85,16 @@ def _settings(context: click.Context, parameter: click.Parameter, texts: Sequenc
     """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
     import yaml
 
-    found = {}
+    settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
         try:
-            found[key.strip()] = _number(yaml.safe_load(value))
+            settings[key.strip()] = _number(yaml.safe_load(value))
         except yaml.YAMLError:
             raise BadConfig(f"--set {text}: the value cannot be read") from None
-    return found
+    return settings
 
 
 def _number(value: Any) -> Any:
@@ -71,11 +112,6 @@ def _workers(context: click.Context, parameter: click.Parameter, value: str) -> 
     if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"'{value}' is neither `auto` nor a number from 1")
     return int(value)
-
-
-def examples(*lines: str) -> str:
-    """An epilog that click leaves as it is."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def models(text: str = "Names, wildcards or `all`, separated by commas.", **more: Any) -> Decorator:
@@ -105,13 +141,21 @@ data = click.option(
 )
 out = click.option("--out", type=PATH, default=OUT, show_default=True, help="Folder of the results.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
-endpoint = click.option(
-    "--endpoint", help="Outcome: os, dss, pfi, ... as the cohort has them. Default: os, said aloud."
-)
+_endpoint = "Outcome: os, dss, pfi, ... as the cohort has them. Default: os, with a note."
+endpoint = click.option("--endpoint", help=_endpoint)
 only_endpoint = click.option("--endpoint", help="Only this outcome.")
-_folds = "event-stratified, site-preserving, or imported ones such as `official`."
-folds = click.option("--folds", "scheme", default=SCHEME, show_default=True, help=_folds)
-only_folds = click.option("--folds", "scheme", help="Only these folds.")
+
+
+def renamed(was: str, *names: str, **attributes: Any) -> Decorator:
+    """An option that has another name since this minor version."""
+    return click.option(*names, cls=Renamed, was=was, **attributes)
+
+
+_scheme = "How patients are divided into folds: event-stratified, site-preserving, or as imported, such as `official`."
+scheme = renamed("--folds", "--scheme", default=SCHEME, show_default=True, help=_scheme)
+only_scheme = renamed("--folds", "--scheme", help="Only this fold scheme.")
+_only_folds = "Only these outer folds: 0,1."
+only_folds = renamed("--fold", "--only-folds", callback=numbers, default="", help=_only_folds)
 _objective = "cox (Efron ties), cox-breslow or nll (discrete time)."
 objective = click.option("--objective", default="cox", show_default=True, help=_objective)
 
@@ -122,7 +166,6 @@ def _seeds(text: str) -> Decorator:
 
 seeds = _seeds("One run per seed; claims need three.")
 trial_seeds = _seeds("Each trial trains every fold once per seed; the first one also draws the settings.")
-fold = click.option("--fold", "only_folds", callback=numbers, default="", help="Only these outer folds: 0,1.")
 _preset = "Named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote."
 preset = click.option("--preset", help=_preset)
 set_ = settings("A setting of the model or of the trainer.")
@@ -143,19 +186,38 @@ _threads = "CPU threads of each job; last digits depend on it, not on --workers.
 threads = click.option("--threads", type=click.IntRange(1), help=_threads)
 
 
-def about_jobs(command: Command, seeds: Decorator = seeds) -> Command:
-    """Give a command the options that say which jobs are meant, named as functions of api.py name them."""
+def registry(function: Function) -> Function:
+    """Hand `survbench --registry` to a command as functions of api.py name it."""
 
     @click.pass_obj
-    def with_registry(registry: tuple[Path, ...], /, **chosen: Any) -> None:
-        command(**chosen, registry=registry)
+    def with_registry(files: tuple[Path, ...], /, **chosen: Any) -> None:
+        function(**chosen, registry=files)
 
-    decorated: Command = update_wrapper(with_registry, command)
-    for option in (device, set_, preset, fold, seeds, objective, endpoint, folds, out, data, all_cohorts):
-        decorated = option(decorated)
-    return decorated
+    return update_wrapper(with_registry, function)
 
 
-def print_json(document: Any) -> None:
-    """One document on standard output."""
-    click.echo(json.dumps(document, indent=1))
+def of_jobs(function: Function, seeds: Decorator = seeds) -> Function:
+    """Add the options that say which jobs are meant, named as functions of api.py name them."""
+    for option in (device, set_, preset, only_folds, seeds, objective, endpoint, scheme, out, data, all_cohorts):
+        function = option(function)
+    return registry(function)
+
+
+def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[Any]) -> None:
+    """Print the result of a command, as one JSON document or for people.
+
+    Parameters
+    ----------
+    as_json : which of both.
+    document : for JSON; a mapping is printed with its `schema_version`, a list as it is.
+    show : prints it for people.
+    shown : arguments of each call of `show`.
+    """
+    if as_json:
+        from survbench.report.written import SCHEMA_VERSION
+
+        versioned = {"schema_version": SCHEMA_VERSION, **document} if isinstance(document, Mapping) else document
+        click.echo(json.dumps(versioned, indent=1))
+        return
+    for arguments in shown:
+        show(*arguments)

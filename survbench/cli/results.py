@@ -1,4 +1,4 @@
-"""Commands about what has been measured: the leaderboard, comparisons of its models, and their risk groups."""
+"""Commands that show results: the leaderboard, comparisons of its models, and their risk groups."""
 
 from __future__ import annotations
 
@@ -16,27 +16,21 @@ from survbench.errors import BadConfig
 __all__ = ["compare", "km", "leaderboard"]
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench leaderboard",
-        "survbench leaderboard --format markdown > table.md",
-        "survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'",
-        "survbench leaderboard --predictions theirs.csv --endpoint os",
-        "survbench leaderboard --predictions theirs.csv --data DATA --endpoint os     labels from the data root",
-        "survbench leaderboard --html leaderboard.html",
-        "survbench leaderboard --write leaderboards/mine",
-        "survbench leaderboard --check leaderboards/mine",
-    )
-)
+@click.command(cls=options.Command)
 @options.out
 @click.option(
     "--format", "form", type=click.Choice(["rich", "markdown", "csv", "json"]), default="rich", show_default=True
 )
-@click.option("--metric", help="cindex (Harrell, the default), uno_c, ibs, auc, d_calibration or comparable_pairs.")
+@click.option(
+    "--metric",
+    default="cindex",
+    show_default=True,
+    help="cindex (Harrell), uno_c, ibs, auc, d_calibration or comparable_pairs.",
+)
 @options.cohorts()
 @options.models("Only these models: names or wildcards, separated by commas.", default="")
 @click.option("--endpoint", help="Only this outcome; with --predictions, the outcome that they predict.")
-@options.only_folds
+@options.only_scheme
 @click.option(
     "--predictions",
     type=options.PATH,
@@ -62,7 +56,7 @@ __all__ = ["compare", "km", "leaderboard"]
 def leaderboard(
     out: Path,
     form: str,
-    metric: str | None,
+    metric: str,
     predictions: Path | None,
     data: Path | None,
     censorship: str | None,
@@ -72,20 +66,31 @@ def leaderboard(
     page: Path | None,
     **selection: Any,
 ) -> None:
-    """Tables of what has been measured, computed from the stored predictions; published figures stand beside.
+    """Tables of all results, computed from the stored predictions; published figures stand beside.
 
     Rows on different data, endpoints, folds or simulated and real data are never ranked together. External predictions
     share a column with measured rows of exactly the same patients, labels and folds, and no other.
+
+    Examples:
+      survbench leaderboard
+      survbench leaderboard --format markdown > table.md
+      survbench leaderboard --format json --cohort stad | jq '.rows[].metrics.cindex.mean'
+      survbench leaderboard --predictions theirs.csv --endpoint os
+      survbench leaderboard --predictions theirs.csv --data DATA --endpoint os     labels from the data root
+      survbench leaderboard --html leaderboard.html
+      survbench leaderboard --write leaderboards/mine
+      survbench leaderboard --check leaderboards/mine
     """
     if predictions is None and (data, censorship, time_unit) != (None, None, "months"):
         raise BadConfig("--data, --censorship and --time-unit are about --predictions", "name its file, too")
     if written is not None and (target is not None or page is not None):
         other = "--write" if target is not None else "--html"
-        raise BadConfig(f"{other} and --check exclude each other", "give one of them")
-    results, metric = api.load_results(out).select(**selection), metric or "cindex"
+        raise BadConfig(f"{other} and --check exclude each other", "name one of them")
+    results = api.load_results(out).select(**selection)
     if predictions is not None:
-        about: dict[str, Any] = {"endpoint": selection["endpoint"], "censorship": censorship, "time_unit": time_unit}
-        results = results.add_predictions(predictions, data=data, **about)
+        results = results.add_predictions(
+            predictions, data=data, endpoint=selection["endpoint"], censorship=censorship, time_unit=time_unit
+        )
 
     from survbench.report.tables import mismatch_sheet
     from survbench.report.terminal import show_board
@@ -105,19 +110,12 @@ def leaderboard(
         show_board(results.board, results.external_validation, form, metric)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench compare amkd abmil",
-        "survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc",
-        "survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several",
-        "survbench compare all --json > differences.json",
-    )
-)
+@click.command(cls=options.Command)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @options.out
 @options.cohorts()
 @options.only_endpoint
-@options.only_folds
+@options.only_scheme
 @options.settings("Of several configurations those with this setting.")
 @options.as_json
 def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_json: bool, **selection: Any) -> None:
@@ -126,51 +124,50 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     MODEL is a name, a wildcard or `all`. Differences are paired by fold, seed and patient. A model is called higher
     only where both intervals leave out zero and the Holm-adjusted p is below 5 %. Three models and two cohorts are
     ranked, too. Figures go to OUT/figures.
+
+    Examples:
+      survbench compare amkd abmil
+      survbench compare amkd amkd_teacher amkd_student --cohort stad,hnsc
+      survbench compare amkd snn --set alpha=0.5     the configuration with this weight, where there are several
+      survbench compare all --json > differences.json
     """
     wanted = [part for model in models for part in model.split(",") if part]
-    found, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
+    compared, board = api.load_results(out).select(**selection).comparisons(*wanted, settings=settings)
 
     from survbench.leaderboard.comparison import comparison_plain
-    from survbench.report.plots.comparison import draw_comparison
+    from survbench.report.plots.comparison import plot_comparison
     from survbench.report.tables import comparison_sheet
 
-    figures = [draw_comparison(one, out / "figures") for one in found]
-    if as_json:
-        pairs = zip(found, figures, strict=True)
-        plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
-        options.print_json({"comparisons": plain, "notes": list(board.notes)})
-    else:
-        for one, files in zip(found, figures, strict=True):
-            stdout().print(comparison_sheet(one, files).to_rich(), "")
-        left_out = [f"not compared: {refusal.label}: {refusal.reason}" for refusal in board.refused]
-        for remark in (*board.notes, *left_out):
-            warn(remark)
+    pairs = [(one, plot_comparison(one, out / "figures")) for one in compared]
+    plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
+    document = {"comparisons": plain, "notes": list(board.notes)}
+    sheets = ((comparison_sheet(*pair).to_rich(), "") for pair in pairs)
+    options.print_result(as_json, document, stdout().print, *sheets)
+    for remark in (*board.notes, *(f"not compared: {refusal.label}: {refusal.reason}" for refusal in board.refused)):
+        warn(remark)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench km --model amkd", "survbench km --model 'amkd,abmil' --cohort stad --json > groups.json"
-    )
-)
+@click.command(cls=options.Command)
 @options.models(default="all", show_default=True)
 @options.cohorts("Names, wildcards or `all`, separated by commas.", default="all")
 @options.out
 @options.only_endpoint
-@options.only_folds
+@options.only_scheme
 @options.as_json
 def km(out: Path, as_json: bool, **selection: Any) -> None:
     """Kaplan-Meier curves of low and high risk, with numbers at risk and log-rank p, one figure per model and cohort.
 
     High risk is above the median of the fold's training patients. The p is stratified by fold; the pooled one, which
     the paper prints, stands beside it. Figures go to OUT/figures.
+
+    Examples:
+      survbench km --model amkd
+      survbench km --model 'amkd,abmil' --cohort stad --json > groups.json
     """
     records = api.load_results(out).select(**selection).write_km()
-    if as_json:
-        options.print_json(records)
-        return
-    if not records:
+    if not records and not as_json:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")
 
     from survbench.report.tables import risk_group_sheet
 
-    stdout().print(risk_group_sheet(records).to_rich())
+    options.print_result(as_json, records, stdout().print, (risk_group_sheet(records).to_rich(),))

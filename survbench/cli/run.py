@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,15 +16,7 @@ from survbench.errors import BadConfig
 __all__ = ["ablate", "run", "study", "tune"]
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench run --model amkd --cohort all",
-        "survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --folds official --seeds 0,1,2",
-        "survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4",
-        "survbench run --model amkd,abmil --cohort all --seeds 0,1,2 --dry-run    how long would that take?",
-        "survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4",
-    )
-)
+@click.command(cls=options.Command)
 @options.files_too
 @click.option("--train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", help="Cohort for external validation; no one is trained or tuned on it.")
@@ -34,7 +25,7 @@ __all__ = ["ablate", "run", "study", "tune"]
 @options.threads
 @click.option("--dry-run", is_flag=True, help="Start nothing: time a few steps and estimate what the jobs would take.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: the estimate as one JSON document.")
-@options.about_jobs
+@options.of_jobs
 def run(
     models: tuple[str, ...],
     cohorts: tuple[str, ...],
@@ -49,11 +40,18 @@ def run(
 
     With --train and --test, models of all folds of one cohort are applied, frozen, to another cohort.
 
-    What is done is skipped, what was interrupted goes on where it stopped: just give the same command again.
+    Finished jobs are skipped, and interrupted ones continue where they stopped: repeat the same command.
 
     With --dry-run no job starts and nothing is written: a few warm steps of each model on each cohort are timed, which
     takes seconds to minutes, and a table says what the jobs that remain would take, from early stopping at once to all
     epochs.
+
+    Examples:
+      survbench run --model amkd --cohort all
+      survbench run --model 'abmil,snn' --cohort stad --data DATA --endpoint dss --scheme official --seeds 0,1,2
+      survbench run --model ./my_model.py --cohort stad --set width=128 --set learning_rate=1e-4
+      survbench run --model amkd,abmil --cohort all --seeds 0,1,2 --dry-run    how long would that take?
+      survbench run --model amkd,abmil --train hnsc --test cptac-hnsc --seeds 0,1,2     AMKD's Table 4
     """
     if (train is None) != (test is None):
         raise BadConfig("--train and --test belong together", "for example --train hnsc --test cptac-hnsc")
@@ -64,13 +62,11 @@ def run(
     cohorts = cohorts if train is None else (train,)
     if dry_run:
         forecast = api.estimate(models, cohorts, test=test, **chosen)
-        if as_json:
-            options.print_json(forecast.to_json())
-            return
         from survbench.report.listings import show_forecast
         from survbench.training.device import resolve_device
 
-        show_forecast(forecast, str(resolve_device(chosen["device"])))
+        device = str(resolve_device(chosen["device"]))
+        options.print_result(as_json, forecast.to_json(), show_forecast, (forecast, device))
         return
     results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
 
@@ -81,48 +77,39 @@ def run(
         sys.exit(1)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench ablate --study losses --cohort all --seeds 0,1,2     AMKD's Table 5",
-        "survbench ablate --study alpha                                  AMKD's Table 6",
-        "survbench ablate --study teacher --cohort stad,crad --data DATA",
-        "survbench ablate --study targets --preset rehearsal",
-    )
-)
+@click.command(cls=options.Command)
 @click.option("--study", required=True, help="losses, alpha, temperature, teacher, targets; a model's card lists them.")
 @click.option("--model", "-m", help="Whose study, where several models have one of that name.")
 @options.mlflow
 @options.workers
 @options.threads
-@options.about_jobs
+@options.of_jobs
 def ablate(**chosen: Any) -> None:
-    """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
+    """Change one thing at a time, everything else equal, and report its effect with the uncertainty.
 
     Ends in a table with the paper's figures beside it and writes table, plot and settings to OUT/studies. A teacher
-    that several arms share is trained once. What is done is skipped; the same command goes on after an interruption.
+    that several arms share is trained once. Finished jobs are skipped; after an interruption, repeat the same command.
+
+    Examples:
+      survbench ablate --study losses --cohort all --seeds 0,1,2     AMKD's Table 5
+      survbench ablate --study alpha                                  AMKD's Table 6
+      survbench ablate --study teacher --cohort stad,crad --data DATA
+      survbench ablate --study targets --preset rehearsal
     """
-    found = api.ablate(**chosen)
+    ablation = api.ablate(**chosen)
 
     from survbench.report.studies import study_sheet
 
-    if found.folder is None:
-        note("no arm has all its folds yet, so there is nothing to compare: give the same command without --fold")
+    if ablation.folder is None:
+        note("no arm has all its folds yet, so there is nothing to compare: give the same command without --only-folds")
     else:
-        stdout().print(study_sheet(found.study.heading(found.frame), found.frame).to_rich())
-        note(f"table, plot and settings are in {found.folder}")
-    if found.results.failed:
+        stdout().print(study_sheet(ablation.study.heading(ablation.frame), ablation.frame).to_rich())
+        note(f"table, plot and settings are in {ablation.folder}")
+    if ablation.results.failed:
         sys.exit(1)
 
 
-@click.command(
-    epilog=options.examples(
-        "survbench tune --model amkd --cohort stad --trials 50",
-        "survbench tune --model amkd --cohort stad --trials 50 &     a second process shares the study",
-        "survbench tune --model abmil --cohort stad --search learning_rate=1e-5:1e-3:log --search width=128,256",
-        "survbench tune --model all --cohort stad --trials 20       the same budget for every model",
-        "survbench run --model amkd --cohort stad --preset tuned",
-    )
-)
+@click.command(cls=options.Command)
 @options.files_too
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Per model and cohort.")
 @click.option(
@@ -132,14 +119,21 @@ def ablate(**chosen: Any) -> None:
     metavar="KEY=SPACE",
     help="low:high, low:high:log or one,two,three. Default: what the model's card declares (AMKD: alpha, tau).",
 )
-@click.option("--name", help="Folder of the study below OUT/tune; a second question about one model needs its own.")
-@partial(options.about_jobs, seeds=options.trial_seeds)
+@click.option("--name", help="Folder of the study below OUT/tune; a second study of one model needs its own.")
+@partial(options.of_jobs, seeds=options.trial_seeds)
 def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
-    Test patients are not read. Processes given the same command share the study, and one that was killed loses
-    nothing: its trial goes on in another. The winner becomes a preset; `run --preset tuned` uses it, and its row on the
-    leaderboard says `tuned (n trials)`.
+    Test patients are not read. Processes with the same command share the study, and the trial of one that was killed
+    continues in another. The best trial becomes a preset; `run --preset tuned` uses it, and its row on the leaderboard
+    is marked `tuned (n trials)`.
+
+    Examples:
+      survbench tune --model amkd --cohort stad --trials 50
+      survbench tune --model amkd --cohort stad --trials 50 &     a second process shares the study
+      survbench tune --model abmil --cohort stad --search learning_rate=1e-5:1e-3:log --search width=128,256
+      survbench tune --model all --cohort stad --trials 20       the same budget for every model
+      survbench run --model amkd --cohort stad --preset tuned
     """
     from survbench.report.listings import show_tuned
     from survbench.studies.tuning import parse_space
@@ -147,17 +141,16 @@ def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
     show_tuned(api.tune(trials=trials, search=parse_space(searches), **chosen), trials)
 
 
-@click.group(epilog=options.examples("survbench study transfer --preset brisk"))
+@click.group(cls=options.Group)
 def study() -> None:
-    """Questions whose answer is known beforehand, because the cohorts are simulated."""
+    """Studies whose answer is known beforehand, because the cohorts are simulated.
+
+    Examples:
+      survbench study transfer --preset brisk
+    """
 
 
-@study.command(
-    epilog=options.examples(
-        "survbench study transfer --preset brisk",
-        "survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal",
-    )
-)
+@study.command()
 @click.option("--model", "-m", help="One whose card puts other models beside it. Default: the one registered.")
 @click.option(
     "--traces",
@@ -184,18 +177,22 @@ def study() -> None:
 @options.device
 @options.workers
 @options.threads
-@click.pass_obj
-def transfer(registry: tuple[Path, ...], /, **chosen: Any) -> None:
+@options.registry
+def transfer(**chosen: Any) -> None:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
-    The model stands against its teacher, its undistilled student and the oracle, with intervals. Tables and plot go to
-    OUT/studies. What is done is skipped.
+    The model is compared with its teacher, its undistilled student and the oracle, with intervals. Tables and plot go
+    to OUT/studies. Finished jobs are skipped.
+
+    Examples:
+      survbench study transfer --preset brisk
+      survbench study transfer --traces 0,1 --patients 100 --event-rates 0.4 --replicates 1 --preset rehearsal
     """
-    found = api.study_transfer(registry=registry, **chosen)
+    transferred = api.study_transfer(**chosen)
 
     from survbench.report.studies import transfer_sheet
 
-    stdout().print(transfer_sheet(found.map).to_rich())
-    note(f"tables and plot are in {found.folder}")
-    if found.failed:
+    stdout().print(transfer_sheet(transferred.map).to_rich())
+    note(f"tables and plot are in {transferred.folder}")
+    if transferred.failed:
         sys.exit(1)

@@ -71,7 +71,7 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
     if groups is not None and pd.isna(groups).any():
         lacking = labels.index[pd.isna(groups)][0]
         raise BadFolds(
-            f"patient {lacking} has no site, which site-preserving folds need", "use --folds event-stratified"
+            f"patient {lacking} has no site, which site-preserving folds need", "use --scheme event-stratified"
         )
     patients, event = labels.index.to_numpy(dtype=str), labels["event"].to_numpy(dtype=bool)
     folds = []
@@ -211,7 +211,9 @@ def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> Itera
         splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
         return splitter.split(np.zeros(len(event)), event)
     if len(set(groups)) < FOLDS:
-        raise BadFolds(f"{len(set(groups))} sites cannot be divided into {FOLDS} folds", "use --folds event-stratified")
+        raise BadFolds(
+            f"{len(set(groups))} sites cannot be divided into {FOLDS} folds", "use --scheme event-stratified"
+        )
     return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event, groups)
 
 

@@ -1,4 +1,4 @@
-"""Whether predicted survival probabilities mean what they say: D-calibration (protocol rule 11).
+"""Whether as many patients die as survival curves predict: D-calibration (protocol rule 11).
 
 Takes survival curves as they are stored, on a grid; discrimination is in `metrics`.
 """
@@ -16,16 +16,18 @@ __all__ = ["BINS", "Calibration", "bin_counts", "calibration_bins", "d_calibrati
 BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """D-calibration of some patients.
 
     Attributes
     ----------
     counts : (10,), patients whose survival probability at their own time lies in [0, 0.1), ..., [0.9, 1]; fractions
-    come from censored patients. A calibrated model has as many in each. patients : their sum.
-    statistic : Pearson's chi-squared with 9 degrees of freedom. p : small where the model is not calibrated; a large
-    one is no evidence against calibration, and no evidence for it where patients are few or mostly censored.
+        come from censored patients. A calibrated model has as many in each.
+    patients : sum of the counts.
+    statistic : Pearson's chi-squared with 9 degrees of freedom.
+    p : small where the model is not calibrated; a large one is no evidence against calibration, and no evidence for it
+        where patients are few or mostly censored.
     reason : why p is NaN.
     """
 
@@ -44,7 +46,9 @@ def d_calibration(time: np.ndarray, event: np.ndarray, survival: np.ndarray, gri
 
     Parameters
     ----------
-    time, event : (patients,), months, True = died. survival : (patients, times of the grid), probabilities.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    survival : (patients, times of the grid), probabilities.
     grid : (times,), increasing, months.
     """
     time, event, grid = np.asarray(time, float), np.asarray(event, bool), np.asarray(grid, float)
@@ -79,7 +83,8 @@ def calibration_bins(folds: Iterable[np.ndarray]) -> Calibration:
         return _undefined(f"{patients} patients are fewer than the {BINS} bins", patients, counts)
     expected = counts.sum() / BINS
     statistic = float(((counts - expected) ** 2).sum() / expected)
-    return Calibration(tuple(counts.tolist()), patients, statistic, float(chi2.sf(statistic, BINS - 1)))
+    p = float(chi2.sf(statistic, BINS - 1))
+    return Calibration(counts=tuple(counts.tolist()), patients=patients, statistic=statistic, p=p)
 
 
 def bin_counts(time: np.ndarray, event: np.ndarray, survival: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -124,4 +129,4 @@ def _unusable(time: np.ndarray, event: np.ndarray, survival: np.ndarray, grid: n
 
 def _undefined(reason: str, patients: int, counts: np.ndarray | None = None) -> Calibration:
     shown = (math.nan,) * BINS if counts is None else tuple(counts.tolist())
-    return Calibration(shown, patients, math.nan, math.nan, reason)
+    return Calibration(counts=shown, patients=patients, statistic=math.nan, p=math.nan, reason=reason)

@@ -1,7 +1,7 @@
 """Whether one model is better than another: paired by fold and patient, with the uncertainty (protocol rule 13).
 
-Two intervals, because they answer two questions. The corrected resampled t asks how the difference would move with
-other training patients; the patient bootstrap, how it would move with other test patients.
+Two intervals, because there are two sources of chance. The corrected resampled t covers how the difference would move
+with other training patients; the patient bootstrap, how it would move with other test patients.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class FoldPair:
 
     Attributes
     ----------
-    time, event : (patients,). first, second : (seeds, patients), higher = worse; paired by seed.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    first : (seeds, patients), risks of the first model, higher = worse.
+    second : the same of the second model, paired by seed.
     """
 
     time: np.ndarray
@@ -46,15 +49,21 @@ class FoldPair:
     second: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """First minus second, in C-index.
 
     Attributes
     ----------
-    mean : over folds, of the mean over seeds. low, high, p : corrected resampled t. patient_low, patient_high : patient
-    bootstrap inside folds. per_fold : (folds,). draws : (resamples,) of the bootstrap. reason : why they are NaN; with
-    one fold only the corrected t is.
+    mean : over folds, of the mean over seeds.
+    low : lower end of the 95 % interval by the corrected resampled t.
+    high : its upper end.
+    p : of the corrected resampled t test.
+    patient_low : lower end of the 95 % interval by the patient bootstrap inside folds.
+    patient_high : its upper end.
+    per_fold : (folds,).
+    resampled : (resamples,) of the bootstrap.
+    reason : why the numbers are NaN; with one fold only those of the corrected t are.
     """
 
     mean: float
@@ -64,7 +73,7 @@ class Difference:
     patient_low: float
     patient_high: float
     per_fold: tuple[float, ...] = ()
-    draws: np.ndarray | None = None
+    resampled: np.ndarray | None = None
     reason: str = ""
 
     @property
@@ -76,42 +85,44 @@ class Difference:
 def compare(folds: Sequence[FoldPair], seed: int = 0) -> Difference:
     """Paired difference of two models over the folds of one cohort; see `paired`."""
     both = [(fold.time, fold.event, np.vstack([fold.first, fold.second])) for fold in folds]
-    drawn = resampled_cindices(both, seed)
-    split = [len(fold.first) for fold in folds]
-    return paired(
-        [d[:at] for d, at in zip(drawn, split, strict=True)], [d[at:] for d, at in zip(drawn, split, strict=True)]
-    )
+    split = [np.split(one, [len(fold.first)]) for fold, one in zip(folds, resampled_cindices(both, seed), strict=True)]
+    return paired([first for first, _ in split], [second for _, second in split])
 
 
 def resampled_cindices(folds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int = 0) -> list[np.ndarray]:
     """(models, 1 + resamples) per fold: each model's C-index, then that of resampled patients of the fold.
 
-    The same folds and the same seed draw the same patients, so that models may be resampled one by one and paired.
+    The same folds and the same seed resample the same patients, so that models may be resampled one by one and paired.
 
     Parameters
     ----------
     folds : time, event (patients,) and risks (models, patients) of each.
+    seed : of the resampling.
     """
-    generator, found = np.random.default_rng(seed), []
+    generator, cindices = np.random.default_rng(seed), []
     for time, event, risks in folds:
         weights = np.vstack([np.ones(len(time)), _resampled(generator, len(time))])
-        found.append(_weighted_cindex(time, event, risks, weights))
-    return found
+        cindices.append(_weighted_cindex(time, event, risks, weights))
+    return cindices
 
 
 def paired(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Difference:
     """Difference of two models from the `resampled_cindices` of both, (seeds, 1 + resamples) per fold.
 
     Seeds share the test patients, so they are averaged inside each fold and do not count as folds of their own.
+
+    Parameters
+    ----------
+    first : of the first model.
+    second : of the second model, on the same resamples.
     """
     differences = np.stack([(a - b).mean(axis=0) for a, b in zip(first, second, strict=True)])
-    per_fold, draws = differences[:, 0], differences[:, 1:]
+    per_fold = differences[:, 0]
     undefined = [str(fold) for fold in np.flatnonzero(np.isnan(per_fold))]
     if undefined:
         return unknown(f"fold {', '.join(undefined)} has no comparable pair")
-    resampled = np.ma.masked_invalid(draws)  # a resample may leave a fold without a pair
-    drawn = resampled.mean(axis=0).filled(np.nan)
-    return _with_patients(*corrected_t(per_fold), drawn, tuple(per_fold.tolist()))
+    resampled = np.ma.masked_invalid(differences[:, 1:]).mean(axis=0)  # a resample may leave a fold without a pair
+    return _with_patients(*corrected_t(per_fold), resampled.filled(np.nan), tuple(per_fold.tolist()))
 
 
 def mean_difference(cohorts: Sequence[Difference]) -> Difference:
@@ -125,18 +136,17 @@ def mean_difference(cohorts: Sequence[Difference]) -> Difference:
         return cohorts[0]
     mean = float(np.mean([d.mean for d in cohorts]))
     freedom = np.array([len(d.per_fold) - 1 for d in cohorts])
+    resampled = np.mean([d.resampled for d in cohorts if d.resampled is not None], axis=0)
     if (freedom < 1).any():
-        drawn = np.mean([d.draws for d in cohorts if d.draws is not None], axis=0)
-        return _with_patients(mean, math.nan, math.nan, math.nan, drawn)
+        return _with_patients(mean, math.nan, math.nan, math.nan, resampled)
     variances = np.array([_corrected_variance(np.array(d.per_fold)) for d in cohorts]) / len(cohorts) ** 2
     total = variances.sum()
-    drawn = np.mean([d.draws for d in cohorts if d.draws is not None], axis=0)
     if total == 0:
-        return _with_patients(mean, mean, mean, 0.0 if mean else 1.0, drawn)
+        return _with_patients(mean, mean, mean, 0.0 if mean else 1.0, resampled)
     degrees = total**2 / (variances**2 / freedom).sum()
     reach = float(t.ppf(0.5 + LEVEL / 2, degrees) * math.sqrt(total))
     p = float(2 * t.sf(abs(mean) / math.sqrt(total), degrees))
-    return _with_patients(mean, mean - reach, mean + reach, p, drawn)
+    return _with_patients(mean, mean - reach, mean + reach, p, resampled)
 
 
 def corrected_t(differences: np.ndarray) -> tuple[float, float, float, float]:
@@ -165,7 +175,11 @@ def bootstrap_cindex(
 
     Parameters
     ----------
-    time, event : (patients,). risks : (models, patients).
+    time : (patients,), months.
+    event : (patients,), True = died.
+    risks : (models, patients), higher = worse.
+    resamples : of the patients.
+    seed : of the resampling.
     """
     return _weighted_cindex(time, event, risks, _resampled(np.random.default_rng(seed), len(time), resamples))
 
@@ -188,7 +202,7 @@ def comparable(time: np.ndarray, event: np.ndarray) -> np.ndarray:
 
 
 def _weighted_cindex(time: np.ndarray, event: np.ndarray, risks: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(models, resamples) Harrell's C, patients counted as often as `weights` (resamples, patients) says."""
+    """(models, resamples) Harrell's C, each patient counted `weights` (resamples, patients) times."""
     pairs = comparable(np.asarray(time, float), np.asarray(event, bool))
     counts = weights.astype(np.float32)
     total = ((counts @ pairs) * counts).sum(1, dtype=np.float64)
@@ -202,7 +216,7 @@ def _weighted_cindex(time: np.ndarray, event: np.ndarray, risks: np.ndarray, wei
 
 
 def _resampled(generator: np.random.Generator, patients: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """(resamples, patients): how often each patient is drawn."""
+    """(resamples, patients): how often each patient is in each resample."""
     return generator.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
 
 
@@ -212,14 +226,23 @@ def _corrected_variance(differences: np.ndarray) -> float:
 
 
 def _with_patients(
-    mean: float, low: float, high: float, p: float, draws: np.ndarray, per_fold: tuple[float, ...] = ()
+    mean: float, low: float, high: float, p: float, resampled: np.ndarray, per_fold: tuple[float, ...] = ()
 ) -> Difference:
     tail = 100 * (1 - LEVEL) / 2
-    patient_low, patient_high = np.nanpercentile(draws, [tail, 100 - tail])
-    return Difference(mean, low, high, p, float(patient_low), float(patient_high), per_fold, draws)
+    patient_low, patient_high = np.nanpercentile(resampled, [tail, 100 - tail])
+    return Difference(
+        mean=mean,
+        low=low,
+        high=high,
+        p=p,
+        patient_low=float(patient_low),
+        patient_high=float(patient_high),
+        per_fold=per_fold,
+        resampled=resampled,
+    )
 
 
 def unknown(reason: str) -> Difference:
     """No difference, and why."""
     nan = math.nan
-    return Difference(nan, nan, nan, nan, nan, nan, reason=reason)
+    return Difference(mean=nan, low=nan, high=nan, p=nan, patient_low=nan, patient_high=nan, reason=reason)

@@ -13,7 +13,14 @@ __all__ = ["LogRank", "logrank", "risk_cut", "stratified_logrank"]
 
 @dataclass(frozen=True)
 class LogRank:
-    """statistic : chi-squared with one degree of freedom. p : NaN comes with its reason."""
+    """A log-rank test.
+
+    Attributes
+    ----------
+    statistic : chi-squared with one degree of freedom.
+    p : its p-value.
+    reason : why both are NaN.
+    """
 
     statistic: float
     p: float
@@ -30,7 +37,9 @@ def logrank(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> LogRank:
 
     Parameters
     ----------
-    time, event, high : (patients,), months, True = died, True = high-risk group.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    high : (patients,), True = high-risk group.
     """
     return stratified_logrank(time, event, high, np.zeros(len(np.asarray(time))))
 
@@ -39,6 +48,13 @@ def stratified_logrank(time: np.ndarray, event: np.ndarray, high: np.ndarray, st
     """Log-rank test that compares patients inside a stratum only, such as their fold.
 
     The observed minus expected deaths of the high-risk group and their variance are summed over the strata.
+
+    Parameters
+    ----------
+    time : (patients,), months.
+    event : (patients,), True = died.
+    high : (patients,), True = high-risk group.
+    strata : (patients,), the stratum of each.
     """
     from scipy.stats import chi2
 
@@ -61,7 +77,7 @@ def stratified_logrank(time: np.ndarray, event: np.ndarray, high: np.ndarray, st
 
 
 def _observed_minus_expected(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """Of the high-risk group, through scikit-survival; a stratum without deaths or with one group says nothing."""
+    """Of the high-risk group, through scikit-survival; zero in a stratum without deaths or with one group."""
     from sksurv.compare import compare_survival
     from sksurv.util import Surv
 

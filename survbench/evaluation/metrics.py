@@ -44,13 +44,17 @@ class Value:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Concordance:
-    """Harrell's C with what it was counted from.
+    """Harrell's C with the pairs that it was counted from.
 
     Attributes
     ----------
-    comparable : pairs compared. concordant : pairs in the right order. tied : pairs of equal risk, half right.
+    value : the index.
+    comparable : pairs compared.
+    concordant : pairs in the right order.
+    tied : pairs of equal risk, half right.
+    reason : why the value is NaN.
     """
 
     value: float
@@ -65,23 +69,29 @@ def harrell(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> Concordanc
 
     Parameters
     ----------
-    time, event, risk : (patients,), months, True = died, higher = worse. Risks within 1e-8 of each other count as tied.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    risk : (patients,), higher = worse. Risks within 1e-8 of each other count as tied.
     """
     from sksurv.metrics import concordance_index_censored
 
     time, event, risk = _arrays(time, event, risk)
     reason = _unusable(event, risk)
     if reason:
-        return Concordance(math.nan, reason=reason)
+        return Concordance(value=math.nan, reason=reason)
     try:
-        with np.errstate(invalid="ignore"):  # deaths at one identical time give 0 / 0, which is answered below
+        with np.errstate(invalid="ignore"):  # deaths at one identical time give 0 / 0, a NaN that is handled below
             value, concordant, discordant, tied, _ = concordance_index_censored(event, time, risk)
     except ValueError:  # scikit-survival has its own error for this, of this kind
-        return Concordance(math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died")
+        return Concordance(
+            value=math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died"
+        )
     pairs = int(concordant + discordant + tied)
     if pairs == 0:
-        return Concordance(math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died")
-    return Concordance(float(value), pairs, int(concordant), int(tied))
+        return Concordance(
+            value=math.nan, reason="no comparable pair: nobody is known to have outlived a patient who died"
+        )
+    return Concordance(value=float(value), comparable=pairs, concordant=int(concordant), tied=int(tied))
 
 
 def uno(
@@ -92,7 +102,17 @@ def uno(
     risk: np.ndarray,
     horizon: float,
 ) -> Value:
-    """Uno's concordance index truncated at the horizon (Uno et al. 2011)."""
+    """Uno's concordance index truncated at the horizon (Uno et al. 2011).
+
+    Parameters
+    ----------
+    train_time : (training patients,), months; the censoring distribution is theirs.
+    train_event : (training patients,), True = died.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    risk : (patients,), higher = worse.
+    horizon : months.
+    """
     from sksurv.metrics import concordance_index_ipcw
 
     time, event, risk = _arrays(time, event, risk)
@@ -120,7 +140,12 @@ def integrated_brier(
 
     Parameters
     ----------
+    train_time : (training patients,), months; the censoring distribution is theirs.
+    train_event : (training patients,), True = died.
+    time : (patients,), months.
+    event : (patients,), True = died.
     survival : (patients, times of the grid), probabilities.
+    grid : (times,), months.
     """
     from sksurv.metrics import integrated_brier_score
 
@@ -146,7 +171,17 @@ def dynamic_auc(
     risk: np.ndarray,
     times: np.ndarray,
 ) -> Value:
-    """Mean of the cumulative/dynamic AUC over the times at which somebody has died and somebody is still observed."""
+    """Mean of the cumulative/dynamic AUC over the times at which somebody has died and somebody is still observed.
+
+    Parameters
+    ----------
+    train_time : (training patients,), months; the censoring distribution is theirs.
+    train_event : (training patients,), True = died.
+    time : (patients,), months.
+    event : (patients,), True = died.
+    risk : (patients,), higher = worse.
+    times : months.
+    """
     from sksurv.metrics import cumulative_dynamic_auc
 
     time, event, risk = _arrays(time, event, risk)
@@ -158,7 +193,7 @@ def dynamic_auc(
         return Value(math.nan, "at no time of the grid has somebody died while another is still observed")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # an undefined time is NaN, which is answered below
+            warnings.simplefilter("ignore")  # an undefined time is NaN, which is handled below
             _, mean = cumulative_dynamic_auc(
                 _outcome(train_time, train_event), _outcome(time, event), risk, times[usable]
             )
@@ -179,8 +214,9 @@ def pooled_within_folds(folds: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray
     parts = [harrell(*fold) for fold in folds]
     comparable, concordant, tied = (sum(getattr(p, k) for p in parts) for k in ("comparable", "concordant", "tied"))
     if not comparable:
-        return Concordance(math.nan, reason="no comparable pair in any fold")
-    return Concordance((concordant + tied / 2) / comparable, comparable, concordant, tied)
+        return Concordance(value=math.nan, reason="no comparable pair in any fold")
+    value = (concordant + tied / 2) / comparable
+    return Concordance(value=value, comparable=comparable, concordant=concordant, tied=tied)
 
 
 def prediction_horizon(train_time: np.ndarray, train_event: np.ndarray) -> float:

@@ -1,12 +1,12 @@
-"""Average ranks of models over cohorts and which of them are told apart (protocol rule 13).
+"""Average ranks of models over cohorts and which of them differ (protocol rule 13).
 
-Takes finished scores; where they come from and what is drawn of them is elsewhere.
+Takes finished scores; where they come from and how ranks are plotted is elsewhere.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,19 @@ ALPHA = 0.05
 TIED_DECIMALS = 9  # means over folds that differ by rounding alone are tied
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CriticalDifference:
     """Average ranks with what is needed to read them.
 
     Attributes
     ----------
     ranks : by model, best (1) first; ties share the mean of their ranks. NaN where a score is missing.
-    distance : two average ranks at least this far apart are separated (Nemenyi, 5 %). p : of the Friedman test.
-    groups : models, best first, within which no two are separated; largest sets only, two models and more. Everybody
-    is one group unless the Friedman test rejects at 5 %.
-    reason : why something of this is NaN. cohorts : how many the ranks are a mean of.
+    distance : two average ranks at least this far apart are separated (Nemenyi, 5 %).
+    p : of the Friedman test.
+    groups : models, best first, within which no two are separated; largest sets only, two models and more. All models
+        are one group unless the Friedman test rejects at 5 %.
+    reason : why something of this is NaN.
+    cohorts : how many the ranks are a mean of.
     """
 
     ranks: pd.Series
@@ -42,7 +44,7 @@ def critical_difference(scores: pd.DataFrame) -> CriticalDifference:
     """Friedman test and Nemenyi's critical difference over cohorts (Demsar, J Mach Learn Res 2006;7:1).
 
     The Friedman test is the chi-squared one, corrected for ties; with the few cohorts of a usual benchmark it is
-    conservative, and so is what it leaves apart.
+    conservative, and so is the separation of models.
 
     Parameters
     ----------
@@ -58,17 +60,20 @@ def critical_difference(scores: pd.DataFrame) -> CriticalDifference:
     ]
     if undefined or not values.size:
         reason = f"there is no figure for {', '.join(undefined)}" if undefined else "there is no figure"
-        return CriticalDifference(pd.Series(math.nan, names), math.nan, math.nan, (), reason, cohorts)
+        unranked = pd.Series(math.nan, names)
+        return CriticalDifference(
+            ranks=unranked, distance=math.nan, p=math.nan, groups=(), reason=reason, cohorts=cohorts
+        )
     means = pd.Series(rankdata(-values, axis=0).mean(axis=1), names).sort_values(kind="stable")
     together = (tuple(means.index),) if models > 1 else ()
+    ranked = CriticalDifference(ranks=means, distance=math.nan, p=math.nan, groups=together, cohorts=cohorts)
     if models < 3 or cohorts < 2:
-        reason = f"it takes 3 models and 2 cohorts, and there are {models} and {cohorts}"
-        return CriticalDifference(means, math.nan, math.nan, together, reason, cohorts)
-    distance = _nemenyi(models, cohorts)
+        return replace(ranked, reason=f"it takes 3 models and 2 cohorts, and there are {models} and {cohorts}")
+    ranked = replace(ranked, distance=_nemenyi(models, cohorts))
     if (values == values[0]).all():
-        return CriticalDifference(means, distance, math.nan, together, "all are tied on every cohort", cohorts)
+        return replace(ranked, reason="all are tied on every cohort")
     p = float(friedmanchisquare(*values).pvalue)
-    return CriticalDifference(means, distance, p, _groups(means, distance) if p < ALPHA else together, "", cohorts)
+    return replace(ranked, p=p, groups=_groups(means, ranked.distance) if p < ALPHA else together)
 
 
 def _nemenyi(models: int, cohorts: int) -> float:

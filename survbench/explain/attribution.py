@@ -34,7 +34,8 @@ class Completeness:
 
     Attributes
     ----------
-    gap : largest absolute difference over patients, over the mean absolute change of risk. steps : of the path.
+    gap : largest absolute difference over patients, over the mean absolute change of risk.
+    steps : of the path.
     """
 
     gap: float
@@ -48,12 +49,19 @@ class Completeness:
 def pathway_attribution(
     jobs: Sequence[Job], out: Path, device: torch.device, steps: int = STEPS
 ) -> tuple[PathwayRanking, Completeness]:
-    """Of one model's finished jobs on one cohort, each asked about its own test patients.
+    """Attribution of each pathway over the test patients of each job.
 
     A pathway's attribution for one patient is the sum over its genes; a gene of two pathways counts in both. Pathways
     are ranked by the mean absolute attribution over patients, since what is bad news for one patient is good news for
     another; more genes move more. `direction` is the correlation over patients of a pathway's attribution with the mean
     of its standardized genes: positive where more expression means more risk.
+
+    Parameters
+    ----------
+    jobs : finished, of one model on one cohort.
+    out : folder of the results.
+    device : to predict on.
+    steps : points on the path.
 
     Raises
     ------
@@ -90,7 +98,15 @@ def gene_attribution(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integrated gradients of the risk along the straight path from the training mean to each patient's expression.
 
-    The training mean is 0, expression being standardized. Slides stay as they are: what they tell is not attributed.
+    The training mean is 0, expression being standardized. Slides stay as they are; their part of the risk is not
+    attributed.
+
+    Parameters
+    ----------
+    model : in evaluation mode.
+    objective : that turns its outputs into a risk.
+    batch : B patients with expression.
+    steps : points on the path.
 
     Returns
     -------
@@ -119,8 +135,8 @@ def _of_job(job: Job, result: JobResult, device: torch.device, steps: int) -> tu
     for granted in split.in_order(job.card.inference_inputs, PATCHES):
         batch = device_batch(granted, device)
         _refuse_without_gradient(model, objective, batch, job)
-        found = gene_attribution(model, objective, batch, steps)
-        parts.append([values.double().cpu().numpy() for values in (batch.expression, *found)])
+        attributed = gene_attribution(model, objective, batch, steps)
+        parts.append([values.double().cpu().numpy() for values in (batch.expression, *attributed)])
     expression, genes, risk, start = (np.concatenate(column) for column in zip(*parts, strict=True))
     change = risk - start
     return expression, genes, float(np.abs(genes.sum(1) - change).max() / max(np.abs(change).mean(), 1e-12))

@@ -1,13 +1,13 @@
-"""What a model gave each patch of one patient: its attention maps, or its attention to chosen gene sets.
+"""Attention of a model over the patches of one patient: its own maps, or its attention to chosen gene sets.
 
-Every patient is asked about at a model that never saw it: that of the fold in which it was a test patient. Pictures and
+A patient's model is that of the fold in which it was a test patient, so that it never saw the patient. Figures and
 files are in heatmap.py.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +25,7 @@ from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
 from survbench.model import Asking, Prediction, SurvivalModel
 
-__all__ = ["TOP", "Overlap", "PatchAttention", "chosen_patients", "gene_set_heatmap", "patch_heatmap"]
+__all__ = ["TOP", "Overlap", "PatchAttention", "chosen_patients", "patch_attention"]
 
 TOP = 5
 
@@ -36,7 +36,9 @@ class Overlap:
 
     Attributes
     ----------
-    shared : patches among the top five of both. by_chance : what two unrelated maps would share on average.
+    maps : their names.
+    shared : patches among the top five of both.
+    by_chance : what two unrelated maps would share on average.
     rho : Spearman correlation over all patches; NaN where a map is uniform or there is one patch.
     """
 
@@ -46,17 +48,26 @@ class Overlap:
     rho: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PatchAttention:
     """One patient's patches under the model of one fold and seed.
 
     Attributes
     ----------
-    maps : names. table : one row per patch with `slide`, `patch` (its row in the slide's feature file), `x` and `y` (in
-    units of a patch's edge, NaN where unknown), and for each map `weight NAME`, `rank NAME` (1 = highest) and
-    `top NAME`, whether it is among the first five; in a uniform map no patch is.
-    asked, equal : what weights are shares of, and what each would be if all were equal: they sum to 1 over `asked`.
+    model : its name.
+    title : the model's for tables and figures.
+    cohort : its name.
+    simulated : empty, `slides` or `all`: how much of the cohort is simulated.
+    patient : its identifier.
+    fold : outer fold in which it is a test patient.
+    seed : of the model's training.
     risk : the model's for this patient, in standard deviations of the fold's training patients.
+    maps : their names.
+    table : one row per patch with `slide`, `patch` (its row in the slide's feature file), `x` and `y` (in units of a
+        patch's edge, NaN where unknown), and for each map `weight NAME`, `rank NAME` (1 = highest) and `top NAME`,
+        whether it is among the first five; in a uniform map no patch is.
+    axis : over what the weights sum to 1, `patches` or `gene sets`.
+    equal : each weight if all along the axis were equal.
     """
 
     model: str
@@ -69,7 +80,7 @@ class PatchAttention:
     risk: float
     maps: tuple[str, ...]
     table: pd.DataFrame
-    asked: str
+    axis: str
     equal: float
 
     def relative(self, name: str) -> np.ndarray:
@@ -77,7 +88,7 @@ class PatchAttention:
         return self.table[f"weight {name}"].to_numpy() / self.equal
 
     def uniform(self, name: str) -> bool:
-        """Whether the map tells no patch from another."""
+        """Whether all patches have the same weight."""
         return _is_uniform(self.table[f"weight {name}"].to_numpy())
 
     def top(self, name: str) -> pd.DataFrame:
@@ -88,23 +99,14 @@ class PatchAttention:
         """Each pair of maps."""
         count = len(self.table)
         chance = min(TOP, count) ** 2 / count
-        found = []
+        overlaps = []
         for one, other in combinations(self.maps, 2):
             shared = int((self.table[f"top {one}"] & self.table[f"top {other}"]).sum())
             known = count > 1 and not self.uniform(one) and not self.uniform(other)
             weights = self.table[[f"weight {one}", f"weight {other}"]]
             rho = float(weights.corr("spearman").to_numpy()[0, 1]) if known else float("nan")
-            found.append(Overlap((one, other), shared, chance, rho))
-        return found
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """Maps of a batch: name -> (patches,), and whose weights sum to 1."""
-
-    maps: Mapping[str, Tensor]
-    asked: str
-    sets: int = 0
+            overlaps.append(Overlap((one, other), shared, chance, rho))
+        return overlaps
 
 
 def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count: int) -> list[tuple[Job, str]]:
@@ -112,18 +114,21 @@ def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count:
 
     Parameters
     ----------
-    jobs : of one model on one cohort. names : patients; if empty, `count` test patients are taken whose risk is highest
-    against the training patients of their fold.
+    jobs : of one model on one cohort.
+    out : folder of the results.
+    names : patients; if empty, those test patients whose risk is highest against the training patients of their fold.
+    count : how many of highest risk.
 
     Raises
     ------
-    UnknownName : the cohort has no such patient. BadConfig : its fold was not asked for, or has no result.
+    UnknownName : the cohort has no such patient.
+    BadConfig : the fold of a patient is not among the jobs, or has no result.
     """
     seed = jobs[0].seed
     ours = [job for job in jobs if job.seed == seed]
     if not names:
-        found = find_results(ours, out)
-        risks = pd.concat([_test_risks(result).to_frame("risk").assign(job=i) for i, result in enumerate(found)])
+        results = find_results(ours, out)
+        risks = pd.concat([_test_risks(result).to_frame("risk").assign(job=i) for i, result in enumerate(results)])
         highest = risks.sort_values("risk", ascending=False, kind="stable").head(count)
         return [(ours[i], str(patient)) for patient, i in highest["job"].items()]
     chosen = []
@@ -137,52 +142,96 @@ def chosen_patients(jobs: Sequence[Job], out: Path, names: Sequence[str], count:
         if job is None:
             raise BadConfig(
                 f"patient {name} is no test patient of fold {', '.join(str(job.fold.index) for job in ours)}",
-                "leave out --fold: only a model that never saw the patient is asked",
+                "leave out --only-folds: only a model that never saw the patient can explain it",
             )
         find_results([job], out)
         chosen.append((job, name))
     return chosen
 
 
-def patch_heatmap(job: Job, patient: str, out: Path, device: torch.device) -> PatchAttention:
-    """All attention maps that the model has.
+@torch.no_grad()
+def patch_attention(
+    job: Job, patient: str, out: Path, device: torch.device, sets: Sequence[str] = ()
+) -> PatchAttention:
+    """All attention maps that the model has, or one map for each of some gene sets.
+
+    Parameters
+    ----------
+    job : finished, with the patient among its test patients.
+    patient : its identifier.
+    out : folder of the results.
+    device : to predict on.
+    sets : names of pathways, or of the gene families that the model works with.
 
     Raises
     ------
-    BadConfig : it has none.
+    BadConfig : the model has no slides among its inputs, no attention over patches, or relates none to gene sets.
+    UnknownName : the model does not know a set.
+    BadModel : a map is not one finite number for each patch.
     """
+    card, bags = job.card, job.cohort.bags
+    if Modality.SLIDES not in card.train_inputs or bags is None:
+        raise BadConfig(f"model {card.name} sees no slides", "name one that does")
+    result = JobResult.of(job, out)
+    model, _ = result.load_model(device, job=job)
+    split, only = job.cohort.split((patient,), job.cohort.scaler(job.fold)), np.array([0])
+    seen, learned = (
+        device_batch(split.batch(only, granted, labels=False), device)
+        for granted in (card.inference_inputs, card.train_inputs)
+    )
+    maps, axis, equal = _attention(model, model(seen), learned, card.name, sets)
+    numbers = bags.slide_of(slice(*bags.span(patient)))
+    table = pd.DataFrame({"slide": [bags.slides[number] for number in numbers]})
+    table["patch"] = table.groupby("slide").cumcount()
+    table[["x", "y"]] = learned.pos.cpu().numpy().astype(np.float64)
+    for name, weights in maps.items():
+        values = weights.double().cpu().numpy()
+        table[f"weight {name}"] = values
+        table[f"rank {name}"] = table[f"weight {name}"].rank(ascending=False, method="first").astype(int)
+        table[f"top {name}"] = (table[f"rank {name}"] <= TOP) & (not _is_uniform(values))
+    return PatchAttention(
+        model=card.name,
+        title=card.title,
+        cohort=job.cohort.name,
+        simulated=job.cohort.simulated,
+        patient=patient,
+        fold=job.fold.index,
+        seed=job.seed,
+        risk=float(_test_risks(result)[patient]),
+        maps=tuple(maps),
+        table=table,
+        axis=axis,
+        equal=equal,
+    )
 
-    def ask(model: SurvivalModel, prediction: Prediction, batch: Batch) -> _Answer:
+
+def _attention(
+    model: SurvivalModel, prediction: Prediction, batch: Batch, name: str, sets: Sequence[str]
+) -> tuple[Mapping[str, Tensor], str, float]:
+    """Maps of one patient, name -> (patches,), over what their weights sum to 1, and the weight if all were equal."""
+    patches = batch.sizes[0]
+    axis, size = "patches", patches
+    if sets:
+        attended = model.gene_set_attention(prediction, batch)
+        if attended is None:
+            what = f"model {name} has no attention between patches and pathways"
+            raise BadConfig(what, "name one whose patches and pathways meet")
+        chosen = [_known_set(one, attended.sets) for one in sets]
+        maps: Mapping[str, Tensor] = {one: attended.weights[:, attended.sets.index(one)] for one in chosen}
+        if attended.asking is not Asking.SETS:
+            axis, size = "gene sets", len(attended.sets)
+    else:
         maps = model.attention_maps(prediction, batch)
         if not maps:
-            raise BadConfig(
-                f"model {job.card.name} has no attention over patches", "most models with attention pooling have"
+            what = f"model {name} has no attention over patches"
+            raise BadConfig(what, "most models with attention pooling have")
+    for one, weights in maps.items():
+        if weights.shape != (patches,) or not torch.isfinite(weights).all():
+            raise BadModel(
+                f"model {name}: map '{one}' has shape {tuple(weights.shape)} or is not finite, "
+                f"expected one number for each of {patches} patches"
             )
-        return _Answer(maps, "patches")
-
-    return _of_patient(job, patient, out, device, ask)
-
-
-def gene_set_heatmap(job: Job, patient: str, sets: Sequence[str], out: Path, device: torch.device) -> PatchAttention:
-    """One map for each of the named pathways, or of the gene families that the model works with.
-
-    Raises
-    ------
-    BadConfig : the model relates no patches to gene sets. UnknownName : it does not know a set.
-    """
-
-    def ask(model: SurvivalModel, prediction: Prediction, batch: Batch) -> _Answer:
-        found = model.gene_set_attention(prediction, batch)
-        if found is None:
-            raise BadConfig(
-                f"model {job.card.name} has no attention between patches and pathways",
-                "name one whose patches and pathways meet",
-            )
-        names = [_known_set(name, found.sets) for name in sets]
-        maps = {name: found.weights[:, found.sets.index(name)] for name in names}
-        return _Answer(maps, "patches" if found.asking is Asking.SETS else "gene sets", len(found.sets))
-
-    return _of_patient(job, patient, out, device, ask)
+    return maps, axis, 1 / size
 
 
 def _known_set(name: str, known: Sequence[str]) -> str:
@@ -196,63 +245,10 @@ def _known_set(name: str, known: Sequence[str]) -> str:
 
 def _test_risks(result: JobResult) -> pd.Series:
     """Of the fold's test patients, in standard deviations of its training patients."""
-    told = result.predictions()
-    training = told.loc[told["split"] == "train", "risk"]
-    test = told[told["split"] == "test"].set_index("patient")["risk"]
+    predictions = result.predictions()
+    training = predictions.loc[predictions["split"] == "train", "risk"]
+    test = predictions[predictions["split"] == "test"].set_index("patient")["risk"]
     return (test - training.mean()) / (training.std(ddof=0) or 1.0)
-
-
-@torch.no_grad()
-def _of_patient(
-    job: Job,
-    patient: str,
-    out: Path,
-    device: torch.device,
-    ask: Callable[[SurvivalModel, Prediction, Batch], _Answer],
-) -> PatchAttention:
-    card, bags = job.card, job.cohort.bags
-    if Modality.SLIDES not in card.train_inputs or bags is None:
-        raise BadConfig(f"model {card.name} sees no slides", "name one that does")
-    result = JobResult.of(job, out)
-    model, _ = result.load_model(device, job=job)
-    split = job.cohort.split((patient,), job.cohort.scaler(job.fold))
-    only = np.array([0])
-    seen, learned = (
-        device_batch(split.batch(only, granted, labels=False), device)
-        for granted in (card.inference_inputs, card.train_inputs)
-    )
-    answer = ask(model, model(seen), learned)
-    patches = learned.sizes[0]
-    for name, weights in answer.maps.items():
-        if weights.shape != (patches,) or not torch.isfinite(weights).all():
-            raise BadModel(
-                f"model {card.name}: map '{name}' has shape {tuple(weights.shape)} or is not finite, "
-                f"expected one number for each of {patches} patches"
-            )
-    start, stop = bags.span(patient)
-    numbers = bags.slide_of(slice(start, stop))
-    table = pd.DataFrame({"slide": [bags.slides[number] for number in numbers]})
-    table["patch"] = table.groupby("slide").cumcount()
-    table[["x", "y"]] = learned.pos.cpu().numpy().astype(np.float64)
-    for name, weights in answer.maps.items():
-        values = weights.double().cpu().numpy()
-        table[f"weight {name}"] = values
-        table[f"rank {name}"] = table[f"weight {name}"].rank(ascending=False, method="first").astype(int)
-        table[f"top {name}"] = (table[f"rank {name}"] <= TOP) & (not _is_uniform(values))
-    return PatchAttention(
-        card.name,
-        card.title,
-        job.cohort.name,
-        job.cohort.simulated,
-        patient,
-        job.fold.index,
-        job.seed,
-        float(_test_risks(result)[patient]),
-        tuple(answer.maps),
-        table,
-        answer.asked,
-        1 / (patches if answer.asked == "patches" else answer.sets),
-    )
 
 
 def _is_uniform(weights: np.ndarray) -> bool:

@@ -24,8 +24,10 @@ class Thumbnail:
 
     Attributes
     ----------
-    pixels : (height, width, 3) uint8. width, height : of level 0, in its pixels.
-    microns : of a level-0 pixel's edge; None where the slide does not tell.
+    pixels : (height, width, 3) uint8.
+    width : of level 0, in its pixels.
+    height : of level 0, in its pixels.
+    microns : edge of a level-0 pixel; None where the slide does not record it.
     """
 
     pixels: np.ndarray
@@ -36,6 +38,12 @@ class Thumbnail:
 
 def matched_slides(files: Sequence[Path], slides: Sequence[str], patient: str) -> dict[str, Path]:
     """Slide -> the file that has its name.
+
+    Parameters
+    ----------
+    files : of slides.
+    slides : names of the patient's slides.
+    patient : named in the message.
 
     Raises
     ------
@@ -57,7 +65,9 @@ def read_thumbnail(file: Path) -> Thumbnail:
 
     Raises
     ------
-    MissingFile, BadFile : the file is not there, or is no slide. BadConfig : OpenSlide is not installed.
+    MissingFile : the file is not there.
+    BadFile : it is no slide.
+    BadConfig : OpenSlide is not installed.
     """
     if not file.is_file():
         raise MissingFile(f"--slide {file} does not exist")
@@ -79,7 +89,11 @@ def read_thumbnail(file: Path) -> Thumbnail:
 def patch_pixels(cohort: Cohort, slide: str, thumbnail: Thumbnail | None = None) -> tuple[float | None, str]:
     """Edge of the slide's patches in level-0 pixels, or None and why it is not known.
 
-    A file in micrometers needs the slide itself, whose `thumbnail` knows the size of a pixel.
+    Parameters
+    ----------
+    cohort : of the slide.
+    slide : its name.
+    thumbnail : of the slide, whose size of a pixel converts coordinates in micrometers.
     """
     table: pd.DataFrame = cohort.folder.slides()
     files = table.loc[(table["slide"] == slide) & table["file"].notna(), "file"]
@@ -93,6 +107,6 @@ def patch_pixels(cohort: Cohort, slide: str, thumbnail: Thumbnail | None = None)
         return edge.size, ""
     if edge.unit == "um":
         if thumbnail is None or not thumbnail.microns:
-            return None, f"{file} has coordinates in micrometers; --slide with a known pixel size gives pixels"
+            return None, f"{file} has coordinates in micrometers; --slide with a known pixel size converts them"
         return edge.size / thumbnail.microns, ""
-    return None, f"{file} does not say how large its patches are"
+    return None, f"{file} does not record how large its patches are"

@@ -21,8 +21,8 @@ from survbench.experiments.folders import Unreadable
 from survbench.experiments.results import JobResult, read_results
 from survbench.files import digest
 from survbench.leaderboard.board import UNKNOWN, Column, Leaderboard, Line, Refusal, Row, Table
-from survbench.leaderboard.contrasts import beside
 from survbench.leaderboard.external_predictions import match_measured
+from survbench.leaderboard.paired_differences import beside
 from survbench.leaderboard.published import published_cohorts, published_models
 from survbench.leaderboard.rows import PLACE, grouped, make_rows, place_of, refuse_other_patients, score
 

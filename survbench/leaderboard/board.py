@@ -218,7 +218,7 @@ class Table(OfKind):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that was found and is not shown, and why."""
+    """Something that is not shown, and why."""
 
     row: Mapping[str, Any]
     reason: str
@@ -232,11 +232,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Everything that can be said about a results folder.
+    """Everything that a results folder lets one say.
 
     Attributes
     ----------
-    notes : why tables are separate, which filters found nothing.
+    notes : why tables are separate, which filters match nothing.
     """
 
     source: str

@@ -23,7 +23,7 @@ from survbench.experiments.results import JobResult, read_results
 from survbench.files import plain
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Column, Leaderboard, Line, Row, Table
-from survbench.leaderboard.contrasts import Drawn, alike, difference_plain, draw, drawn_difference
+from survbench.leaderboard.paired_differences import Resampled, alike, difference_plain, resample, resampled_difference
 
 __all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", "comparison_frame", "comparison_plain"]
 
@@ -43,13 +43,13 @@ class Compared:
     first: str
     second: str
     cohort: str
-    found: Difference
+    difference: Difference
     p_holm: float = math.nan
 
     @property
     def separated(self) -> bool:
         """Whether both intervals leave out zero and the adjusted p is below 5 %: only then one is called higher."""
-        return self.found.clear and self.p_holm < ALPHA
+        return self.difference.clear and self.p_holm < ALPHA
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Comparison:
     def both_ways(self, cohort: str) -> dict[tuple[str, str], tuple[float, Compared]]:
         """(first, second) -> mean difference on a cohort, first minus second, and the pair that it is of."""
         pairs = [one for one in self.differences if one.cohort == cohort]
-        turned = {(one.second, one.first): (-one.found.mean, one) for one in pairs}
-        return {(one.first, one.second): (one.found.mean, one) for one in pairs} | turned
+        turned = {(one.second, one.first): (-one.difference.mean, one) for one in pairs}
+        return {(one.first, one.second): (one.difference.mean, one) for one in pairs} | turned
 
 
 def compare_models(
@@ -98,8 +98,8 @@ def compare_models(
     board = build(out, models=models, cohorts=cohorts, endpoint=endpoint, folds=folds)
     _check_settings(board, settings or {})
     tables = [_with_settings(table, settings or {}) for table in board.tables]
-    found = [compare_table(table) for table in tables if len({line.model for line in table.lines}) > 1]
-    if not found:
+    comparisons = [compare_table(table) for table in tables if len({line.model for line in table.lines}) > 1]
+    if not comparisons:
         shown = sorted({line.title for table in board.tables for line in table.lines})
         refused = f"; not shown: {'; '.join(f'{r.label}: {r.reason}' for r in board.refused[:3])}" * bool(board.refused)
         raise BadConfig(
@@ -107,10 +107,10 @@ def compare_models(
             f"{', '.join(shown) or 'no complete rows'} with the same endpoint, folds and kind of data{refused}",
             "name two models that were run on the same cohorts, or run them",
         )
-    return found, board
+    return comparisons, board
 
 
-def comparison_frame(found: Sequence[Comparison]) -> pd.DataFrame:
+def comparison_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """All differences of all tables, one a row.
 
     Columns: first, second, cohort (or MEAN), endpoint, folds, data; difference (of the C-index, first minus second);
@@ -118,30 +118,30 @@ def comparison_frame(found: Sequence[Comparison]) -> pd.DataFrame:
     both intervals leave out zero and p_holm is below 5 %; reason: why a difference is NaN.
     """
     rows = []
-    for of in found:
+    for of in comparisons:
         place = {"endpoint": of.table.endpoint, "folds": of.table.folds, "data": of.table.kind}
         for one in of.differences:
             named = {"first": one.first, "second": one.second, "cohort": one.cohort, **place}
-            bounds = {key: getattr(one.found, key) for key in ("low", "high", "patient_low", "patient_high", "p")}
-            verdict = {"p_holm": one.p_holm, "separated": one.separated, "reason": one.found.reason}
-            rows.append({**named, "difference": one.found.mean, **bounds, **verdict})
+            bounds = {key: getattr(one.difference, key) for key in ("low", "high", "patient_low", "patient_high", "p")}
+            verdict = {"p_holm": one.p_holm, "separated": one.separated, "reason": one.difference.reason}
+            rows.append({**named, "difference": one.difference.mean, **bounds, **verdict})
     return pd.DataFrame(rows)
 
 
-def comparison_plain(found: Comparison) -> dict[str, Any]:
+def comparison_plain(comparison: Comparison) -> dict[str, Any]:
     """As JSON values; NaN is None."""
-    table, ranks = found.table, found.ranks
+    table, ranks = comparison.table, comparison.ranks
     return {
         "endpoint": table.endpoint,
         "folds": table.folds,
         "protocol_version": table.protocol_version,
         "simulated": table.invented,
         "metric": "cindex",
-        "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in found.lines],
+        "models": [{"model": line.model, "title": line.title, "variant": line.variant} for line in comparison.lines],
         "differences": [
             {"first": one.first, "second": one.second, "cohort": one.cohort}
-            | {**difference_plain(one.found), "p_holm": plain(one.p_holm), "separated": one.separated}
-            for one in found.differences
+            | {**difference_plain(one.difference), "p_holm": plain(one.p_holm), "separated": one.separated}
+            for one in comparison.differences
         ],
         "ranks": None
         if ranks is None
@@ -153,7 +153,7 @@ def comparison_plain(found: Comparison) -> dict[str, Any]:
             "cohorts": ranks.cohorts,
             "reason": ranks.reason,
         },
-        "notes": list(found.notes),
+        "notes": list(comparison.notes),
     }
 
 
@@ -166,7 +166,7 @@ def _check_models(out: Path, models: Sequence[str]) -> None:
             raise UnknownName(f"no result of a model '{pattern}' in {out}", f"There is {', '.join(present)}")
 
 
-def compare_table(table: Table, resample: Callable[[Row], Drawn] = draw) -> Comparison:
+def compare_table(table: Table, resample: Callable[[Row], Resampled] = resample) -> Comparison:
     """Every pair of the models of one table, and their ranks.
 
     Parameters
@@ -174,7 +174,7 @@ def compare_table(table: Table, resample: Callable[[Row], Drawn] = draw) -> Comp
     resample : draws the patients of a row; one that remembers lets others use the same draws.
     """
     lines, notes = _one_line_each(table)
-    drawn = {
+    resampled = {
         (line.model, column.key): resample(row)
         for line in track(lines, "Resampling patients")
         for column, row in line.rows.items()
@@ -183,7 +183,8 @@ def compare_table(table: Table, resample: Callable[[Row], Drawn] = draw) -> Comp
     single, over = [], []
     for first, second in combinations(names, 2):
         pair = [
-            Compared(first, second, column.label, _difference(drawn, first, second, column)) for column in table.columns
+            Compared(first, second, column.label, _difference(resampled, first, second, column))
+            for column in table.columns
         ]
         single += pair
         if len(table.columns) > 1:
@@ -228,12 +229,12 @@ def _with_settings(table: Table, settings: Mapping[str, Any]) -> Table:
 def _check_settings(board: Leaderboard, settings: Mapping[str, Any]) -> None:
     lines = [line for table in board.tables for line in table.lines]
     for key, value in settings.items():
-        found = [_known(line)[key] for line in lines if key in _known(line)]
-        if value not in found:
-            shown = ", ".join(dict.fromkeys(str(other) for other in found))
+        values = [_known(line)[key] for line in lines if key in _known(line)]
+        if value not in values:
+            shown = ", ".join(dict.fromkeys(str(other) for other in values))
             raise BadConfig(
                 f"--set {key}={value}: no configuration here has it",
-                f"there is {shown}" if found else "no such setting",
+                f"there is {shown}" if values else "no such setting",
             )
 
 
@@ -242,21 +243,21 @@ def _known(line: Line) -> dict[str, Any]:
     return {**identity["training"], **identity["config"], "objective": identity["objective"].get("name")}
 
 
-def _difference(drawn: dict[tuple[str, str], Drawn], first: str, second: str, column: Column) -> Difference:
-    lacking = [name for name in (first, second) if (name, column.key) not in drawn]
+def _difference(resampled: dict[tuple[str, str], Resampled], first: str, second: str, column: Column) -> Difference:
+    lacking = [name for name in (first, second) if (name, column.key) not in resampled]
     if lacking:
         return unknown(f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no row on {column.label}")
-    return drawn_difference(drawn[first, column.key], drawn[second, column.key])
+    return resampled_difference(resampled[first, column.key], resampled[second, column.key])
 
 
 def _mean(table: Table, pair: Sequence[Compared]) -> Difference:
     if any(column.ambiguous for column in table.columns):
         return unknown("a cohort stands in several columns, because its patients, features or folds differ")
-    return mean_difference([one.found for one in pair])
+    return mean_difference([one.difference for one in pair])
 
 
 def _adjusted(family: Sequence[Compared]) -> list[Compared]:
-    p = holm({str(i): one.found.p for i, one in enumerate(family)})
+    p = holm({str(i): one.difference.p for i, one in enumerate(family)})
     return [replace(one, p_holm=p[str(i)]) for i, one in enumerate(family)]
 
 

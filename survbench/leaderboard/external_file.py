@@ -83,30 +83,30 @@ def read_predictions_file(
 
 def _columns(file: Path, text: pd.DataFrame, censorship: str | None) -> tuple[str, str | None]:
     """The patient's column, and the one that says who died; None where the file has no labels."""
-    found = f"found: {', '.join(text.columns)}"
+    columns = f"found: {', '.join(text.columns)}"
     twice = text.columns[text.columns.duplicated()]
     if len(twice):
-        raise BadFile(f"{file} has the column '{twice[0]}' twice; {found}", "keep one of them")
+        raise BadFile(f"{file} has the column '{twice[0]}' twice; {columns}", "keep one of them")
     patients = [column for column in PATIENT if column in text]
     lacking = [column for column in REQUIRED if column not in text] + ([] if patients else ["case"])
     if lacking:
-        raise BadFile(f"{file} lacks the column {', '.join(lacking)}; {found}", f"expected: {_FORMAT}")
+        raise BadFile(f"{file} lacks the column {', '.join(lacking)}; {columns}", f"expected: {_FORMAT}")
     if len(patients) > 1:
         raise BadFile(f"{file} names patients in {' and '.join(patients)}", "keep one of these columns")
     if censorship is not None and censorship not in text:
-        raise BadFile(f"{file} has no column '{censorship}' for --censorship; {found}", "name one of these")
+        raise BadFile(f"{file} has no column '{censorship}' for --censorship; {columns}", "name one of these")
     inverted = [censorship] if censorship else [column for column in text.columns if "cens" in column]
     known = {*PATIENT, *REQUIRED, *OPTIONAL, *inverted}
     unknown = [column for column in text.columns if column not in known]
     if unknown:
         raise BadFile(
-            f"{file} has the unknown column {', '.join(unknown)}; {found}", f"drop or rename it; known: {_FORMAT}"
+            f"{file} has the unknown column {', '.join(unknown)}; {columns}", f"drop or rename it; known: {_FORMAT}"
         )
     flags = [*inverted, *(["event"] if "event" in text and "event" not in inverted else [])]
     if len(flags) > 1:
         raise BadFile(f"{file} says in {' and '.join(flags)} who died", "keep one of these columns")
     if bool(flags) != ("time" in text):
-        raise BadFile(f"{file} has {'no time' if flags else 'a time, but no event or censorship'}; {found}", "add it")
+        raise BadFile(f"{file} has {'no time' if flags else 'a time, but no event or censorship'}; {columns}", "add it")
     return patients[0], flags[0] if flags else None
 
 

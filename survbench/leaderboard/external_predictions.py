@@ -63,7 +63,7 @@ def rows_of_predictions(
     kinds = dict(simulated or {})
     for cohort, of_cohort in table.groupby("cohort", sort=False):
         numbers = _numbered(of_cohort["fold"])
-        about = {
+        shared = {
             "protocol_version": 1,
             "config": {},
             "objective": {},
@@ -76,7 +76,7 @@ def rows_of_predictions(
         }
         made = []
         for model, of_model in track(list(of_cohort.groupby("model", sort=False)), f"Scoring {cohort}"):
-            identity = {**about, "model": str(model)}
+            identity = {**shared, "model": str(model)}
             jobs = [
                 _score(part, identity, numbers[str(fold)], int(str(seed)), file, kinds.get(str(cohort), UNKNOWN))
                 for (seed, fold), part in of_model.groupby(["seed", "fold"])
@@ -161,8 +161,8 @@ def _moved(row: Row, other: Row, reference: Labels) -> Row:
 
 def _reference(rows: Sequence[Row]) -> Labels:
     """The most patients that any row was scored on; among several such the most frequent ones."""
-    found = [row.labels for row in rows]
-    return max(found, key=lambda labels: (len(labels), found.count(labels)))
+    labels_of_rows = [row.labels for row in rows]
+    return max(labels_of_rows, key=lambda labels: (len(labels), labels_of_rows.count(labels)))
 
 
 def _rounded(labels: Labels) -> Labels:

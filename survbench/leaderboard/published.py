@@ -44,8 +44,8 @@ def published_cindex(model: str, cohort: str, setting: str = "cross-validation")
     setting : `cross-validation` (Table 2), `external` (Table 4, without a standard deviation: NaN) or one such as
     `alpha=0.5` (Table 6).
     """
-    found = _figures(model=model, cohort=cohort, quantity="cindex", setting=setting)
-    return None if found.empty else (float(found["value"].iloc[0]), float(found["sd"].iloc[0]))
+    figures = _figures(model=model, cohort=cohort, quantity="cindex", setting=setting)
+    return None if figures.empty else (float(figures["value"].iloc[0]), float(figures["sd"].iloc[0]))
 
 
 def published_change(model: str, setting: str) -> float | None:
@@ -55,8 +55,8 @@ def published_change(model: str, setting: str) -> float | None:
 
 def published_counts(cohort: str) -> dict[str, int]:
     """Patients, slides and patches of a cohort (Table 1); empty for a cohort the paper does not have."""
-    found = _figures(table="Table 1", cohort=cohort)
-    return {str(quantity): int(value) for quantity, value in zip(found["quantity"], found["value"], strict=True)}
+    counts = _figures(table="Table 1", cohort=cohort)
+    return {str(quantity): int(value) for quantity, value in zip(counts["quantity"], counts["value"], strict=True)}
 
 
 def published_logrank(model: str, cohort: str) -> float | None:
@@ -72,8 +72,8 @@ def published_parameters(model: str) -> int | None:
 
 def published_cost(model: str) -> dict[str, float] | None:
     """`parameters` and `flops` as Table 7 prints them; None for a model that it does not have."""
-    found = _figures(table="Table 7", model=model)
-    return dict(zip(found["quantity"].astype(str), found["value"].astype(float), strict=True)) or None
+    figures = _figures(table="Table 7", model=model)
+    return dict(zip(figures["quantity"].astype(str), figures["value"].astype(float), strict=True)) or None
 
 
 def published_models() -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _figures(**wanted: str) -> pd.DataFrame:
     return table
 
 
-def _single(found: pd.DataFrame) -> float | None:
-    if found.empty or math.isnan(found["value"].iloc[0]):
+def _single(figures: pd.DataFrame) -> float | None:
+    if figures.empty or math.isnan(figures["value"].iloc[0]):
         return None
-    return float(found["value"].iloc[0])
+    return float(figures["value"].iloc[0])

@@ -271,8 +271,8 @@ def _command(record: JobResult, missing: Mapping[int, Sequence[int]]) -> str:
     of = record.identity
     folds = sorted({fold for lacking in missing.values() for fold in lacking})
     words = ["survbench", "run", "--model", of["model"], "--cohort", of["cohort"], "--endpoint", of["endpoint"]]
-    words += ["--folds", of["folds"], "--objective", str(of["objective"].get("name", "cox"))]
-    words += ["--seeds", ",".join(map(str, missing)), "--fold", ",".join(map(str, folds))]
+    words += ["--scheme", of["folds"], "--objective", str(of["objective"].get("name", "cox"))]
+    words += ["--seeds", ",".join(map(str, missing)), "--only-folds", ",".join(map(str, folds))]
     words += [] if record.simulated == "all" else ["--data", "DATA"]
     for key, value in (*of["config"].items(), *of["training"].items()):
         words += ["--set", f"{key}={json.dumps(value, default=str) if not isinstance(value, str) else value}"]

@@ -16,7 +16,7 @@ from survbench.evaluation.metrics import METRICS
 from survbench.files import plain
 from survbench.leaderboard.board import MEASURED, Leaderboard, Line, Row, Summary, Table
 from survbench.leaderboard.comparison import MEAN
-from survbench.leaderboard.contrasts import difference_plain
+from survbench.leaderboard.paired_differences import difference_plain
 from survbench.leaderboard.published import published_cindex, published_logrank, published_parameters
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def to_plain(board: Leaderboard, metric: str = "cindex") -> dict[str, Any]:
     rows = [{column.name: plain(column.value(entry)) for column in fields} for entry in _entries(board, metric)]
     return {
         "rows": [*rows, *_published_rows(board)],
-        "differences": [found for table in board.tables for found in _differences(table)],
+        "differences": [difference for table in board.tables for difference in _differences(table)],
         "refused": [{"row": dict(refusal.row), "reason": refusal.reason} for refusal in board.refused],
         "notes": list(board.notes),
     }
@@ -206,8 +206,8 @@ def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
 
 def _differences(table: Table) -> Iterator[dict[str, Any]]:
     for pair in table.contrasts:
-        cohorts = {column.label: found for column, found in pair.cohorts.items()}
-        for cohort, found in {**cohorts, **({MEAN: pair.mean} if pair.mean else {})}.items():
+        cohorts = {column.label: difference for column, difference in pair.cohorts.items()}
+        for cohort, difference in {**cohorts, **({MEAN: pair.mean} if pair.mean else {})}.items():
             yield {
                 "first": pair.first.model,
                 "first_variant": pair.first.variant,
@@ -218,5 +218,5 @@ def _differences(table: Table) -> Iterator[dict[str, Any]]:
                 "folds": table.folds,
                 "simulated": table.invented,
                 "metric": "cindex",
-                **difference_plain(found),
+                **difference_plain(difference),
             }

@@ -142,8 +142,8 @@ def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
         folder, card = root.cohort(name), registry.cohorts.get(name)
         endpoints = {e: _events(folder, e) for e in folder.endpoints()}
         info, role = folder.info, str(card.role) if card else "development"
-        found = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
-        rows.append(dict(zip(_COHORT, (name, *found), strict=True)))
+        facts = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
+        rows.append(dict(zip(_COHORT, (name, *facts), strict=True)))
     present = {row["name"] for row in rows}
     absent = [card for card in registry.cohorts.values() if card.name not in present]
     known: list[Any] = [(card.name, card.title, str(card.role), False, None, {}, False, False) for card in absent]

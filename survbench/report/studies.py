@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
-from survbench.leaderboard.contrasts import difference_of
+from survbench.leaderboard.paired_differences import difference_of
 from survbench.leaderboard.rows import grouped
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure
@@ -72,44 +73,44 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     _write(folder, {"table": frame}, study_sheet(title, frame), figure)
 
 
-def transfer_sheet(found: Transfer) -> Sheet:
+def transfer_sheet(transfer: Transfer) -> Sheet:
     """One row per setting: C-index of every model and oracle, then the gains."""
-    titles = dict(zip(found.curves["model"], found.curves["title"], strict=True))
-    means = found.curves.groupby([*SETTING, "model"])["mean"].mean()
+    titles = dict(zip(transfer.curves["model"], transfer.curves["title"], strict=True))
+    means = transfer.curves.groupby([*SETTING, "model"])["mean"].mean()
     rows = []
-    for _, of in found.gains.groupby(SETTING, sort=False):
+    for _, of in transfer.gains.groupby(SETTING, sort=False):
         patients, rate, trace = of[SETTING].iloc[0]
         values = [means.get((patients, rate, trace, model), math.nan) for model in titles]
-        gains = of.drop_duplicates("against").set_index("against").loc[found.against].to_dict("records")
+        gains = of.drop_duplicates("against").set_index("against").loc[transfer.against].to_dict("records")
         texts = [difference_text(difference_of(gain)) for gain in gains]
         rows.append((f"{patients:.0f}", f"{100 * rate:.0f} %", f"{trace:g}", *map(_known, values), *texts))
     headers = ["patients", "events", "trace", *titles.values()]
-    headers += [f"gain over {titles.get(other, other)}" for other in found.against]
+    headers += [f"gain over {titles.get(other, other)}" for other in transfer.against]
     notes = [
         "simulated: every patient is invented; the figures say when a method can help, and nothing about a cancer.",
         "trace: how strongly the programmes show in slides, 1 is the demo's; with 0 slides hold nothing.",
         "oracle: the true log hazard; oracle on slides: the part of it that leaves traces.",
-        f"gain: C-index, mean over {int(found.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
+        f"gain: C-index, mean over {int(transfer.gains['replicates'].max())} simulated cohorts, {DIFFERENCES}",
     ]
-    return Sheet(title=found.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
+    return Sheet(title=transfer.title, headers=headers, rows=rows, notes=notes, align="r", look=Look.SIMULATED_TITLE)
 
 
-def write_transfer(found: Transfer, folder: Path) -> None:
+def write_transfer(transfer: Transfer, folder: Path) -> None:
     """curves.csv, gains.csv, table.md and plot.png."""
-    figure = transfer_figure(found)
-    title_figure(figure, found.title)
-    _write(folder, {"curves": found.curves, "gains": found.gains}, transfer_sheet(found), figure)
+    figure = transfer_figure(transfer)
+    title_figure(figure, transfer.title)
+    _write(folder, {"curves": transfer.curves, "gains": transfer.gains}, transfer_sheet(transfer), figure)
 
 
-def external_tables(rows: Iterable[ExternalRow]) -> list[Sheet]:
-    """One table per pair of cohorts, endpoint and kind of data; these are never mixed."""
+def external_tables(rows: Iterable[ExternalRow], metric: str = "cindex") -> list[Sheet]:
+    """One table per pair of cohorts, endpoint and kind of data, which are never mixed; with a metric beside C."""
     pairs = grouped(rows, lambda row: (row.train, row.test, row.endpoint, row.folds, row.simulated))
-    return [_external_table(same) for same in pairs]
+    return [_external_table(same, metric) for same in pairs]
 
 
-def external_markdown(rows: Iterable[ExternalRow]) -> str:
+def external_markdown(rows: Iterable[ExternalRow], metric: str = "cindex") -> str:
     """The tables as Markdown."""
-    return "\n".join(table.to_markdown() for table in external_tables(rows))
+    return "\n\n".join(table.to_markdown() for table in external_tables(rows, metric))
 
 
 def _write(folder: Path, frames: Mapping[str, pd.DataFrame], sheet: Sheet, figure: Figure) -> None:
@@ -138,12 +139,17 @@ def _study_notes(frame: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _external_table(rows: Sequence[ExternalRow]) -> Sheet:
+def _external_table(rows: Sequence[ExternalRow], metric: str) -> Sheet:
     first = rows[0]
     pair = f"trained on {first.train}, tested on {first.test} · {first.endpoint} · {first.folds} folds"
     title = f"External: {pair} · {first.kind}"
-    cells = [_external_cells(row) for row in rows]
-    return Sheet(title=title, headers=_EXTERNAL_HEADERS, rows=cells, notes=_external_notes(rows))
+    cells, headers, notes = [_external_cells(row) for row in rows], [*_EXTERNAL_HEADERS], _external_notes(rows)
+    if metric != "cindex":
+        of_metric = [row.metrics.get(metric, {}) for row in rows]
+        cells = [(*row, _known(of.get("mean"))) for row, of in zip(cells, of_metric, strict=True)]
+        headers.append(METRICS[metric].title)
+        notes += [f"{METRICS[metric].title}: {of['reason']}." for of in of_metric[:1] if of.get("reason")]
+    return Sheet(title=title, headers=headers, rows=cells, notes=notes)
 
 
 def _external_cells(row: ExternalRow) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def comparison_sheet(comparison: Comparison, figures: Sequence[Path]) -> Sheet:
 def _difference_rows(differences: Sequence[Compared]) -> Iterator[Sequence[Any]]:
     for (first, second), pair in groupby(differences, key=lambda one: (one.first, one.second)):
         for i, one in enumerate(pair):
-            names, of = "" if i else f"{first} − {second}", one.found
+            names, of = "" if i else f"{first} − {second}", one.difference
             if of.reason:
                 yield names, one.cohort, "undefined"
                 continue
@@ -192,14 +192,14 @@ def _rank_notes(comparison: Comparison) -> list[str]:
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
-    undefined = [one for one in comparison.differences if one.found.reason]
+    undefined = [one for one in comparison.differences if one.difference.reason]
     table = comparison.table
     return [
         "Paired by fold, seed and patient. Over folds: corrected resampled t (other training patients); over patients: "
         "bootstrap inside folds (other test patients); both 95 %.",
         f"Holm: over the differences on single cohorts together, and over those of the means together. Higher: both "
         f"intervals leave out zero and the adjusted p is below {100 * ALPHA:.0f} %.",
-        *(f"undefined: {one.first} − {one.second}, {one.cohort}: {one.found.reason}" for one in undefined),
+        *(f"undefined: {one.first} − {one.second}, {one.cohort}: {one.difference.reason}" for one in undefined),
         *comparison.notes,
         *([f"{table.kind}: the figures say nothing about a cancer."] if table.invented else []),
     ]

@@ -20,12 +20,12 @@ def show_board(board: Leaderboard, external: Sequence[ExternalRow], form: str, m
     """A leaderboard and the external validation below it, as rich, markdown, csv or json."""
     if form == "rich":
         stdout().print(to_rich(board, metric))
-        for table in external_tables(external):
+        for table in external_tables(external, metric):
             stdout().print(table.to_rich(), "")
     elif form == "markdown":
         print(to_markdown(board, metric), flush=True)
         if external:
-            print(external_markdown(external), flush=True)
+            print(external_markdown(external, metric), flush=True)
     elif form == "csv":
         print(to_csv(board, metric), flush=True)
     else:

@@ -108,13 +108,13 @@ def apart(table: Table, metric: str) -> list[Block]:
     """Published figures that may stand beside no row: of models whose rows all have other settings than the paper's."""
     if metric != "cindex":
         return []
-    found = []
+    blocks_apart = []
     for model, line in {line.model: line for line in reversed(table.lines) if line.source == MEASURED}.items():
         rows = [[other.rows.get(c) for other in table.lines if other.model == model] for c in table.columns]
         columns = [any(of) and not any(row and row.as_registered for row in of) for of in rows]
         if figures := _printed(model, table, columns):
-            found.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
-    return found[::-1]
+            blocks_apart.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
+    return blocks_apart[::-1]
 
 
 DIFFERENCES = (
@@ -135,22 +135,22 @@ def contrast_rows(table: Table) -> list[tuple[str, str, str]]:
     return rows
 
 
-def difference_text(found: Difference) -> str:
+def difference_text(difference: Difference) -> str:
     """`+0.012 [-0.03, 0.05] [-0.02, 0.04]`, with a star where both intervals leave out zero."""
-    if found.reason or math.isnan(found.mean):
+    if difference.reason or math.isnan(difference.mean):
         return "undefined"
-    star = " *" if found.clear else ""
-    intervals = f"[{found.low:+.3f}, {found.high:+.3f}] [{found.patient_low:+.3f}, {found.patient_high:+.3f}]"
-    return f"{found.mean:+.3f} {intervals}{star}"
+    star = " *" if difference.clear else ""
+    folds = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{difference.mean:+.3f} {folds} [{difference.patient_low:+.3f}, {difference.patient_high:+.3f}]{star}"
 
 
 def footnotes(table: Table, metric: str) -> list[str]:
     """What a reader must know to read the table right."""
-    about = METRICS[metric]
-    better = {True: "", False: "; smaller is better", None: ""}[about.larger_is_better]
+    shown = METRICS[metric]
+    better = {True: "", False: "; smaller is better", None: ""}[shown.larger_is_better]
     notes = [
         *simulation(table),
-        f"{about.title}: {about.meaning}{better}. Mean ± SD (ddof 0) over folds, computed inside each fold.",
+        f"{shown.title}: {shown.meaning}{better}. Mean ± SD (ddof 0) over folds, computed inside each fold.",
         "log-rank p: pooled / stratified by fold; test patients of all folds, cut at the median risk of their fold's "
         "training patients.",
         "cohorts: " + "; ".join(_content(column) for column in table.columns) + ".",
@@ -178,22 +178,22 @@ def footnotes(table: Table, metric: str) -> list[str]:
         if c.thin_folds
     ]
     notes += [
-        f"undefined: {line_name(pair.first)} − {line_name(pair.second)} on {column.label}: {found.reason}"
+        f"undefined: {line_name(pair.first)} − {line_name(pair.second)} on {column.label}: {difference.reason}"
         for pair in table.contrasts
-        for column, found in pair.cohorts.items()
-        if found.reason
+        for column, difference in pair.cohorts.items()
+        if difference.reason
     ]
     return [*notes, *_undefined(table, metric)]
 
 
 def simulation(table: Table) -> list[str]:
-    """What has to be said of simulated data; nothing where there are none."""
-    said = {
+    """What has to be notes of simulated data; nothing where there are none."""
+    notes = {
         "all": "demo (simulated): every patient of these cohorts is invented; the figures say nothing about a cancer.",
         "slides": "simulated slides: real patients and labels, invented slide features; a rehearsal, not a result.",
         UNKNOWN: "data not known here: nothing tells whether these patients are real or simulated.",
     }
-    return [said[table.simulated]] if table.simulated in said else []
+    return [notes[table.simulated]] if table.simulated in notes else []
 
 
 def _about_published(table: Table) -> str:
@@ -212,7 +212,7 @@ def _content(column: Column) -> str:
 
 def _undefined(table: Table, metric: str) -> list[str]:
     """One note per reason; rows that share it stand in one line."""
-    failed, found = [], dict[str, list[str]]()
+    failed, undefined = [], dict[str, list[str]]()
     for line in table.lines:
         for column, row in line.rows.items():
             where = f"{line_name(line)} on {column.label}"
@@ -220,18 +220,18 @@ def _undefined(table: Table, metric: str) -> list[str]:
                 failed.append(f"failed: {where}: {'; '.join(row.errors)}")
                 continue
             if row.metrics[metric].reason:
-                found.setdefault(f"{METRICS[metric].title}, {row.metrics[metric].reason}", []).append(where)
+                undefined.setdefault(f"{METRICS[metric].title}, {row.metrics[metric].reason}", []).append(where)
             if row.logrank_reason:
-                found.setdefault(f"log-rank p, {row.logrank_reason}", []).append(where)
-    return [*failed, *(f"undefined: {', '.join(where)}: {what}" for what, where in found.items())]
+                undefined.setdefault(f"log-rank p, {row.logrank_reason}", []).append(where)
+    return [*failed, *(f"undefined: {', '.join(where)}: {what}" for what, where in undefined.items())]
 
 
 def _block(line: Line, table: Table, metric: str) -> Block:
     rows = [line.rows.get(column) for column in table.columns]
     measured = [row for row in rows if row is not None]
 
-    def detail(label: str, said: Callable[[Row], str]) -> Figure:
-        return Figure(Kind.DETAIL, label, tuple("" if row is None or row.failed else said(row) for row in rows))
+    def detail(label: str, text: Callable[[Row], str]) -> Figure:
+        return Figure(Kind.DETAIL, label, tuple("" if row is None or row.failed else text(row) for row in rows))
 
     ranked = METRICS[metric].larger_is_better is not None  # a mean of counts or of p over cohorts says nothing
     average = line.average(metric, table.columns) if ranked else None
@@ -270,10 +270,10 @@ def _published_figures(line: Line, table: Table) -> tuple[Figure, ...]:
 
 def _printed(model: str, table: Table, columns: Sequence[bool]) -> tuple[Figure, ...]:
     """The paper's figures of a model in the chosen columns; none where it has none."""
-    found = [published_cindex(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
+    cindices = [published_cindex(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
     tests = [published_logrank(model, c.cohort) if at else None for c, at in zip(table.columns, columns, strict=True)]
     figures = {
-        "published": ["" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in found],
+        "published": ["" if f is None else f"{f[0]:.3f} ± {f[1]:.3f}" for f in cindices],
         "published p": ["" if p is None else p_text(p) for p in tests],
     }
     return tuple(Figure(Kind.PUBLISHED, name, tuple(cells)) for name, cells in figures.items() if any(cells))
@@ -284,10 +284,12 @@ def _cell(row: Row | None, metric: str) -> str:
         return ""
     if row.failed:
         return "failed"
-    found = row.metrics[metric]
-    if math.isnan(found.mean):
+    summary = row.metrics[metric]
+    if math.isnan(summary.mean):
         return "undefined"
-    return f"{found.mean:,.0f} ± {found.sd:,.0f}" if found.mean >= 10 else f"{found.mean:.3f} ± {found.sd:.3f}"
+    return (
+        f"{summary.mean:,.0f} ± {summary.sd:,.0f}" if summary.mean >= 10 else f"{summary.mean:.3f} ± {summary.sd:.3f}"
+    )
 
 
 def _seed_spread(row: Row, metric: str) -> str:

@@ -89,19 +89,19 @@ def read_written(path: Path) -> tuple[Path, dict[str, Any]]:
     """
     file = path / f"{STEM}.json" if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        written = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFile(f"{file} does not exist", "write one with: survbench leaderboard --write DIR") from None
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{file} is no JSON ({error})", "name what `survbench leaderboard --write` wrote") from None
-    listed = isinstance(found, dict) and isinstance(found.get("rows"), list)
-    if not listed or not all(isinstance(row, dict) for row in found["rows"]):
+    listed = isinstance(written, dict) and isinstance(written.get("rows"), list)
+    if not listed or not all(isinstance(row, dict) for row in written["rows"]):
         raise BadFile(f"{file} is no leaderboard: it lists no rows", "name what `survbench leaderboard --write` wrote")
-    if "asked" in found:  # the name of `selection` before it had this one
-        found["selection"] = found.pop("asked")
-    if "selection" in found and not _is_selection(found["selection"]):
+    if "asked" in written:  # the name of `selection` before it had this one
+        written["selection"] = written.pop("asked")
+    if "selection" in written and not _is_selection(written["selection"]):
         raise BadFile(f"{file}: its 'selection' is no choice of rows", "write it again")
-    return file, found
+    return file, written
 
 
 def _is_selection(chosen: Any) -> bool:
@@ -116,19 +116,20 @@ def _is_selection(chosen: Any) -> bool:
 
 
 def check_written(
-    path: Path, found: Mapping[str, Any], board: Leaderboard, external: Sequence[ExternalRow], metric: str
+    path: Path, written: Mapping[str, Any], board: Leaderboard, external: Sequence[ExternalRow], metric: str
 ) -> list[Mismatch]:
     """Every difference between what is written and what the predictions give; numbers agree within 1e-9.
 
     Parameters
     ----------
-    path : folder, whose Markdown and CSV are checked too where they are there, or a JSON file. found : its document.
+    path : folder, whose Markdown and CSV are checked too where they are there, or a JSON file.
+    written : its document.
     """
     expected = document(board, external, metric)
     mismatches = [
-        *_lists(found.get("rows"), expected["rows"], (*_ROW, *_SETTINGS), ("model", "cohort", "endpoint", "source")),
-        *_lists(found.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
-        *_lists(found.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
+        *_lists(written.get("rows"), expected["rows"], (*_ROW, *_SETTINGS), ("model", "cohort", "endpoint", "source")),
+        *_lists(written.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
+        *_lists(written.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
     ]
     texts = {"csv": to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
     for ending, text in texts.items():
@@ -138,7 +139,7 @@ def check_written(
 
 
 def _markdown(board: Leaderboard, external: Sequence[ExternalRow], metric: str) -> str:
-    below = [external_markdown(external)] if external else []
+    below = [external_markdown(external, metric)] if external else []
     return "\n\n".join([to_markdown(board, metric), *below])
 
 
@@ -148,26 +149,26 @@ def _lists(
     """Entries with the same key are compared; one that is on one side only is a mismatch."""
     given = [entry for entry in written if isinstance(entry, Mapping)] if isinstance(written, list) else []
     one, other = _keyed(given, key), _keyed(recomputed, key)
-    found: list[Mismatch] = []
+    mismatches: list[Mismatch] = []
     for name in [*one, *(name for name in other if name not in one)]:
         entry = one.get(name) or other[name]
         label = " · ".join(str(entry.get(k)) for k in shown)
         if name not in other:
-            found.append(Mismatch(label, "row", "written", _ABSENT))
+            mismatches.append(Mismatch(label, "row", "written", _ABSENT))
         elif name not in one:
-            found.append(Mismatch(label, "row", _ABSENT, "recomputed"))
+            mismatches.append(Mismatch(label, "row", _ABSENT, "recomputed"))
         else:
-            found += [Mismatch(label, *rest) for rest in _compared(one[name], other[name], "")]
-    return found
+            mismatches += [Mismatch(label, *rest) for rest in _compared(one[name], other[name], "")]
+    return mismatches
 
 
 def _keyed(entries: Iterable[Mapping[str, Any]], key: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Entries by their key, counted where several share it."""
-    found: dict[str, Mapping[str, Any]] = {}
+    keyed: dict[str, Mapping[str, Any]] = {}
     for entry in entries:
         name = json.dumps([entry.get(k) for k in key], sort_keys=True)
-        found[f"{name}#{sum(known.startswith(name + '#') for known in found)}"] = entry
-    return found
+        keyed[f"{name}#{sum(known.startswith(name + '#') for known in keyed)}"] = entry
+    return keyed
 
 
 def _compared(written: Any, recomputed: Any, at: str) -> Iterator[tuple[str, str, str]]:
@@ -175,14 +176,14 @@ def _compared(written: Any, recomputed: Any, at: str) -> Iterator[tuple[str, str
         for key in dict.fromkeys([*written, *recomputed]):
             where = f"{at}.{key}" if at else str(key)
             if key not in written or key not in recomputed:
-                yield where, _said(written.get(key, _ABSENT)), _said(recomputed.get(key, _ABSENT))
+                yield where, _text(written.get(key, _ABSENT)), _text(recomputed.get(key, _ABSENT))
             else:
                 yield from _compared(written[key], recomputed[key], where)
     elif isinstance(written, list) and isinstance(recomputed, list) and len(written) == len(recomputed):
         for i, pair in enumerate(zip(written, recomputed, strict=True)):
             yield from _compared(*pair, f"{at}[{i}]")
     elif not _equal(written, recomputed):
-        yield at, _said(written), _said(recomputed)
+        yield at, _text(written), _text(recomputed)
 
 
 def _equal(written: Any, recomputed: Any) -> bool:
@@ -192,7 +193,7 @@ def _equal(written: Any, recomputed: Any) -> bool:
     return bool(written == recomputed) and type(written) is type(recomputed)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -202,8 +203,8 @@ def _csv(file: Path, text: str) -> list[Mismatch]:
         written, expected = (plain(pd.read_csv(source).to_dict("records")) for source in (file, io.StringIO(text)))
     except ValueError as error:  # of pandas' and of decoding
         return [Mismatch(file.name, "file", " ".join(str(error).split()), "recomputed")]
-    found = _lists(written, expected, _CSV, ("model", "cohort", "source"))
-    return [Mismatch(f"{file.name}: {one.row}", one.what, one.written, one.recomputed) for one in found]
+    mismatches = _lists(written, expected, _CSV, ("model", "cohort", "source"))
+    return [Mismatch(f"{file.name}: {one.row}", one.what, one.written, one.recomputed) for one in mismatches]
 
 
 def _tables(file: Path, text: str) -> list[Mismatch]:

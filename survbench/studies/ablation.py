@@ -18,10 +18,11 @@ from survbench.cards import ModelCard
 from survbench.console import warn
 from survbench.errors import BadConfig, SurvbenchError, UnknownName
 from survbench.evaluation.compare import Difference, mean_difference, unknown
+from survbench.evaluation.metrics import METRICS
 from survbench.experiments.folders import failure_file, result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import KINDS, Row
-from survbench.leaderboard.contrasts import difference_columns, row_difference
+from survbench.leaderboard.paired_differences import difference_columns, row_difference
 from survbench.leaderboard.published import published_change, published_cindex
 from survbench.registry import Registry, pick
 
@@ -193,6 +194,7 @@ def _line(study: Study, arm: Arm, row: Row, difference: Difference) -> dict[str,
         "sd_seeds": math.nan if summary.sd_seeds is None else summary.sd_seeds,
         "parameters": row.parameters,
         "as_registered": row.as_registered,
+        **{name: row.metrics[name].mean for name in METRICS if name != "cindex"},
         **_difference(study, arm, difference),
     }
     published = published_cindex(study.model.name, row.cohort, arm.published or "cross-validation")

@@ -7,8 +7,8 @@ Importing this module loads no deep-learning library, since leaderboards read th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from survbench.console import note, track, warn
 from survbench.errors import BadConfig, BadModel
 from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
-from survbench.evaluation.metrics import harrell
+from survbench.evaluation.metrics import METRICS, harrell, score_fold
 from survbench.experiments.cohort_labels import write_cohort
 from survbench.experiments.folders import Unreadable, result_folder, validation_folder
 from survbench.experiments.results import FittedState, JobResult
@@ -58,6 +58,8 @@ class ExternalRow(OfKind):
     models : how many were applied (folds x seeds).
     seeds : how many.
     mean, sd : of the models' C-indices.
+    metrics : every metric's mean and SD (ddof 0) over the models, and why it is undefined where it takes training
+        patients of this cohort or curves, which are not stored.
     low, high : 95 % patient bootstrap interval of the mean.
     ensemble : C-index of the mean of the models' risks, each standardized on its own training patients.
     ensemble_low, ensemble_high : 95 % patient bootstrap interval of it.
@@ -89,6 +91,7 @@ class ExternalRow(OfKind):
     ensemble_low: float = math.nan
     ensemble_high: float = math.nan
     logrank_p: float = math.nan
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     genes_absent: int = 0
     config: str = ""
     problem: str = ""
@@ -287,7 +290,17 @@ def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
         ensemble_low=float(ensemble_low),
         ensemble_high=float(ensemble_high),
         logrank_p=logrank(time, event, votes > 0.5).p,
+        metrics=_metrics(tables),
     )
+
+
+def _metrics(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    scores = [score_fold(table.assign(split="test"), np.empty(0), math.nan) for table in tables]
+    spread = {}
+    for name in METRICS:
+        values = np.array([score[name].value for score in scores])
+        spread[name] = {"mean": float(values.mean()), "sd": float(values.std()), "reason": scores[0][name].reason}
+    return spread
 
 
 def _setup(result: ValidationResult) -> str:

@@ -27,7 +27,7 @@ from survbench.evaluation.metrics import harrell
 from survbench.experiments.folders import result_folder
 from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
-from survbench.leaderboard.contrasts import difference_columns, row_difference
+from survbench.leaderboard.paired_differences import difference_columns, row_difference
 from survbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -76,26 +76,14 @@ class Cell:
     @property
     def cohort(self) -> str:
         """Its name, which tells what it is."""
-        return f"trace{self.trace:g}-{self._people}".replace(".", "p")
-
-    @property
-    def _people(self) -> str:
-        return f"n{self.patients}-e{100 * self.event_rate:g}-r{self.replicate}"
+        people = f"n{self.patients}-e{100 * self.event_rate:g}-r{self.replicate}"
+        return f"trace{self.trace:g}-{people}".replace(".", "p")
 
     def recipe(self) -> Recipe:
         """How to simulate it."""
-        made = Recipe(
-            self.cohort,
-            "simulated",
-            self.patients,
-            self.event_rate,
-            SITES,
-            "T",
-            STAD_EFFECTS,
-            female=0.5,
-            follow_up=24.0,
-        )
-        return replace(made, trace=self.trace, people=f"transfer {self.replicate}")
+        people = f"transfer {self.replicate}"
+        kind = (self.cohort, "simulated", self.patients, self.event_rate, SITES, "T", STAD_EFFECTS)
+        return Recipe(*kind, female=0.5, follow_up=24.0, trace=self.trace, people=people)
 
 
 @dataclass(frozen=True)
@@ -138,18 +126,19 @@ def find_student(model: str | None, registry: Registry) -> ModelCard:
 
     Raises
     ------
-    UnknownName : no such model. BadConfig : several could be meant, or there is nothing beside it to compare with.
+    UnknownName : no such model.
+    BadConfig : several could be meant, or there is nothing beside it to compare with.
     """
     named = registry.select_models([model]) if model is not None else list(registry.models.values())
-    found = [card for card in named if card.beside]
-    if not found:
+    cards = [card for card in named if card.beside]
+    if not cards:
         raise BadConfig(
             f"model {model} has nothing beside it to compare with" if model else "no model has others beside it",
             "its card lists them as `beside`",
         )
-    if len(found) > 1:
-        raise BadConfig(f"{', '.join(card.name for card in found)} could be meant", "name one of them with --model")
-    return found[0]
+    if len(cards) > 1:
+        raise BadConfig(f"{', '.join(card.name for card in cards)} could be meant", "name one of them with --model")
+    return cards[0]
 
 
 def plan_transfer(grid: Grid, request: Request, registry: Registry, root: DataRoot) -> dict[Cell, list[Job]]:

@@ -278,7 +278,7 @@ def test_the_import_path_may_hold_paths(
 def test_nobody_need_listen(options: dict[str, Any], tmp_path: Path) -> None:
     """Streams that are closed take what is said."""
     settings = " ".join(f"--set {key}={value}" for key, value in TINY.items())
-    command = f"run -m snn -c stad --fold 0 --no-mlflow --data {options['data']} --out {tmp_path} {settings}"
+    command = f"run -m snn -c stad --only-folds 0 --no-mlflow --data {options['data']} --out {tmp_path} {settings}"
     for closed in (">&-", "<&- >&- 2>&-"):
         done = subprocess.run(f"{sys.executable} -m survbench {command} {closed}", shell=True, stderr=subprocess.PIPE)
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False)

@@ -18,7 +18,7 @@ CELL: dict[str, int | str] = {"patches": 3000, "patients": 8}
 
 
 def outcome(name: str, seconds: float, **fields: object) -> Outcome:
-    made = Outcome("step", name, dict(CELL), "patient", 8, flops=4_000_000_000)
+    made = Outcome(suite="step", contestant=name, cell=dict(CELL), unit="patient", units=8, flops=4_000_000_000)
     made.rounds = [Round(seconds, 0.02, 0.02) for _ in range(3)]
     return replace(made, **fields)
 
@@ -32,10 +32,18 @@ def results(*outcomes: Outcome, commit: str = "abc") -> Results:
         "precision": "float32",
         "threads": 1,
     }
-    return Results("2026-01-01", commit, machine, {"torch": "2"}, {"rounds": 3}, 2e9, outcomes)
+    return Results(
+        date="2026-01-01",
+        commit=commit,
+        machine=machine,
+        versions={"torch": "2"},
+        options={"rounds": 3},
+        probe_flops=2e9,
+        outcomes=outcomes,
+    )
 
 
-MISSING = Outcome("step", "theirs", dict(CELL), status="not installed: theirs")
+MISSING = Outcome(suite="step", contestant="theirs", cell=dict(CELL), status="not installed: theirs")
 
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -60,9 +68,25 @@ def test_a_peer_is_compared_with_ours_and_load_is_marked() -> None:
 
 
 def test_memory_and_lists_have_their_own_columns() -> None:
-    writes = Outcome("data", "a file", {"slides": 2}, "patient", 2, bytes=10**6, rounds=[Round(0.03, 0.02, 0.02)])
-    needs = Outcome("memory", "abmil", dict(CELL), peak_bytes=[3 << 20])
-    reads = Outcome("data", "packed", {"slides": 2}, "patient", 2, bytes=10**6, rounds=[Round(0.01, 0.02, 0.02)])
+    writes = Outcome(
+        suite="data",
+        contestant="a file",
+        cell={"slides": 2},
+        unit="patient",
+        units=2,
+        bytes=10**6,
+        rounds=[Round(0.03, 0.02, 0.02)],
+    )
+    needs = Outcome(suite="memory", contestant="abmil", cell=dict(CELL), peak_bytes=[3 << 20])
+    reads = Outcome(
+        suite="data",
+        contestant="packed",
+        cell={"slides": 2},
+        unit="patient",
+        units=2,
+        bytes=10**6,
+        rounds=[Round(0.01, 0.02, 0.02)],
+    )
     data, memory = tables(results(needs, reads, writes))
     assert memory.rows == (("abmil", "3"),)
     assert data.heads == (

@@ -47,11 +47,11 @@ class Invented:
             self.calls.append(name)
             self.pass_by(seconds)
 
-        return Contestant(name, lambda: work, counted=counted)
+        return Contestant(name=name, prepare=lambda: work, counted=counted)
 
 
 def run(meter: Invented, *contestants: Contestant, limits: Limits, sizes: tuple[int, ...] = (1,)) -> list[Outcome]:
-    races = [Race("step", {"n": size}, contestants, size=size) for size in sizes]
+    races = [Race(suite="step", cell={"n": size}, contestants=contestants, size=size) for size in sizes]
     return list(run_races(races, meter, limits))
 
 
@@ -77,7 +77,7 @@ def test_quick_work_is_repeated_and_given_per_call() -> None:
 
 
 def test_work_that_times_itself_is_believed() -> None:
-    (only,) = run(Invented(), Contestant("a", lambda: lambda: 7.0), limits=Limits(2, seconds=1e6))
+    (only,) = run(Invented(), Contestant(name="a", prepare=lambda: lambda: 7.0), limits=Limits(2, seconds=1e6))
     assert [r.seconds for r in only.rounds] == [7.0, 7.0]
 
 
@@ -124,7 +124,11 @@ def test_a_missing_package_and_a_failure_are_told_and_stop_nobody() -> None:
         raise ValueError("no\nway")
 
     meter = Invented()
-    contestants = Contestant("p", missing), Contestant("q", broken), meter.contestant("a", 0.1)
+    contestants = (
+        Contestant(name="p", prepare=missing),
+        Contestant(name="q", prepare=broken),
+        meter.contestant("a", 0.1),
+    )
     p, q, a = run(meter, *contestants, limits=Limits(2))
     assert p.status == "not installed: torchmil"
     assert q.status == "failed: ValueError: no way"

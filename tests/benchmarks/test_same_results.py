@@ -145,13 +145,17 @@ def test_an_option_is_called_as_the_command_calls_it() -> None:
     old = (
         "Options:\n  --folds TEXT   all of them, see --scheme\n  --fold TEXT  some\n  --mlflow / --no-mlflow  mirror\n"
     )
-    new = "Options:\n  -s, --scheme TEXT  all of them\n  --folds TEXT  some\n  --format [rich|json]\n"
+    new = "Options:\n  -s, --scheme TEXT  all of them\n  --only-folds TEXT  some\n  --format [rich|json]\n"
     assert [option_name(meant, old) for meant in ("scheme", "fold", "no-mlflow")] == [
         "--folds",
         "--fold",
         "--no-mlflow",
     ]
-    assert [option_name(meant, new) for meant in ("scheme", "fold", "json")] == ["--scheme", "--folds", "--format=json"]
+    assert [option_name(meant, new) for meant in ("scheme", "fold", "json")] == [
+        "--scheme",
+        "--only-folds",
+        "--format=json",
+    ]
 
 
 def write_job(folder: Path, document: dict[str, Any], name: str, **more: Any) -> None:

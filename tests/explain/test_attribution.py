@@ -16,9 +16,10 @@ from survbench.batch import take_patients
 from survbench.errors import BadConfig
 from survbench.experiments.results import JobResult
 from survbench.explain.attribution import gene_attribution, pathway_attribution
-from survbench.explain.pathways import draw_pathways, write_pathways
+from survbench.explain.pathways import ranking_figure, write_pathways
 from survbench.model import Objective, Prediction, SurvivalModel
 from survbench.registry import import_target, load_registry
+from survbench.report.plots.figures import save_figure
 from survbench.training.objectives import Cox, DiscreteNLL
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_pathways_are_ranked_by_their_genes_over_each_folds_test_patients(
     assert ranking.table.loc["B", "sd"] == pytest.approx(np.std(rows, axis=0)[1], rel=1e-3)
     assert ranking.table.loc["A", "genes"] == 3
     assert ranking.table.loc["B", "direction"] > 0
-    draw_pathways(ranking, tmp_path / "figure.png")
+    save_figure(ranking_figure(ranking), tmp_path / "figure.png")
     write_pathways(ranking, tmp_path / "table.csv")
     assert (tmp_path / "figure.png").stat().st_size > 5_000
     assert (tmp_path / "table.csv").read_text().count("demo (simulated)") == 2

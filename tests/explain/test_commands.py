@@ -21,7 +21,7 @@ def explain(planted: Planted) -> Explain:
     """Runs `survbench explain ...` about the jobs that are trained, in this process."""
     planted.trained("abmil", learning_rate=1e-3)
     planted.trained("snn", epochs=7, learning_rate=1e-3)
-    about = ("--data", planted.root.path, "--cohort", "stad", "--out", planted.out, "--fold", 0)
+    about = ("--data", planted.root.path, "--cohort", "stad", "--out", planted.out, "--only-folds", 0)
 
     def command(*arguments: object, epochs: int = 10) -> None:
         settings = [f"--set={key}" for key in (f"epochs={epochs}", f"patience={epochs}", "learning_rate=1e-3")]

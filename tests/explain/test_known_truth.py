@@ -14,7 +14,7 @@ from support.planted import PROGNOSTIC, Planted
 from survbench.data.demo import TRACED
 from survbench.experiments.results import JobResult
 from survbench.explain.attribution import pathway_attribution
-from survbench.explain.patches import patch_heatmap
+from survbench.explain.patches import patch_attention
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"width": 64, "teacher_settings": {"pathway_width": 64}}
@@ -31,7 +31,7 @@ def areas(planted: Planted, model: str) -> dict[str, np.ndarray]:
     """Map -> how well its weights tell each programme's patches from others (AUC), mean over half the test patients."""
     job, each = planted.trained(model), dict[str, list[list[float]]]()
     for patient in job.fold.test[::2]:
-        seen = patch_heatmap(job, patient, planted.out, CPU)
+        seen = patch_attention(job, patient, planted.out, CPU)
         places = list(zip(seen.table["slide"], seen.table["patch"], strict=True))
         inside = [[patch in planted.regions[slide][k] for slide, patch in places] for k in range(TRACED)]
         for name in seen.maps:

@@ -23,16 +23,16 @@ from survbench.data.features import read_features
 from survbench.data.writers import write_features
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.experiments.results import JobResult
-from survbench.explain.heatmap import Canvas, draw_heatmap, lay_out, write_geojson, write_table
+from survbench.explain.heatmap import Canvas, heatmap_figure, slide_canvas, write_geojson, write_table
 from survbench.explain.patches import (
     TOP,
     PatchAttention,
     chosen_patients,
-    gene_set_heatmap,
-    patch_heatmap,
+    patch_attention,
 )
 from survbench.explain.slides import patch_pixels
 from survbench.model import Prediction
+from survbench.report.plots.figures import save_figure
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,7 @@ def toy(name: str, tmp_path: Path, folds: int = 1, **settings: Any) -> list[Any]
 @pytest.fixture
 def abmil(planted: Planted) -> PatchAttention:
     one = planted.trained("abmil", learning_rate=1e-3)
-    return patch_heatmap(one, one.fold.test[0], planted.out, CPU)
+    return patch_attention(one, one.fold.test[0], planted.out, CPU)
 
 
 def lost(found: PatchAttention) -> PatchAttention:
@@ -62,7 +62,7 @@ def test_each_row_is_the_patch_that_it_says(planted: Planted) -> None:
     patient = str(several[several > 1].index[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ABMIL, "attention_maps", lambda self, prediction, batch: {"first": batch.x[:, 0] + 9})
-        found = patch_heatmap(one, patient, planted.out, CPU)
+        found = patch_attention(one, patient, planted.out, CPU)
     files = slides[slides["patient"] == patient].set_index("slide")["file"]
     assert found.table["slide"].nunique() == len(files) > 1
     for row in found.table.to_dict("records"):
@@ -74,7 +74,7 @@ def test_each_row_is_the_patch_that_it_says(planted: Planted) -> None:
 def test_ranks_top_and_overlap_are_those_of_the_weights(tmp_path: Path) -> None:
     (one,) = toy("amkd", tmp_path)
     patient = max(one.fold.test, key=one.cohort.bags.size)
-    found = patch_heatmap(one, patient, tmp_path, CPU)
+    found = patch_attention(one, patient, tmp_path, CPU)
     assert found.maps == ("teacher's co-attention", "teacher's pooling", "student's pooling")
     count = one.cohort.bags.size(patient)
     assert len(found.table) == count == 5
@@ -93,12 +93,12 @@ def test_ranks_top_and_overlap_are_those_of_the_weights(tmp_path: Path) -> None:
 def test_a_uniform_map_has_no_top(tmp_path: Path) -> None:
     (one,) = toy("amkd", tmp_path, teacher="none", pooling="mean")
     patient = max(one.fold.test, key=one.cohort.bags.size)
-    found = patch_heatmap(one, patient, tmp_path, CPU)
+    found = patch_attention(one, patient, tmp_path, CPU)
     assert found.maps == ("student's pooling",)
     assert found.uniform("student's pooling")
     assert found.top("student's pooling").empty
     canvas = Canvas({}, {}, ())
-    assert draw_heatmap(found, canvas, tmp_path / "uniform.png")
+    assert heatmap_figure(found, canvas) is not None
 
 
 def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> No
     highest = chosen_patients(jobs, tmp_path, [], 4)
     assert [patient for _, patient in highest] == list(expected.index[:4])
     assert all(patient in one.fold.test for one, patient in highest)
-    found = patch_heatmap(*highest[0], tmp_path, CPU)
+    found = patch_attention(*highest[0], tmp_path, CPU)
     assert found.risk == pytest.approx(expected.iloc[0])
     trained = jobs[0].fold.train[0]
     with pytest.raises(BadConfig, match="no test patient of fold 0"):
@@ -143,7 +143,7 @@ def test_the_student_is_asked_as_it_predicts_and_its_teacher_with_expression(tmp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AMKD, "attention_maps", noted)
         patch.setattr(AMKD, "forward", forward)
-        patch_heatmap(one, one.fold.test[0], tmp_path, CPU)
+        patch_attention(one, one.fold.test[0], tmp_path, CPU)
     assert seen == [False, True]
 
 
@@ -153,32 +153,32 @@ def test_one_gene_set_is_one_map(tmp_path: Path, name: str) -> None:
     patient = max(one.fold.test, key=one.cohort.bags.size)
     among_sets = name == "amkd"
     sets = ["A", "b"] if among_sets else ["i", "II"]
-    found = gene_set_heatmap(one, patient, sets, tmp_path, CPU)
+    found = patch_attention(one, patient, tmp_path, CPU, sets)
     assert found.maps == (("A", "B") if among_sets else ("I", "II"))
     weights = found.table[[f"weight {name}" for name in found.maps]]
-    assert found.asked == ("gene sets" if among_sets else "patches")
+    assert found.axis == ("gene sets" if among_sets else "patches")
     assert found.equal == pytest.approx(1 / 2 if among_sets else 1 / 5)
     np.testing.assert_allclose(weights.sum(axis=1 if among_sets else 0), 1, rtol=1e-5)
     with pytest.raises(UnknownName, match="Unknown pathway 'AA'"):
-        gene_set_heatmap(one, patient, ["AA"], tmp_path, CPU)
+        patch_attention(one, patient, tmp_path, CPU, ["AA"])
 
 
 def test_models_that_have_nothing_to_show_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, said in (("transmil_survpath", "no attention over patches"), ("snn", "sees no slides")):
         (one,) = toy(name, tmp_path)
         with pytest.raises(BadConfig, match=said):
-            patch_heatmap(one, one.fold.test[0], tmp_path, CPU)
+            patch_attention(one, one.fold.test[0], tmp_path, CPU)
     (one,) = toy("abmil", tmp_path)
     with pytest.raises(BadConfig, match="no attention between patches and pathways"):
-        gene_set_heatmap(one, one.fold.test[0], ["A"], tmp_path, CPU)
+        patch_attention(one, one.fold.test[0], tmp_path, CPU, ["A"])
     monkeypatch.setattr(ABMIL, "attention_maps", lambda *_: {"short": torch.ones(1, 2)})
     with pytest.raises(BadModel, match="expected one number for each"):
-        patch_heatmap(one, one.fold.test[0], tmp_path, CPU)
+        patch_attention(one, one.fold.test[0], tmp_path, CPU)
 
 
 def test_table_and_polygons_say_where_patches_are(abmil: PatchAttention, planted: Planted, tmp_path: Path) -> None:
     data = planted.jobs["abmil"].cohort
-    canvas = lay_out(abmil, data, [])
+    canvas = slide_canvas(abmil, data, [])
     write_table(abmil, canvas, tmp_path / "map.csv")
     written = pd.read_csv(tmp_path / "map.csv")
     assert (written["data"] == "demo (simulated)").all()
@@ -196,7 +196,9 @@ def test_table_and_polygons_say_where_patches_are(abmil: PatchAttention, planted
         assert feature["properties"]["measurements"]["weight attention"] == pytest.approx(row["weight attention"])
         assert ("classification" in feature["properties"]) == row["top attention"]
         assert feature["properties"]["metadata"]["data"] == "demo (simulated)"
-    assert draw_heatmap(abmil, canvas, tmp_path / "map.png")
+    drawn = heatmap_figure(abmil, canvas)
+    assert drawn is not None
+    save_figure(drawn, tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 10_000
 
 
@@ -204,8 +206,8 @@ def test_without_coordinates_there_is_a_table_and_nothing_drawn(
     abmil: PatchAttention, planted: Planted, tmp_path: Path
 ) -> None:
     canvas = Canvas({}, {}, ("why",))
-    assert not draw_heatmap(lost(abmil), canvas, tmp_path / "map.png")
-    assert write_geojson(lost(abmil), lay_out(abmil, planted.jobs["abmil"].cohort, []), tmp_path / "map") == []
+    assert heatmap_figure(lost(abmil), canvas) is None
+    assert write_geojson(lost(abmil), slide_canvas(abmil, planted.jobs["abmil"].cohort, []), tmp_path / "map") == []
     write_table(lost(abmil), canvas, tmp_path / "map.csv")
     assert pd.read_csv(tmp_path / "map.csv")["x_px"].isna().all()
 
@@ -224,14 +226,14 @@ def test_patches_lie_on_the_slide_that_is_given(abmil: PatchAttention, planted: 
     nearer = {axis: abmil.table[axis] - abmil.table[axis].min() + 1 for axis in ("x", "y")}
     abmil = replace(abmil, table=abmil.table.assign(**nearer))
     file = slide_file(tmp_path, f"{slide}.tif", abmil)
-    canvas = lay_out(abmil, data, [file])
+    canvas = slide_canvas(abmil, data, [file])
     thumbnail = canvas.thumbnails[slide]
     x, y = (256 * abmil.table[axis].to_numpy() for axis in ("x", "y"))
     assert (thumbnail.width, thumbnail.height) == (x.max() + 512, y.max() + 512)
     scale = thumbnail.pixels.shape[1] / thumbnail.width
     center = thumbnail.pixels[round(scale * (y[0] + 128)), round(scale * (x[0] + 128))]
     assert center[1] < 60
-    assert draw_heatmap(abmil, canvas, tmp_path / "map.png")
+    assert heatmap_figure(abmil, canvas) is not None
     (tmp_path / "text.tif").write_text("no slide")
     (tmp_path / f"{slide}.svs").write_text("no slide")
     for other, error, said in (
@@ -240,7 +242,7 @@ def test_patches_lie_on_the_slide_that_is_given(abmil: PatchAttention, planted: 
         (tmp_path / f"{slide}.svs", BadFile, "cannot be opened"),
     ):
         with pytest.raises(error, match=said):
-            lay_out(abmil, data, [other])
+            slide_canvas(abmil, data, [other])
 
 
 def test_without_openslide_the_extra_is_named(
@@ -250,7 +252,7 @@ def test_without_openslide_the_extra_is_named(
     file.touch()
     monkeypatch.setitem(sys.modules, "openslide", None)
     with pytest.raises(BadConfig, match=r"survbench\[wsi\]"):
-        lay_out(abmil, planted.jobs["abmil"].cohort, [file])
+        slide_canvas(abmil, planted.jobs["abmil"].cohort, [file])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from amkd.teacher import Teacher
 from support.builders import batch, inputs
 from support.toy import cohort, job, run
 from survbench.errors import BadConfig
-from survbench.explain.pathways import draw_pathways, pathway_attention
+from survbench.explain.pathways import pathway_attention, ranking_figure
 from survbench.registry import import_target, load_registry
+from survbench.report.plots.figures import save_figure
 
 CPU = torch.device("cpu")
 ATTENDING = ("amkd", "amkd_teacher", "survpath")
@@ -54,7 +55,7 @@ def test_the_table_is_the_mean_over_each_folds_test_patients(tmp_path: Path, mon
     assert found.table["mean"].mean() == pytest.approx(1.0)
     assert list(found.table["mean"]) == sorted(found.table["mean"], reverse=True)
     assert found.jobs == 3
-    draw_pathways(found, tmp_path / "figure.png")
+    save_figure(ranking_figure(found), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5_000
 
 

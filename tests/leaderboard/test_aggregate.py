@@ -172,8 +172,8 @@ def test_incomplete_rows_are_refused_with_what_is_missing(tmp_path: Path) -> Non
     (refusal,) = board.refused
     assert refusal.row["model"] == "snn"
     assert "fold 0, 2 of seed 4 missing" in refusal.reason
-    assert "survbench run --model snn --cohort stad --endpoint os --folds event-stratified" in refusal.reason
-    assert "--seeds 4 --fold 0,2" in refusal.reason
+    assert "survbench run --model snn --cohort stad --endpoint os --scheme event-stratified" in refusal.reason
+    assert "--seeds 4 --only-folds 0,2" in refusal.reason
     assert "'hidden=[8, 4]'" in refusal.reason
 
 

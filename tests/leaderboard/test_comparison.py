@@ -17,7 +17,7 @@ from survbench.errors import BadConfig, UnknownName
 from survbench.evaluation.compare import FoldPair, holm
 from survbench.evaluation.compare import compare as compare_folds
 from survbench.leaderboard.comparison import MEAN, compare_models, comparison_plain
-from survbench.report.plots.comparison import draw_comparison
+from survbench.report.plots.comparison import plot_comparison
 
 # C-index of the three folds (3 patients each, who die in order); the mean is what is ranked.
 #        stad                     crad              mean rank
@@ -54,7 +54,7 @@ def write_noisy(out: Path, models: dict[str, float], cohorts: tuple[str, ...] = 
 def test_all_pairs_by_hand(tmp_path: Path) -> None:
     write_by_hand(tmp_path)
     ((found,), _) = compare_models(tmp_path, ["all"])
-    means = {(one.first, one.second, one.cohort): one.found.mean for one in found.differences}
+    means = {(one.first, one.second, one.cohort): one.difference.mean for one in found.differences}
     assert list(means) == [(x, y, c) for x, y in combinations("abc", 2) for c in ("stad", "crad", MEAN)]
     assert means == pytest.approx(
         {
@@ -80,7 +80,7 @@ def test_holm_is_over_what_is_shown(tmp_path: Path) -> None:
         [one for one in found.differences if one.cohort == MEAN],
         [one for one in found.differences if one.cohort != MEAN],
     ):
-        expected = holm({str(i): one.found.p for i, one in enumerate(family)})
+        expected = holm({str(i): one.difference.p for i, one in enumerate(family)})
         assert [one.p_holm for one in family] == pytest.approx(list(expected.values()))
 
 
@@ -95,7 +95,7 @@ def test_pairs_resampled_together_are_those_resampled_alone(tmp_path: Path) -> N
         risks = [of["risk"].to_numpy()[None] for of in ordered]
         folds.append(FoldPair(labels["time"].to_numpy(), labels["event"].to_numpy(), *risks))
     alone = compare_folds(folds)
-    (pair,) = [one.found for one in found.differences if (one.first, one.second) == ("a", "c")]
+    (pair,) = [one.difference for one in found.differences if (one.first, one.second) == ("a", "c")]
     assert (pair.mean, pair.low, pair.p) == pytest.approx((alone.mean, alone.low, alone.p))
     assert (pair.patient_low, pair.patient_high) == pytest.approx((alone.patient_low, alone.patient_high))
 
@@ -107,7 +107,10 @@ def test_higher_only_where_both_intervals_and_the_adjusted_p_say_so(tmp_path: Pa
     assert over["bad", "good"].separated
     assert not over["bad", "worse"].separated
     for one in found.differences:
-        overlapping = one.found.low <= 0 <= one.found.high or one.found.patient_low <= 0 <= one.found.patient_high
+        overlapping = (
+            one.difference.low <= 0 <= one.difference.high
+            or one.difference.patient_low <= 0 <= one.difference.patient_high
+        )
         assert not (overlapping and one.separated)
     text = CliRunner().invoke(cli, ["compare", "all", "--out", str(tmp_path)], env={"COLUMNS": "160"}).stdout
     assert "not told apart" in text
@@ -121,7 +124,7 @@ def test_undefined_pairs_say_why(tmp_path: Path) -> None:
     write_row(tmp_path, "d")
     write_job(tmp_path, "e", fold=0, error="out of memory")
     ((found,), _) = compare_models(tmp_path, ["all"])
-    reasons = {(one.first, one.second, one.cohort): one.found.reason for one in found.differences}
+    reasons = {(one.first, one.second, one.cohort): one.difference.reason for one in found.differences}
     assert "no seed in common" in reasons["a", "b", "stad"]
     assert reasons["a", "c", "stad"] == "c has no row on stad"
     assert reasons["a", "c", MEAN]
@@ -129,7 +132,7 @@ def test_undefined_pairs_say_why(tmp_path: Path) -> None:
     assert "failed" in reasons["a", "e", "stad"]
     assert found.ranks is None
     assert "without a rank" in found.notes[-1]
-    assert all(file.stat().st_size > 5_000 for file in draw_comparison(found, tmp_path / "figures"))
+    assert all(file.stat().st_size > 5_000 for file in plot_comparison(found, tmp_path / "figures"))
     plain = json.dumps(comparison_plain(found), allow_nan=False)
     assert json.loads(plain)["differences"][0]["reason"]
 
@@ -166,7 +169,7 @@ def test_real_and_simulated_are_compared_apart(tmp_path: Path) -> None:
     write_by_hand(tmp_path, simulated="all", cohort_hash="other")
     found, _ = compare_models(tmp_path, ["all"])
     assert [one.table.kind for one in found] == ["real patients", "demo (simulated)"]
-    files = [file for one in found for file in draw_comparison(one, tmp_path / "figures")]
+    files = [file for one in found for file in plot_comparison(one, tmp_path / "figures")]
     assert len(set(files)) == 4
     assert sum("demo_simulated" in file.name for file in files) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from support.job_folders import write_row
+from support.pages import external_row
 from survbench.evaluation import metrics
 from survbench.evaluation.metrics import METRICS, Metric, Value
 from survbench.leaderboard.aggregate import build
@@ -17,7 +19,9 @@ from survbench.leaderboard.board import Leaderboard
 from survbench.report import columns
 from survbench.report.columns import RowColumn, to_csv, to_frame, to_plain
 from survbench.report.page.write import page_html
+from survbench.report.studies import external_markdown
 from survbench.report.tables import to_markdown, to_rich
+from survbench.studies.external_validation import external_plain
 
 
 def deaths(fold: metrics.FoldPredictions) -> Value:
@@ -59,7 +63,10 @@ def test_a_metric_appears_everywhere(board: Leaderboard, tmp_path: Path) -> None
         expected,
         expected,
     ]
-    assert "Deaths" in page_html(board, [], tmp_path)  # beside the metric that is shown
+    row = replace(external_row(), metrics={"deaths": {"mean": expected, "sd": 0.0, "reason": ""}})
+    for text in (external_markdown([row], "deaths"), page_html(board, [row], tmp_path)):
+        assert "Deaths" in text  # on the page beside the metric that is shown
+    assert external_plain([row])[0]["metrics"]["deaths"]["mean"] == expected
 
 
 def test_a_column_appears_everywhere(board: Leaderboard, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Titles of figures are readable whole, whatever stands in them."""
+"""Titles of figures are readable whole and their files have plain names, whatever stands in them."""
 
 from __future__ import annotations
 
 import pytest
 from matplotlib import pyplot as plt
 
-from survbench.report.plots.figures import title_figure
+from survbench.report.plots.figures import file_name, title_figure
 
 
 @pytest.mark.parametrize("inches", [3, 5, 14])
@@ -20,3 +20,7 @@ def test_a_title_stays_inside_its_figure_and_off_its_panels(inches: int) -> None
     assert "$a$" in figure.get_suptitle().replace("\n", " ")
     assert figure.get_suptitle().endswith("\nsecond line")
     plt.close(figure)
+
+
+def test_files_have_plain_names() -> None:
+    assert file_name("km", "my/model", "", "dropout=0.5 (half)", "a.b+c") == "km-my_model-dropout_0.5_half-a.b+c.png"

@@ -1,4 +1,4 @@
-"""The page says what the leaderboard says, marks what has to be marked, and brings everything with it."""
+"""The page shows what the leaderboard holds, marks what has to be marked, and needs no other file."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_every_measured_figure_stands_in_its_cell_with_its_value(page: Page, boa
     cells = page.all("td")
     for row in board.rows:
         if not row.failed:
-            found = row.metrics["cindex"]
-            (cell, *_) = [c for c in cells if attribute(c, "data-value") == str(found.mean)]
-            assert flat(cell).startswith(f"{found.mean:.3f} ± {found.sd:.3f}")
+            summary = row.metrics["cindex"]
+            (cell, *_) = [c for c in cells if attribute(c, "data-value") == str(summary.mean)]
+            assert flat(cell).startswith(f"{summary.mean:.3f} ± {summary.sd:.3f}")
 
 
 def test_tables_are_never_merged(page: Page, board: Leaderboard) -> None:
@@ -122,8 +122,8 @@ def test_simulated_data_are_marked_on_every_view(page: Page, board: Leaderboard)
     assert "demo (simulated)" in flat(page.all("div", **{"class": "banner"})[0])
     views = page.all("caption", inside=section) + page.all("figcaption", inside=section)
     assert len(views) >= 10
-    drawn = [t for t in page.all("title", inside=section) if str(attribute(t, "id")).endswith("-title")]
-    for view in [*views, *drawn, *page.all("caption", inside="studies"), *page.all("figcaption", inside="studies")]:
+    titles = [t for t in page.all("title", inside=section) if str(attribute(t, "id")).endswith("-title")]
+    for view in [*views, *titles, *page.all("caption", inside="studies"), *page.all("figcaption", inside="studies")]:
         assert "simulated" in flat(view), flat(view)
 
 
@@ -157,8 +157,8 @@ def test_markup_in_names_is_text(page: Page, text: str) -> None:
     names = [json.loads(str(s["text"]))["names"] for s in scripts[:-1]]
     assert any(INJECTED in some for some in names)
     assert "<script>window" not in text
-    drawn = [t for t in page.all("title") if INJECTED in str(t["text"]) and attribute(t, "id")]
-    assert len(drawn) >= 2
+    titles = [t for t in page.all("title") if INJECTED in str(t["text"]) and attribute(t, "id")]
+    assert len(titles) >= 2
 
 
 def test_only_the_pages_own_script_may_run(page: Page) -> None:
@@ -195,9 +195,9 @@ def test_every_figure_has_a_text_alternative(page: Page) -> None:
     for figure in figures:
         assert attribute(figure, "role") == "img"
         labels = str(attribute(figure, "aria-labelledby")).split()
-        said = [flat(e) for e in page.elements if attribute(e, "id") in labels]
-        assert len(said) == 2
-        assert all(said)
+        content = [flat(e) for e in page.elements if attribute(e, "id") in labels]
+        assert len(content) == 2
+        assert all(content)
 
 
 def test_intervals_are_those_of_the_difference_from_one_risk_for_everybody(board: Leaderboard) -> None:
@@ -208,15 +208,15 @@ def test_intervals_are_those_of_the_difference_from_one_risk_for_everybody(board
         FoldPair(t["time"].to_numpy(), t["event"].to_numpy(), t[["risk"]].to_numpy().T, np.zeros((1, len(t))))
         for t in tests
     ]
-    found, expected = Resampling().interval(row), compare(pairs)
+    difference, expected = Resampling().interval(row), compare(pairs)
     for name in ("mean", "low", "high", "patient_low", "patient_high"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name) + 0.5, abs=1e-12)
+        assert getattr(difference, name) == pytest.approx(getattr(expected, name) + 0.5, abs=1e-12)
 
 
 def test_a_model_is_best_only_where_it_is_told_apart_from_all_others(page: Page, board: Leaderboard) -> None:
     view = f"{simulated_section(board)}-view"
     best = page.all("td", inside=view, **{"class": "best"})
-    assert {attribute(b, "data-value") for b in best} == {"1.0"}  # SNN is right about everybody
+    assert {attribute(b, "data-value") for b in best} == {"1.0"}  # SNN ranks everybody right
     real = "table-1-view" if view == "table-2-view" else "table-2-view"
     assert not page.all("td", inside=real, **{"class": "best"})
 
@@ -263,7 +263,7 @@ def test_folds_list_patients_events_and_pairs(page: Page, board: Leaderboard) ->
 
 def test_provenance_is_complete(page: Page, board: Leaderboard) -> None:
     section = next(s for s in page.all("section") if attribute(s, "id") == simulated_section(board))
-    said = flat(section)
+    content = flat(section)
     for fact in (
         "hash-of-stad",
         "hash-of-brca",
@@ -274,10 +274,10 @@ def test_provenance_is_complete(page: Page, board: Leaderboard) -> None:
         "2.13.0+cpu",
         "x86_64",
     ):
-        assert fact in said
-    assert "50 jobs, 1 h 40 min of computing" in said
-    assert "lowest validation loss on val" in said
-    assert "up to 1.00 GiB a job" in said
+        assert fact in content
+    assert "50 jobs, 1 h 40 min of computing" in content
+    assert "lowest validation loss on val" in content
+    assert "up to 1.00 GiB a job" in content
 
 
 def test_external_validation_and_ablations_are_there(page: Page) -> None:
@@ -291,9 +291,9 @@ def test_external_validation_and_ablations_are_there(page: Page) -> None:
 
 def test_the_map_of_known_truth_says_that_it_is_simulated(page: Page) -> None:
     maps = next(s for s in page.all("section") if attribute(s, "id") == "maps")
-    said = flat(maps)
-    assert "demo (simulated)" in said
-    assert "every patient is invented" in said
+    content = flat(maps)
+    assert "demo (simulated)" in content
+    assert "every patient is invented" in content
     assert INJECTED in str(maps["text"])
     described = next(t for t in page.all("desc") if attribute(t, "id") == "map-figure-0-description")
     assert "60 patients, 50 % events, trace 2: gain +0.012 [-0.100, +0.130] [-0.050, +0.080]" in flat(described)
@@ -322,7 +322,7 @@ def test_another_metric_can_come_first(out: Path, text: str, metric: str) -> Non
     assert flat(first).startswith({"ibs": "IBS", "d_calibration": "D-calibration"}[metric])
 
 
-def test_mistakes_are_said(tmp_path: Path) -> None:
+def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="is a folder"):
         write_page(tmp_path, build(tmp_path), [], tmp_path)
     with pytest.raises(UnknownName, match="accuracy"):

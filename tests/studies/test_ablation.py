@@ -1,4 +1,4 @@
-"""Studies: arms differ in what they say they differ in, teachers are trained once, and the table is its rows'."""
+"""Ablations: arms differ in nothing but their settings, teachers are trained once, and the table is its rows'."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def test_the_alpha_study_ends_in_the_papers_table(
     for cohort in ("stad", "crad"):
         difference = rows[cohort, 1.0].mean - rows[cohort, 0.75].mean
         assert by_place.loc[("alpha 1", cohort), "difference"] == pytest.approx(difference, abs=1e-6)
+    auc = next(row for row in build(out).rows if row.cohort == "stad" and row.identity["config"]["alpha"] == 1.0)
+    assert by_place.loc[("alpha 1", "stad"), "auc"] == auc.metrics["auc"].mean
     means = [np.mean([rows[c, a].mean for c in ("stad", "crad")]) for a in (0.75, 1.0)]
     change = 100 * (means[1] - means[0]) / means[0]
     assert by_place.loc[("alpha 1", "mean"), "change_percent"] == pytest.approx(change)
@@ -96,12 +98,12 @@ def test_the_alpha_study_ends_in_the_papers_table(
     write_study(study, frame, {"seeds": [0]}, folder)
     assert {file.name for file in folder.iterdir()} == {"table.csv", "table.md", "plot.png", "study.json"}
     assert len(pd.read_csv(folder / "table.csv")) == 6
-    title, kept = read_study(folder)
+    title, stored = read_study(folder)
     sheet = study_sheet(study.heading(frame), frame)
-    assert study_sheet(title, kept) == sheet
+    assert study_sheet(title, stored) == sheet
     text = sheet.to_markdown()
-    for said in ("demo (simulated)", "published", "0.694 ± 0.083", "at least 3 seeds", "not the registered ones"):
-        assert said in text
+    for part in ("demo (simulated)", "published", "0.694 ± 0.083", "at least 3 seeds", "not the registered ones"):
+        assert part in text
     assert sheet.to_rich()
 
 
@@ -120,9 +122,9 @@ def test_an_arm_that_the_data_do_not_allow_is_left_out(
 
 def test_what_the_study_changes_cannot_be_set(small_root: DataRoot, request_on_stad: Request) -> None:
     registry = load_registry()
-    asked = replace(request_on_stad, overrides={**request_on_stad.overrides, "tau": 3.0})
+    request = replace(request_on_stad, overrides={**request_on_stad.overrides, "tau": 3.0})
     with pytest.raises(BadConfig, match="--set tau: the study itself changes it"):
-        plan_study(find_study("temperature", None, registry), asked, registry, small_root)
+        plan_study(find_study("temperature", None, registry), request, registry, small_root)
 
 
 def with_study(entry: Any, name: str = "mine") -> Registry:
@@ -141,10 +143,10 @@ def test_studies_are_found_by_name_or_refused() -> None:
     two = with_study({"title": "t", "arms": {"a": {}, "b": {"set": {"x": 1}}}})
     with pytest.raises(BadConfig, match="several models"):
         find_study("alpha", None, two)
-    found = find_study("alpha", "mine", two)
-    assert isinstance(found, Study)
-    assert isinstance(found.model, ModelCard)
-    assert [dict(arm.settings) for arm in found.arms] == [{}, {"x": 1}]
+    study = find_study("alpha", "mine", two)
+    assert isinstance(study, Study)
+    assert isinstance(study.model, ModelCard)
+    assert [dict(arm.settings) for arm in study.arms] == [{}, {"x": 1}]
 
 
 @pytest.mark.parametrize(

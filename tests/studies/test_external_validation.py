@@ -52,9 +52,9 @@ def test_models_are_applied_as_they_were_left(model: str, tmp_path: Path) -> Non
     apply_frozen(jobs, test, tmp_path, CPU)
     assert {f: f.read_bytes() for f in result_folder(jobs[0], tmp_path).iterdir()} == before
     (file,) = tmp_path.glob("external/*/*/*/external_validation.parquet")
-    said = pd.read_parquet(file).set_index("patient")
-    assert list(said.index) == list(test.patients.index)
-    assert said["time"].to_list() == test.patients["time"].to_list()
+    predicted = pd.read_parquet(file).set_index("patient")
+    assert list(predicted.index) == list(test.patients.index)
+    assert predicted["time"].to_list() == test.patients["time"].to_list()
     fitted = json.loads((result_folder(jobs[0], tmp_path) / "fitted.json").read_text())
     objective = build_objective(jobs[0].objective).from_state(fitted["objective"])
     net = build_model(jobs[0], objective).eval()
@@ -63,9 +63,9 @@ def test_models_are_applied_as_they_were_left(model: str, tmp_path: Path) -> Non
     split = replace(test.split(tuple(test.patients.index), None), expression=values.to_numpy(np.float32))
     with torch.no_grad():
         logits = torch.cat([net(b).logits for b in split.in_order(jobs[0].card.inference_inputs)]).double()
-    np.testing.assert_allclose(said["risk"], objective.risk(logits).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(predicted["risk"], objective.risk(logits).numpy(), rtol=1e-6)
     cut = json.loads((result_folder(jobs[0], tmp_path) / "job.json").read_text())["risk_cut"]
-    assert (said["high"] == (said["risk"] > cut)).all()
+    assert (predicted["high"] == (predicted["risk"] > cut)).all()
 
 
 def test_the_training_cohorts_scale_is_kept_whatever_the_test_cohort_measures(tmp_path: Path) -> None:
@@ -93,6 +93,10 @@ def test_the_table_equals_scikit_survival(tmp_path: Path) -> None:
     assert (row.models, row.seeds, row.patients, row.events) == (5, 1, len(event), event.sum())
     assert row.mean == pytest.approx(np.mean(values), abs=1e-9)
     assert row.ensemble == pytest.approx(together, abs=1e-9)
+    assert row.metrics["cindex"]["mean"] == pytest.approx(row.mean, abs=1e-12)
+    assert row.metrics["comparable_pairs"]["mean"] > 0
+    assert "no training patients" in row.metrics["uno_c"]["reason"]
+    assert f"{row.metrics['comparable_pairs']['mean']:.3f}" in external_markdown([row], "comparable_pairs")
     assert row.low < row.mean < row.high
     assert row.ensemble_low < row.ensemble < row.ensemble_high
     assert external_plain([row])[0]["published"] is None

@@ -37,7 +37,7 @@ def test_cohorts_that_differ_in_traces_have_the_same_patients(out: Path) -> None
     assert weak.slides()["slide"].to_list() == strong.slides()["slide"].to_list()
     files = [sorted((c.path / "features").rglob("*.h5")) for c in (weak, strong)]
     assert all(a.name == b.name and a.read_bytes() != b.read_bytes() for a, b in zip(*files, strict=True))
-    assert simulated_root(GRID, out).path == root.path  # kept, not made again
+    assert simulated_root(GRID, out).path == root.path  # not made again
 
 
 def test_replicates_are_other_patients(out: Path) -> None:
@@ -64,9 +64,9 @@ def test_impossible_grids_are_refused(broken: dict[str, object]) -> None:
 
 
 def test_a_model_with_nothing_beside_it_is_refused(out: Path) -> None:
-    asked = Request(["snn"], [], "os", "event-stratified")
+    request = Request(["snn"], [], "os", "event-stratified")
     with pytest.raises(BadConfig, match="has nothing beside it"):
-        plan_transfer(GRID, asked, load_registry(), simulated_root(GRID, out))
+        plan_transfer(GRID, request, load_registry(), simulated_root(GRID, out))
 
 
 def test_the_registry_names_the_model() -> None:
@@ -86,8 +86,8 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
     registry, root = load_registry(), simulated_root(grid, out)
     jobs = plan_transfer(grid, request_on_stad, registry, root)
     assert run(out, *[job for of in jobs.values() for job in of]).failed == []
-    found = transfer_map(jobs, registry.models["amkd"], root, out)
-    curves, gains = found.curves, found.gains
+    transfer = transfer_map(jobs, registry.models["amkd"], root, out)
+    curves, gains = transfer.curves, transfer.gains
     assert set(curves["model"]) == {"amkd", "amkd_teacher", "amkd_student", "oracle", "oracle on slides"}
     oracle = curves[curves["model"] == "oracle"]
     cell = grid.cells()[0]
@@ -109,10 +109,10 @@ def test_the_map_stands_on_the_truth(out: Path, request_on_stad: Request, cpu: t
         expected = means[row["trace"], "amkd"] - means[row["trace"], row["against"]]
         assert row["difference"] == pytest.approx(expected, abs=1e-6)
     folder = out / "studies" / "transfer"
-    write_transfer(found, folder)
+    write_transfer(transfer, folder)
     assert {file.name for file in folder.iterdir()} == {"curves.csv", "gains.csv", "table.md", "plot.png"}
     assert "simulated: every patient is invented" in (folder / "table.md").read_text()
-    kept = read_transfer(folder)
-    assert kept.title == "When does distillation pay? AMKD on simulated cohorts"
-    assert kept.against == ["amkd_teacher", "amkd_student"]
-    assert transfer_sheet(kept) == transfer_sheet(found)
+    stored = read_transfer(folder)
+    assert stored.title == "When does distillation pay? AMKD on simulated cohorts"
+    assert stored.against == ["amkd_teacher", "amkd_student"]
+    assert transfer_sheet(stored) == transfer_sheet(transfer)

@@ -400,7 +400,7 @@ def test_plots_leave_the_figures_of_the_process_alone(tmp_path: Path) -> None:
 def test_processes_and_kills_end_in_the_same_trials(small_root: DataRoot, tmp_path: Path) -> None:
     """The installed command: one process, two, and two of which three are killed and started again."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SURVBENCH_", "MLFLOW_"))}
-    options = ("--trials=14", "--fold=0,1", "--set=epochs=2", "--set=patience=2", "--set=patches=8")
+    options = ("--trials=14", "--only-folds=0,1", "--set=epochs=2", "--set=patience=2", "--set=patches=8")
     command = [executable(), "tune", "--model=amkd", "--cohort=stad", f"--data={small_root.path}", "--device=cpu"]
     command += [*options, "--search=learning_rate=1e-6:0.1:log", "--search=alpha=0:1"]
 

@@ -1,4 +1,4 @@
-"""Results folders that make a page with everything on it, small enough to draw quickly."""
+"""Results folders that make a page with everything on it, small enough to plot quickly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ABOUT = {
 
 
 def full_folder(out: Path, simulated: str = "all") -> Path:
-    """Five models on two cohorts, one of them right about everybody; a table of real patients; what is refused."""
+    """Five models on two cohorts, one of which ranks everybody right; a table of real patients; what is refused."""
     table = patients(folds=5, per_fold=16)
     generator = np.random.default_rng(0)
     cards = {"evil": {"title": INJECTED, "modality": "wsi"}, "amkd": {"beside": ["snn"]}}
@@ -83,8 +83,8 @@ def write_study_folder(out: Path, simulated: str = "all") -> Path:
         {"arm": INJECTED, "first": True, "mean": 0.6, "difference": 0.0, "published": 0.716, "published_sd": 0.057},
         {"arm": "without", "first": False, "mean": 0.55, "difference": -0.05},
     ]
-    about = {"cohort": "stad", "simulated": simulated, "seeds": 1, "sd": 0.1, "sd_seeds": math.nan, "reason": ""}
-    pd.DataFrame([{**about, **nothing, **arm} for arm in arms]).to_csv(folder / "table.csv", index=False)
+    common = {"cohort": "stad", "simulated": simulated, "seeds": 1, "sd": 0.1, "sd_seeds": math.nan, "reason": ""}
+    pd.DataFrame([{**common, **nothing, **arm} for arm in arms]).to_csv(folder / "table.csv", index=False)
     (folder / "study.json").write_text(json.dumps({"study": "losses", "model": "amkd"}))
     return folder
 
@@ -93,11 +93,11 @@ def write_map_folder(out: Path) -> Path:
     """Two strengths of the traces, as `survbench study transfer` leaves them."""
     folder = out / "studies" / "amkd-transfer"
     folder.mkdir(parents=True)
-    about = [{"patients": 60, "event_rate": 0.5, "trace": trace} for trace in (0.0, 2.0)]
+    common = [{"patients": 60, "event_rate": 0.5, "trace": trace} for trace in (0.0, 2.0)]
     titles = {"amkd_student": "undistilled", "amkd": INJECTED, "oracle": "oracle", "oracle on slides": "on slides"}
-    points = [{**one, "replicate": 0, "model": m, "title": t, "mean": 0.6} for one in about for m, t in titles.items()]
+    points = [{**one, "replicate": 0, "model": m, "title": t, "mean": 0.6} for one in common for m, t in titles.items()]
     pd.DataFrame(points).assign(sd=0.1).to_csv(folder / "curves.csv", index=False)
     gain = {"against": "amkd_student", "replicates": 1, "clear": False, "reason": "", "difference": 0.012, "p": 0.5}
     bounds = {"low": -0.1, "high": 0.13, "patient_low": -0.05, "patient_high": 0.08}
-    pd.DataFrame([{**one, **gain, **bounds} for one in about]).to_csv(folder / "gains.csv", index=False)
+    pd.DataFrame([{**one, **gain, **bounds} for one in common]).to_csv(folder / "gains.csv", index=False)
     return folder

@@ -40,11 +40,11 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = chromium()
-    if found is None:
+    executable = chromium()
+    if executable is None:
         pytest.skip("no Chromium found; install one, or name it in SURVBENCH_CHROMIUM")
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=found, args=list(FLAGS))
+        running = driver.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield running
         running.close()
 
@@ -65,18 +65,18 @@ def scheme() -> Literal["light", "dark"]:
 
 @pytest.fixture
 def page(browser: Browser, file: Path, scheme: Literal["light", "dark"]) -> Iterator[Page]:
-    """The page, opened; the test fails if it asked for anything else or complained."""
+    """The page, opened; the test fails if it requests anything else or logs an error."""
     context = browser.new_context(color_scheme=scheme)
     opened = context.new_page()
-    asked: list[str] = []
+    requested: list[str] = []
     complaints: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("request", lambda request: requested.append(request.url))
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto(file.as_uri())
     yield opened
     context.close()
-    assert asked == [file.as_uri()]
+    assert requested == [file.as_uri()]
     assert not complaints
 
 
@@ -85,76 +85,76 @@ def view(page: Page, name: str = "demo (simulated)") -> Any:
     return page.locator("section.task").filter(has=page.locator("h2", has_text=name)).locator(".models").first
 
 
-def order(found: Any) -> list[str]:
-    return found.locator("tr[data-place]:visible .name").all_inner_texts()
+def order(models: Any) -> list[str]:
+    return models.locator("tr[data-place]:visible .name").all_inner_texts()
 
 
-def values(found: Any, column: int) -> list[float]:
-    cells = found.locator(f"tr[data-place]:visible td:nth-child({column})")
+def values(models: Any, column: int) -> list[float]:
+    cells = models.locator(f"tr[data-place]:visible td:nth-child({column})")
     return [float(cell.get_attribute("data-value")) for cell in cells.all() if cell.get_attribute("data-value")]
 
 
 def test_it_sorts_with_the_mouse(page: Page) -> None:
-    found = view(page)
-    header = found.locator("thead th").nth(1)
-    grouped = order(found)
+    models = view(page)
+    header = models.locator("thead th").nth(1)
+    grouped = order(models)
     assert header.get_attribute("aria-sort") == "none"
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "descending"
-    assert values(found, 2) == sorted(values(found, 2), reverse=True)
-    assert len(values(found, 2)) == 5
+    assert values(models, 2) == sorted(values(models, 2), reverse=True)
+    assert len(values(models, 2)) == 5
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
-    assert values(found, 2) == sorted(values(found, 2))
-    found.get_by_role("button", name="Order by modality").click()
-    assert order(found) == grouped
+    assert values(models, 2) == sorted(values(models, 2))
+    models.get_by_role("button", name="Order by modality").click()
+    assert order(models) == grouped
     assert header.get_attribute("aria-sort") == "none"
 
 
 def test_it_sorts_with_the_keyboard_and_undefined_stays_last(page: Page) -> None:
-    found = view(page, "real patients")
+    models = view(page, "real patients")
     page.locator("body").press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    header = found.locator("thead th").first
+    header = models.locator("thead th").first
     header.locator("button").focus()
     page.keyboard.press("Enter")
     assert header.get_attribute("aria-sort") == "ascending"
-    assert order(found) == sorted(order(found), key=str.lower)
+    assert order(models) == sorted(order(models), key=str.lower)
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    assert found.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
-    assert order(found)[-1] == "MCAT"  # which failed
+    assert models.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
+    assert order(models)[-1] == "MCAT"  # which failed
     page.keyboard.press("Space")
-    assert found.locator("thead th").nth(1).get_attribute("aria-sort") == "ascending"
-    assert order(found)[-1] == "MCAT"
+    assert models.locator("thead th").nth(1).get_attribute("aria-sort") == "ascending"
+    assert order(models)[-1] == "MCAT"
 
 
 def test_it_filters_by_text_and_modality(page: Page) -> None:
-    found = view(page)
-    search = found.get_by_label("Find a model")
+    models = view(page)
+    search = models.get_by_label("Find a model")
     search.fill("amkd")
-    assert order(found) == ["AMKD †"]
-    assert found.locator("output").inner_text() == "1 of 5 models"
+    assert order(models) == ["AMKD †"]
+    assert models.locator("output").inner_text() == "1 of 5 models"
     search.fill("")
-    box = found.get_by_role("group", name="Modality").get_by_label("omics")
+    box = models.get_by_role("group", name="Modality").get_by_label("omics")
     box.focus()
     page.keyboard.press("Space")
-    assert "SNN" not in order(found)
-    assert len(order(found)) == 4
-    assert found.locator("tr.group:visible").count() == 3
-    found.locator("thead button").first.click()  # filtering outlives sorting
-    assert "SNN" not in order(found)
+    assert "SNN" not in order(models)
+    assert len(order(models)) == 4
+    assert models.locator("tr.group:visible").count() == 3
+    models.locator("thead button").first.click()  # filtering outlives sorting
+    assert "SNN" not in order(models)
 
 
 def test_parts_of_cells_can_be_hidden(page: Page) -> None:
-    found = view(page)
-    published = found.locator(".published")
+    models = view(page)
+    published = models.locator(".published")
     assert published.first.is_visible()
-    found.get_by_label("published").uncheck()
+    models.get_by_label("published").uncheck()
     assert not published.first.is_visible()
-    assert not found.locator(".detail").first.is_visible()
-    found.get_by_label("log-rank p, seeds").check()
-    assert found.locator(".detail").first.is_visible()
+    assert not models.locator(".detail").first.is_visible()
+    models.get_by_label("log-rank p, seeds").check()
+    assert models.locator(".detail").first.is_visible()
 
 
 def test_any_two_models_can_be_compared(page: Page) -> None:
@@ -198,8 +198,8 @@ def test_every_figure_says_what_it_shows(page: Page) -> None:
 def test_nothing_bars_anybody(page: Page) -> None:
     page.locator(".everything button").click()
     view(page).locator("thead button").nth(1).click()
-    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    barring = [v for v in found if v["impact"] in ("serious", "critical")]
+    violations = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    barring = [v for v in violations if v["impact"] in ("serious", "critical")]
     assert not barring, [(v["id"], [n["html"][:200] for n in v["nodes"]][:3]) for v in barring]
 
 
@@ -213,8 +213,8 @@ def test_a_phone_scrolls_inside_the_tables_and_keeps_the_names(page: Page) -> No
     page.set_viewport_size(PHONE)
     page.locator(".everything button").click()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    found = view(page)
-    name, box = found.locator("tbody th[scope=row]").first, found.locator(".scroll")
+    models = view(page)
+    name, box = models.locator("tbody th[scope=row]").first, models.locator(".scroll")
     before = name.bounding_box()
     box.evaluate("e => e.scrollLeft = 200")
     assert box.evaluate("e => e.scrollLeft") > 100

@@ -63,7 +63,7 @@ def test_a_run_ends_with_a_leaderboard_that_says_what_it_is(survbench: Command, 
 
 
 def test_a_result_can_be_traced(survbench: Command, tmp_path: Path) -> None:
-    survbench("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST)
+    survbench("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST)
     (folder,) = results(tmp_path / "out").values()
     record = json.loads((folder / "job.json").read_text())
     assert record["selection"]["split"] == "val"
@@ -100,7 +100,7 @@ def test_kill_9_then_the_same_command_gives_the_same_predictions(
         "amkd",
         "--cohort",
         "crad",
-        "--fold",
+        "--only-folds",
         "0,1",
         "--set",
         "epochs=4",
@@ -181,7 +181,7 @@ def test_workers_leave_nothing_behind_and_lose_nothing(
     survbench: Command, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Interrupted from the terminal, then killed, then let be: no process stays, and the results are those of one."""
-    arguments = ["run", "--model", "snn", "--cohort", "crad", "--fold", "0,1,2", "--no-mlflow"]
+    arguments = ["run", "--model", "snn", "--cohort", "crad", "--only-folds", "0,1,2", "--no-mlflow"]
     arguments += ["--set", "epochs=50", "--set", "patience=50"]
     survbench(*arguments, "--out", "alone", "--workers", "1")
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -280,7 +280,7 @@ def test_a_model_that_peeks_at_expression_while_predicting_fails(survbench: Comm
     )
     (tmp_path / "peek.py").write_text(peeking)
     done = survbench(
-        "run", "--model", "./peek.py", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST, check=False
+        "run", "--model", "./peek.py", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST, check=False
     )
     assert done.returncode == 1
     assert "not granted slides" not in done.stderr
@@ -291,7 +291,7 @@ def test_a_model_that_peeks_at_expression_while_predicting_fails(survbench: Comm
 def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Path) -> None:
     import sqlite3
 
-    one_fold = ("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--set", "epochs=2", "--out", "out")
+    one_fold = ("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--set", "epochs=2", "--out", "out")
     down = survbench(*one_fold, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert "the run goes on" in down.stderr
     assert "SNN" in down.stdout
@@ -317,12 +317,12 @@ def test_mlflow_mirrors_the_run_and_may_be_down(survbench: Command, tmp_path: Pa
     [
         (("run", "--model", "amdk"), "Did you mean 'amkd'"),
         (("run", "--model", "snn", "--cohort", "stat"), "Did you mean 'stad'"),
-        (("run", "--model", "snn", "--cohort", "stad", "--folds", "official"), "official"),
+        (("run", "--model", "snn", "--cohort", "stad", "--scheme", "official"), "official"),
         (("run", "--model", "snn", "--cohort", "stad", "--endpoint", "dss"), "dss"),
         (("run", "--model", "snn", "--cohort", "stad", "--set", "widht=3"), "widht"),
         (("run", "--model", "snn", "--cohort", "stad", "--set", "epochs"), "key=value"),
         (("run", "--model", "snn", "--cohort", "stad", "--set", "epochs=0"), "epochs"),
-        (("run", "--model", "snn", "--cohort", "stad", "--fold", "7"), "fold 7"),
+        (("run", "--model", "snn", "--cohort", "stad", "--only-folds", "7"), "fold 7"),
         (("run", "--model", "snn", "--cohort", "stad", "--preset", "best"), "best"),
         (("run", "--model", "snn", "--cohort", "stad", "--objective", "coxx"), "Did you mean 'cox'"),
         (("run", "--model", "snn", "--cohort", "stad", "--device", "tpu"), "tpu"),
@@ -364,7 +364,7 @@ def test_listings_as_json_print_nothing_else(survbench: Command) -> None:
 
 
 def test_folds_of_site_preserving_show_no_shared_site(survbench: Command) -> None:
-    folds = json.loads(survbench("folds", "--cohort", "hnsc", "--folds", "site-preserving", "--json").stdout)["hnsc"]
+    folds = json.loads(survbench("folds", "--cohort", "hnsc", "--scheme", "site-preserving", "--json").stdout)["hnsc"]
     assert all(row["sites_shared"] == 0 for row in folds if row["split"] != "train")
 
 
@@ -411,7 +411,7 @@ def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbe
 @pytest.mark.slow
 def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_path: Path) -> None:
     fast = ("--cohort", "crad", "--out", "out", "--set", "epochs=1", "--set", "patience=1", "--set", "crossfit=2")
-    early = survbench("ablate", "--study", "targets", *fast, "--fold", "0", "--no-mlflow")
+    early = survbench("ablate", "--study", "targets", *fast, "--only-folds", "0", "--no-mlflow")
     assert "no arm has all its folds yet" in early.stderr
     done = survbench("ablate", "--study", "targets", *fast, "--no-mlflow")
     assert "out-of-fold" in done.stdout
@@ -452,7 +452,7 @@ def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple
 def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
     survbench: Command, refused: Refused, tmp_path: Path
 ) -> None:
-    asked = ("run", "--model", "snn,null", "--cohort", "crad", "--fold", "0,1", "--out", "out", *FAST)
+    asked = ("run", "--model", "snn,null", "--cohort", "crad", "--only-folds", "0,1", "--out", "out", *FAST)
     planned = json.loads(survbench(*asked, "--dry-run", "--json", "--workers", "2").stdout)
     assert not (tmp_path / "out").exists()
     assert [(line["model"], len(line["each"]), line["untimed"]) for line in planned["lines"]] == [
@@ -460,13 +460,13 @@ def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
         ("null", 0, 2),
     ]
     assert 0 < planned["wall_seconds"]["least"] <= planned["wall_seconds"]["most"]
-    done = survbench("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST)
+    done = survbench("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST)
     assert re.search(r"^time: .*% (forward|evaluation|other).* s per job", done.stderr, re.MULTILINE)
     before = sorted(str(file) for file in tmp_path.rglob("*"))
     table = survbench(*asked, "--dry-run").stdout
     assert "Estimate for 3 jobs on cpu; 1 are done" in table
     assert "not estimated" in table
-    nothing = ("run", "--model", "snn", "--cohort", "crad", "--fold", "0", "--out", "out", *FAST, "--dry-run")
+    nothing = ("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST, "--dry-run")
     assert "Nothing is left to run: all 1 jobs are done." in survbench(*nothing).stdout
     assert sorted(str(file) for file in tmp_path.rglob("*")) == before
     assert "--json without --dry-run" in refused(*asked, "--json")

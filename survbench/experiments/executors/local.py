@@ -21,7 +21,7 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from survbench.console import note, say, warn
+from survbench.console import note, print_line, warn
 from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Process:
             return {}
         self._pid = message.get("pid", self._pid)
         if "say" in message:
-            say(*message["say"])
+            print_line(*message["say"])
         return message
 
     def stop(self) -> None:

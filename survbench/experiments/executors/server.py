@@ -20,7 +20,7 @@ from pkgutil import resolve_name
 from threading import Thread
 from typing import Any, NoReturn
 
-from survbench.console import speak_through
+from survbench.console import relay_lines
 from survbench.experiments.execute import run_spec
 from survbench.experiments.executors import gpu_admission
 from survbench.experiments.executors.local import FORK
@@ -73,7 +73,7 @@ def _work(channel: Connection) -> NoReturn:
         channel.poll(None)
         os._exit(1)
 
-    speak_through(lambda text, style: tell(say=(text, style)))
+    relay_lines(lambda text, style: tell(say=(text, style)))
     tell(pid=os.getpid())
     last: dict[str, Any]
     try:

@@ -18,14 +18,14 @@ from survbench.cards import ModelGroup
 from survbench.evaluation.calibration import BINS
 from survbench.evaluation.groups import LogRank
 from survbench.evaluation.ranks import CriticalDifference
-from survbench.leaderboard.board import Column, Line, Row
+from survbench.leaderboard.board import Column, Line, Row, Table
 from survbench.report.page.svg import inline_svg, tooltip
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import subplots
-from survbench.report.plots.kaplan_meier import draw_curves, group_handles, logrank_text, risk_groups
-from survbench.report.plots.ranks import draw_ranks, ranks_text
+from survbench.report.plots.kaplan_meier import group_handles, group_sizes, logrank_text, plot_curves, risk_groups
+from survbench.report.plots.ranks import plot_ranks, ranks_text
 from survbench.report.plots.transfer import transfer_figure
-from survbench.report.wording import GROUPS
+from survbench.report.wording import GROUPS, line_name
 from survbench.studies.ablation import MEAN
 from survbench.studies.transfer import Transfer
 
@@ -152,70 +152,66 @@ def _scatter(axis: Axes, points: Sequence[Cost], key: str) -> None:
     axis.set_xlabel(COSTS[key])
 
 
-def risk_picture(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Picture | None:
+def risk_picture(line: Line, table: Table, name: str) -> Picture | None:
     """Kaplan-Meier curves of one model, one panel per cohort; None where no row has risk groups.
 
     Parameters
     ----------
     line : of the model.
-    columns : of its table.
+    table : in which it stands.
     name : of the svg element, unique on the page.
-    label : of the model.
-    kind : of data.
     """
-    shown = [(c, line.rows[c]) for c in columns if c in line.rows and _has_groups(line.rows[c])]
+    shown = [(c, line.rows[c]) for c in table.columns if c in line.rows and _has_groups(line.rows[c])]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), heights=(2.2, 0.42), gap=0.12, legend=0.25)
+    figure, panels = _panels(len(shown), "survival", heights=(2.2, 0.42), gap=0.12, legend=0.25)
     words = []
     for place, ((above, below), (column, row)) in enumerate(zip(panels, shown, strict=True)):
         patients, pooled, stratified = risk_groups(row, row.seeds[0])
-        draw_curves(patients, above, below)
+        plot_curves(patients, above, below)
         below.sharex(above)
         above.tick_params(labelbottom=False)
         above.set_title(column.label)
         below.set_xlabel("months, number at risk")
-        if place % ACROSS == 0:
-            above.set_ylabel("survival")
-        else:
-            below.tick_params(labelleft=False)
+        below.tick_params(labelleft=place % ACROSS == 0)
         words.append(_risk_words(column, patients, pooled, stratified))
     corner = (panels[0][0].get_position().x0, 1)  # above the panel that a phone shows first
     looks = {"ncols": 2, "fontsize": "small", "borderaxespad": 0.2}
     figure.legend(handles=group_handles(), loc="upper left", bbox_to_anchor=corner, **looks)
-    return _picture(figure, name, f"{label}: survival of low and high risk · {kind}", " ".join(words))
+    return _picture(figure, name, f"{line_name(line)}: survival of low and high risk · {table.kind}", " ".join(words))
 
 
-def calibration_picture(line: Line, columns: Sequence[Column], name: str, label: str, kind: str) -> Picture | None:
+def calibration_picture(line: Line, table: Table, name: str) -> Picture | None:
     """D-calibration of one model, one panel per cohort; None where every row failed or has no survival curves.
 
     Parameters are those of `risk_picture`.
     """
-    known = [(c, line.rows[c].calibration) for c in columns if c in line.rows and not line.rows[c].failed]
+    known = [(c, line.rows[c].calibration) for c in table.columns if c in line.rows and not line.rows[c].failed]
     shown = [(column, one) for column, one in known if not any(map(math.isnan, one.counts))]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), heights=(1.3,), gap=0)
+    figure, panels = _panels(len(shown), "% of patients", heights=(1.3,), gap=0)
     edges = np.arange(BINS) / BINS
-    for place, ((axis,), (column, one)) in enumerate(zip(panels, shown, strict=True)):
+    for (axis,), (column, one) in zip(panels, shown, strict=True):
         axis.bar(edges, 100 * np.array(one.counts) / one.patients, 1 / BINS, align="edge", color="#1f4e79", alpha=0.6)
         axis.axhline(100 / BINS, color="#b3261e", linewidth=1)
         axis.set_title(column.label)
         axis.set_xlabel("probability at own time")
-        if place % ACROSS == 0:
-            axis.set_ylabel("% of patients")
     words = [f"{column.label}: " + (one.reason or f"p {one.p:.3f}, {one.patients} patients") for column, one in shown]
     words += [f"{column.label}: {one.reason}" for column, one in known if (column, one) not in shown]
     caption = f"The line is where every bar of a calibrated model stands. {'; '.join(words)}."
-    return _picture(figure, name, f"{label}: D-calibration · {kind}", caption)
+    return _picture(figure, name, f"{line_name(line)}: D-calibration · {table.kind}", caption)
 
 
-def _panels(count: int, heights: Sequence[float], gap: float, legend: float = 0.0) -> tuple[Figure, list[list[Axes]]]:
+def _panels(
+    count: int, label: str, *, heights: Sequence[float], gap: float, legend: float = 0.0
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure with panels that are stacks of axes; placed by hand, which is quick.
 
     Parameters
     ----------
     count : panels.
+    label : of the vertical axis of the first panel beside others.
     heights : of the axes of a panel from above, in inches.
     gap : between them, in inches.
     legend : free above all panels, in inches.
@@ -236,6 +232,8 @@ def _panels(count: int, heights: Sequence[float], gap: float, legend: float = 0.
             y -= tall
             axes.append(figure.add_axes((x / width, y / height, wide / width, tall / height)))
             y -= gap
+        if place % across == 0:
+            axes[0].set_ylabel(label)
         panels.append(axes)
     return figure, panels
 
@@ -246,9 +244,7 @@ def _has_groups(row: Row) -> bool:
 
 
 def _risk_words(column: Column, patients: pd.DataFrame, pooled: LogRank, stratified: LogRank) -> str:
-    groups = []
-    for high, group in patients.groupby("high"):
-        groups.append(f"{'high' if high else 'low'} risk {len(group)} patients, {int(group['event'].sum())} events")
+    groups = [f"{label} {size} patients, {events} events" for label, size, events in group_sizes(patients) if size]
     test = f"log-rank p {logrank_text(stratified)} stratified by fold, {logrank_text(pooled)} pooled"
     return f"{column.label}: {', '.join(groups)}; {test}."
 
@@ -257,7 +253,7 @@ def rank_picture(ranks: CriticalDifference, name: str, kind: str) -> Picture:
     """The critical-difference diagram."""
     height = 1.2 + 0.13 * len(ranks.ranks) + 0.12 * len(ranks.groups)
     figure, axes = subplots(figsize=(9.5, height))
-    draw_ranks(ranks, axes)
+    plot_ranks(ranks, axes)
     for text in axes.texts:
         text.set_parse_math(False)
     title = f"Average rank over {ranks.cohorts} cohorts, best first · {kind}"
@@ -278,14 +274,14 @@ def ablation_picture(frame: pd.DataFrame, name: str, title: str) -> Picture:
     return _picture(ablation_figure(frame), name, title, caption, f" {words}.")
 
 
-def transfer_picture(found: Transfer, rows: Sequence[Sequence[str]], name: str) -> Picture:
+def transfer_picture(transfer: Transfer, rows: Sequence[Sequence[str]], name: str) -> Picture:
     """The map of when distillation pays; `rows` are those of its table."""
     caption = (
         "Above: C-index with standard errors against the strength of the traces in slides; the oracles know the true "
         "risk. Below: gain over the undistilled student with both 95 % intervals."
     )
     words = "; ".join(f"{row[0]} patients, {row[1]} events, trace {row[2]}: gain {row[-1]}" for row in rows)
-    return _picture(transfer_figure(found), name, found.title, caption, f" {words}.")
+    return _picture(transfer_figure(transfer), name, transfer.title, caption, f" {words}.")
 
 
 def _picture(figure: Figure, name: str, title: str, caption: str, words: str = "") -> Picture:

@@ -17,7 +17,7 @@ from survbench.evaluation.compare import Difference, paired, unknown
 from survbench.evaluation.ranks import CriticalDifference
 from survbench.leaderboard.board import Line, Row
 from survbench.leaderboard.comparison import MEAN, Compared, Comparison
-from survbench.leaderboard.contrasts import Drawn, draw
+from survbench.leaderboard.paired_differences import Resampled, resample
 
 __all__ = ["Matrix", "MatrixCell", "Resampling", "best_line", "matrices", "pairs_data", "ranks_by_title"]
 
@@ -29,11 +29,11 @@ class Resampling:
     """Resamples the patients of each row once, for its own interval and for all of its differences."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Drawn] = {}
+        self._known: dict[int, Resampled] = {}
 
-    def __call__(self, row: Row) -> Drawn:
+    def __call__(self, row: Row) -> Resampled:
         if id(row) not in self._known:
-            self._known[id(row)] = draw(row)
+            self._known[id(row)] = resample(row)
         return self._known[id(row)]
 
     def interval(self, row: Row) -> Difference:
@@ -45,7 +45,7 @@ class Resampling:
 
     def mean_interval(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Patient bootstrap interval of the mean over cohorts; NaN where a row has none."""
-        resampled = [one.draws for one in map(self.interval, rows) if one.draws is not None]
+        resampled = [one.resampled for one in map(self.interval, rows) if one.resampled is not None]
         if len(resampled) < len(rows) or not resampled:
             return math.nan, math.nan
         low, high = np.nanpercentile(np.mean(resampled, axis=0), [2.5, 97.5])
@@ -96,7 +96,7 @@ def matrices(comparison: Comparison) -> Iterator[Matrix]:
     """One for the mean over cohorts, where there are several, and one for each; none where nothing is defined."""
     for cohort in _cohorts(comparison):
         pairs = comparison.both_ways(cohort)
-        if not all(one.found.reason for _, one in pairs.values()):
+        if not all(one.difference.reason for _, one in pairs.values()):
             yield Matrix(
                 cohort,
                 tuple(
@@ -141,16 +141,16 @@ def _cell(pair: tuple[float, Compared] | None) -> MatrixCell:
     if pair is None:
         return MatrixCell("·", "self")
     mean, one = pair
-    if one.found.reason or math.isnan(mean):
+    if one.difference.reason or math.isnan(mean):
         return MatrixCell("–")
     text = f"{mean:+.3f}".replace("-", "−")
     if one.separated:
         return MatrixCell(text, "up" if mean > 0 else "down")
-    return MatrixCell(text + (" *" if one.found.clear else ""))
+    return MatrixCell(text + (" *" if one.difference.clear else ""))
 
 
 def _numbers(one: Compared) -> list[float | None] | None:
-    of = one.found
+    of = one.difference
     if of.reason or math.isnan(of.mean):
         return None
     sizes = [of.mean, of.low, of.high, of.patient_low, of.patient_high]

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
 
+from survbench.console import track
 from survbench.evaluation.metrics import METRICS
 from survbench.leaderboard.board import Column, Table
-from survbench.leaderboard.comparison import MEAN, Comparison
+from survbench.leaderboard.comparison import MEAN, Comparison, compare_table
 from survbench.report.page import charts
 from survbench.report.page.charts import COSTS, Cost, Picture
 from survbench.report.page.differences import Matrix, Resampling, best_line, matrices, pairs_data, ranks_by_title
@@ -25,7 +26,7 @@ from survbench.report.page.tables import View, model_table
 from survbench.report.sheet import Sheet
 from survbench.report.wording import GROUPS, apart, contrast_rows, footnotes, line_name, simulation
 
-__all__ = ["MOST_COMPARED", "MOST_FIGURES", "ModelPictures", "Pairs", "Section", "section"]
+__all__ = ["ModelPictures", "Pairs", "Section", "section"]
 
 MOST_FIGURES = 40
 MOST_COMPARED = 60  # a matrix of more is no longer read by anybody
@@ -119,15 +120,7 @@ class Section:
         return max(0, len(self.table.lines) - MOST_FIGURES)
 
 
-def section(
-    table: Table,
-    metric: str,
-    place: int,
-    comparison: Comparison | None,
-    resampling: Resampling,
-    jobs: JobsByRow,
-    advance: Callable[[str], None],
-) -> Section:
+def section(table: Table, metric: str, place: int, jobs: JobsByRow) -> Section:
     """Everything about one table.
 
     Parameters
@@ -135,18 +128,14 @@ def section(
     table : of the leaderboard.
     metric : that comes first, a key of METRICS.
     place : number of the table on the page.
-    comparison : all pairs of its models, if there are any.
-    resampling : that the comparison was made with.
     jobs : of each row.
-    advance : called with the name of every step that takes time.
     """
-    identifier = f"table-{place}"
-    advance("differences and ranks")
-    pairs, ranks = _pairs(comparison, table), None
+    identifier, resampling = f"table-{place}", Resampling()
+    comparison = compare_table(table, resampling) if 1 < _models(table) <= MOST_COMPARED else None
+    ranks = None
     if comparison is not None and comparison.ranks is not None:
         titled = ranks_by_title(comparison.ranks, comparison.lines)
         ranks = charts.rank_picture(titled, f"{identifier}-rank", table.kind)
-    advance("costs")
     points = _costs(table, jobs, resampling)
     models, *others = _views(table, metric, comparison, resampling)
     return Section(
@@ -158,14 +147,18 @@ def section(
         footnotes=footnotes(table, metric),
         published=_published(table, metric),
         contrasts=_contrasts(table),
-        pairs=pairs,
+        pairs=_pairs(comparison, table),
         ranks=ranks,
         costs=charts.cost_picture(points, f"{identifier}-cost", _labels(table)[-1], table.kind),
         cost_table=_cost_table(points, table),
-        figures=_figures(table, identifier, advance),
+        figures=_figures(table, identifier),
         folds=_folds(table),
         provenance=provenance(table, jobs),
     )
+
+
+def _models(table: Table) -> int:
+    return len({line.model for line in table.lines})
 
 
 def _labels(table: Table) -> list[str]:
@@ -197,13 +190,12 @@ def _contrasts(table: Table) -> Sheet:
 
 def _pairs(comparison: Comparison | None, table: Table) -> Pairs:
     """All pairs, where there are two models and not too many."""
-    models = len({line.model for line in table.lines})
-    if models < 2:
+    if _models(table) < 2:
         return Pairs("there is one model only, and nothing to compare it with")
     if comparison is None:
-        return Pairs(f"{models} models are too many for a matrix; choose some with --model")
+        return Pairs(f"{_models(table)} models are too many for a matrix; choose some with --model")
     shown = list(matrices(comparison))
-    problem = "" if shown else f"undefined, {comparison.differences[0].found.reason}"
+    problem = "" if shown else f"undefined, {comparison.differences[0].difference.reason}"
     return Pairs(problem, comparison.notes, shown, pairs_data(comparison))
 
 
@@ -236,17 +228,15 @@ def _cost_table(points: Sequence[Cost], table: Table) -> Sheet:
     return Sheet(title=f"C-index and costs · {table.kind}", headers=headers, rows=rows)
 
 
-def _figures(table: Table, identifier: str, advance: Callable[[str], None]) -> list[ModelPictures]:
+def _figures(table: Table, identifier: str) -> list[ModelPictures]:
     """Models that belong beside others are open, or else the first one."""
     shown = []
     first = [line for line in table.lines if any(row.beside for row in line.rows.values())] or table.lines[:1]
     plots = {"risk": charts.risk_picture, "calibration": charts.calibration_picture}
-    for i, line in enumerate(table.lines[:MOST_FIGURES]):
-        advance("risk groups and calibration")
-        name = line_name(line)
-        made = [plot(line, table.columns, f"{identifier}-{what}-{i}", name, table.kind) for what, plot in plots.items()]
+    for i, line in enumerate(track(table.lines[:MOST_FIGURES], "Plotting risk groups and calibration")):
+        made = [plot(line, table, f"{identifier}-{what}-{i}") for what, plot in plots.items()]
         if pictures := [picture for picture in made if picture is not None]:
-            shown.append(ModelPictures(name, GROUPS[line.group], line in first, pictures))
+            shown.append(ModelPictures(line_name(line), GROUPS[line.group], line in first, pictures))
     return shown
 
 

@@ -1,6 +1,6 @@
 """Matplotlib figures as inline SVG that follows the page: its font, its light and dark colors, no identifier twice.
 
-Knows nothing of survival; the figures are drawn in `charts`.
+Knows nothing of survival; the figures are made in `charts`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["COLORS", "inline_svg", "page_style", "tooltip"]
 
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _TIP = "tip:"
-# What figures are drawn in, and the variables of page.css that stand for it; black is the page's ink.
+# Colors of figures, and the variables of page.css that stand for them; black is the page's ink.
 COLORS: Mapping[str, str] = {
     "#000000": "var(--ink)",
     "#1f2933": "var(--ink)",
@@ -35,7 +35,7 @@ COLORS: Mapping[str, str] = {
     "#2a7a4b": "var(--green)",
     "#7a4fa3": "var(--violet)",
 }
-_DROPPED = frozenset({"metadata", "style"})  # page.css says once what each figure's own style sheet would
+_DROPPED = frozenset({"metadata", "style"})  # page.css has once what each figure's own style sheet would
 _UNTURNED = re.compile(r"rotate\(-?0 ")
 
 
@@ -63,7 +63,7 @@ def page_style() -> Iterator[None]:
 
 
 def tooltip(artist: Artist, text: str) -> None:
-    """Have the artist say something under the pointer."""
+    """Show a text under the pointer where the artist is."""
     artist.set_gid(_TIP + text)
 
 
@@ -76,8 +76,8 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> Marku
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    wanted = set(re.findall(r'(?:url\(#|xlink:href="#)([^)"]+)', buffer.getvalue().decode()))
     root = ElementTree.fromstring(buffer.getvalue())
-    wanted = _references(root)
     for element in root.iter():
         _restyle(element, wanted, name)
         for child in [c for c in element if c.tag.removeprefix(_SVG) in _DROPPED or _invisible(c)]:
@@ -90,21 +90,11 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> Marku
         "aria-labelledby": f"{name}-title {name}-description",
         "style": f"width: {width / 72:.2f}in",
     }
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        label = ElementTree.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+    for tag, part, text in (("desc", "description", description), ("title", "title", title)):
+        label = ElementTree.Element(tag, {"id": f"{name}-{part}"})
         label.text = text
-        root.insert(place, label)
+        root.insert(0, label)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _references(root: ElementTree.Element) -> set[str]:
-    found: set[str] = set()
-    for element in root.iter():
-        for key, value in element.attrib.items():
-            found.update(re.findall(r"url\(#([^)]+)\)", value))
-            if key == f"{_XLINK}href":
-                found.add(value.removeprefix("#"))
-    return found
 
 
 def _invisible(element: ElementTree.Element) -> bool:

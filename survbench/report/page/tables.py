@@ -138,8 +138,8 @@ def _value(row: Row | None, metric: str) -> float | None:
 def _intervals(row: Row | None, metric: str, interval: Interval) -> Iterator[Part]:
     if row is None or row.failed or metric != "cindex":
         return
-    found = interval(row)
-    bounds = {"patients": (found.patient_low, found.patient_high), "folds": (found.low, found.high)}
+    difference = interval(row)
+    bounds = {"patients": (difference.patient_low, difference.patient_high), "folds": (difference.low, difference.high)}
     for label, (low, high) in bounds.items():
         if not math.isnan(low):
             yield Part("interval", label, f"[{low:.2f}, {high:.2f}]")

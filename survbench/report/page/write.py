@@ -5,23 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from survbench import __version__
-from survbench.console import note, progress_bars
+from survbench.console import note
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import BadConfig
 from survbench.files import atomic_write
-from survbench.leaderboard.board import Leaderboard, OfKind, Table
-from survbench.leaderboard.comparison import Comparison, compare_table
+from survbench.leaderboard.board import Leaderboard, OfKind
 from survbench.report.columns import check_metric
 from survbench.report.page.charts import Picture, ablation_picture, transfer_picture
-from survbench.report.page.differences import Resampling
 from survbench.report.page.provenance import JobsByRow, jobs_of, seconds_of
-from survbench.report.page.sections import MOST_COMPARED, MOST_FIGURES, Section, section
+from survbench.report.page.sections import Section, section
 from survbench.report.page.svg import page_style
 from survbench.report.sheet import Sheet
 from survbench.report.studies import external_tables, study_sheet, transfer_sheet
@@ -103,13 +100,9 @@ def write_page(
 
 def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, metric: str = "cindex") -> str:
     """The page as text; see `write_page`."""
-    jobs, resampling = jobs_of(board, out), Resampling()
-    compared = [_compared(table, resampling) for table in board.tables]
-    with page_style(), _progress(board) as advance:
-        sections = [
-            section(table, metric, i, pairs, resampling, jobs, advance)
-            for i, (table, pairs) in enumerate(zip(board.tables, compared, strict=True), start=1)
-        ]
+    jobs = jobs_of(board, out)
+    with page_style():
+        sections = [section(table, metric, place, jobs) for place, table in enumerate(board.tables, start=1)]
         studies, maps = list(_parts(out, "table.csv", _ablation)), list(_parts(out, "gains.csv", _map))
     also = {"external validation": external, "ablations": studies, "cohorts of known truth": maps}
     simulated = [f"{one.kind}: also the {name} below." for name, of in also.items() for one in of if one.simulated]
@@ -117,7 +110,7 @@ def page_html(board: Leaderboard, external: Sequence[ExternalRow], out: Path, me
         board=board,
         glance=_glance(board, jobs),
         sections=sections,
-        external=external_tables(external),
+        external=external_tables(external, metric),
         studies=studies,
         maps=maps,
         banner=list(dict.fromkeys([*filter(None, (one.simulation for one in sections)), *simulated])),
@@ -146,11 +139,6 @@ def _rendered(page: Page) -> str:
     return template.render(page=page, css=Markup(css), script=Markup(script), script_hash=f"sha256-{digest}")
 
 
-def _compared(table: Table, resampling: Resampling) -> Comparison | None:
-    models = {line.model for line in table.lines}
-    return compare_table(table, resampling) if 1 < len(models) <= MOST_COMPARED else None
-
-
 def _stacked(text: object) -> str:
     """A figure above its intervals, none of them broken; other text as it is."""
     joined = str(text).replace(" ± ", "\u00a0±\u00a0")
@@ -163,18 +151,6 @@ def _duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-@contextmanager
-def _progress(board: Leaderboard) -> Iterator[Callable[[str], None]]:
-    steps = sum(2 + min(len(table.lines), MOST_FIGURES) for table in board.tables)
-    with progress_bars() as bars:
-        task = bars.add_task("Making the page", total=steps)
-
-        def advance(step: str) -> None:
-            bars.update(task, advance=1, description=f"Making the page: {step}")
-
-        yield advance
 
 
 def _glance(board: Leaderboard, jobs: JobsByRow) -> list[tuple[str, str]]:
@@ -203,9 +179,9 @@ def _ablation(folder: Path, i: int) -> StudyPart:
 
 
 def _map(folder: Path, i: int) -> StudyPart:
-    found = read_transfer(folder)
-    sheet = transfer_sheet(found)
-    return StudyPart("all", sheet, transfer_picture(found, sheet.rows, f"map-figure-{i}"))
+    transfer = read_transfer(folder)
+    sheet = transfer_sheet(transfer)
+    return StudyPart("all", sheet, transfer_picture(transfer, sheet.rows, f"map-figure-{i}"))
 
 
 def _parts(out: Path, name: str, read: Callable[[Path, int], StudyPart]) -> Iterator[StudyPart]:

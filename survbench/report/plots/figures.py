@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["save_figure", "subplots", "title_figure"]
+__all__ = ["file_name", "save_figure", "subplots", "title_figure"]
 
 _LETTERS_PER_INCH = 11  # as wide as letters come
 
@@ -43,6 +44,11 @@ def save_figure(figure: Figure, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
     return file
+
+
+def file_name(*parts: str) -> str:
+    """Name of a file from parts that may hold anything; empty ones are left out."""
+    return "-".join(re.sub(r"[^\w.+]+", "_", part).strip("_") for part in parts if part) + ".png"
 
 
 def title_figure(figure: Figure, text: str) -> None:

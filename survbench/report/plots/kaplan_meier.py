@@ -5,7 +5,6 @@ High risk is a risk above the median of the fold's training patients; the curves
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,22 @@ from survbench.files import plain
 from survbench.leaderboard.board import Leaderboard, Row
 from survbench.leaderboard.published import published_logrank
 from survbench.report.columns import p_text
-from survbench.report.plots.figures import save_figure, subplots
+from survbench.report.plots.figures import file_name, save_figure, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["draw_curves", "draw_risk_groups", "group_handles", "logrank_text", "risk_figure", "risk_groups"]
+__all__ = [
+    "group_handles",
+    "group_sizes",
+    "logrank_text",
+    "plot_curves",
+    "plot_risk_groups",
+    "risk_figure",
+    "risk_groups",
+]
 
 _GROUPS = ((False, "low risk", "#1f4e79"), (True, "high risk", "#b3261e"))
 
@@ -37,12 +44,12 @@ def risk_groups(row: Row, seed: int) -> tuple[pd.DataFrame, LogRank, LogRank]:
     return patients, logrank(time, event, high), stratified_logrank(time, event, high, fold)
 
 
-def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
+def plot_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
     """Kaplan-Meier curves of both groups into `above`, and how many are at risk into `below`; the legend is left."""
     marks = np.linspace(0, patients["time"].max(), 6)
-    for place, (high, label, color) in enumerate(_GROUPS):
+    for place, ((high, _, color), (label, size, events)) in enumerate(zip(_GROUPS, group_sizes(patients), strict=True)):
         group = patients[patients["high"] == high]
-        _curve(above, group, f"{label} ({len(group)}, {int(group['event'].sum())} events)", color)
+        _curve(above, group, f"{label} ({size}, {events} events)", color)
         for mark in marks:
             below.text(mark, place, str(int((group["time"] >= mark).sum())), ha="center", va="center", color=color)
     above.set_ylim(0, 1.02)
@@ -54,6 +61,12 @@ def draw_curves(patients: pd.DataFrame, above: Axes, below: Axes) -> None:
     below.spines[["top", "right", "left"]].set_visible(False)
 
 
+def group_sizes(patients: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Name, patients and events of both groups."""
+    groups = [(label, patients[patients["high"] == high]) for high, label, _ in _GROUPS]
+    return [(label, len(group), int(group["event"].sum())) for label, group in groups]
+
+
 def group_handles() -> list[Line2D]:
     """For a legend of both groups, whether or not anybody is in them."""
     from matplotlib.lines import Line2D
@@ -61,8 +74,8 @@ def group_handles() -> list[Line2D]:
     return [Line2D([], [], color=color, label=label) for _, label, color in _GROUPS]
 
 
-def draw_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
-    """Draw every row that has not failed into a folder.
+def plot_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
+    """One figure of every row that has not failed, written into a folder.
 
     Returns
     -------
@@ -73,12 +86,8 @@ def draw_risk_groups(board: Leaderboard, folder: Path) -> list[dict[str, Any]]:
     for table in board.tables:
         for line in table.lines:
             for row in (row for row in line.rows.values() if not row.failed):
-                name = "-".join(
-                    re.sub(r"[^\w.+]+", "_", part)
-                    for part in ("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
-                    if part
-                )
-                file = save_figure(risk_figure(row, line.variant), folder / f"{name}.png")
+                name = file_name("km", row.model, line.variant, row.cohort, table.endpoint, table.folds)
+                file = save_figure(risk_figure(row, line.variant), folder / name)
                 records.append({**_record(row, line.variant), "file": str(file)})
     return records
 
@@ -88,25 +97,17 @@ def risk_figure(row: Row, variant: str = "") -> Figure:
     seed = row.seeds[0]
     patients, pooled, stratified = risk_groups(row, seed)
     figure, (above, below) = subplots(2, 1, figsize=(5.6, 5.2), height_ratios=(5, 1), sharex=True)
-    draw_curves(patients, above, below)
+    plot_curves(patients, above, below)
     above.legend(loc="lower left", fontsize="small")
     above.set_ylabel("survival")
     title = f"{row.title}{f' ({variant})' if variant else ''} on {row.cohort} · {row.kind}"
     above.set_title(title, fontsize="medium")
     published = _published(row)
     beside = "" if published is None else f"; published {p_text(published, 1)}"
-    above.text(
-        0.98,
-        0.97,
-        f"log-rank p: {logrank_text(stratified)} stratified by fold\n{logrank_text(pooled)} pooled{beside}",
-        transform=above.transAxes,
-        ha="right",
-        va="top",
-        fontsize="small",
-    )
-    below.set_xlabel(
-        f"months · number at risk above; {row.identity['endpoint']}, seed {seed}, test patients of all folds"
-    )
+    tests = f"log-rank p: {logrank_text(stratified)} stratified by fold\n{logrank_text(pooled)} pooled{beside}"
+    above.text(0.98, 0.97, tests, transform=above.transAxes, ha="right", va="top", fontsize="small")
+    endpoint = row.identity["endpoint"]
+    below.set_xlabel(f"months · number at risk above; {endpoint}, seed {seed}, test patients of all folds")
     return figure
 
 
@@ -116,20 +117,14 @@ def _published(row: Row) -> float | None:
 
 def _record(row: Row, variant: str) -> dict[str, Any]:
     patients, pooled, stratified = risk_groups(row, row.seeds[0])
-    counts = {
-        label.split()[0]: {
-            "patients": int((patients["high"] == high).sum()),
-            "events": int(patients.loc[patients["high"] == high, "event"].sum()),
-        }
-        for high, label, _ in _GROUPS
-    }
+    sizes = {label.split()[0]: {"patients": size, "events": events} for label, size, events in group_sizes(patients)}
     return {
         "model": row.model,
         "variant": variant,
         "cohort": row.cohort,
         "seed": row.seeds[0],
         "simulated": bool(row.simulated),
-        **counts,
+        **sizes,
         "p_pooled": plain(pooled.p),
         "p_stratified": plain(stratified.p),
         "reason": pooled.reason or stratified.reason,

@@ -10,34 +10,34 @@ from survbench.evaluation.ranks import ALPHA, CriticalDifference
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_ranks", "ranks_text"]
+__all__ = ["plot_ranks", "ranks_text"]
 
 _BAR, _INK = "#b3261e", "#1f2933"
-_TICKS = 12  # at most about so many numbers on the axis
+_TICKS = 12  # numbers on the axis, at most
 
 
-def draw_ranks(found: CriticalDifference, axes: Axes) -> None:
-    """Draw into axes; names are drawn as text, tied models share a place and a label.
+def plot_ranks(difference: CriticalDifference, axes: Axes) -> None:
+    """Plot into axes; names are shown as they are, tied models share a place and a label.
 
-    The axes need about 0.22 inches of height per two models and one more inch.
+    The axes need 0.22 inches of height per two models and one more inch.
     """
     axes.axis("off")
-    if found.ranks.isna().any() or found.ranks.empty:
-        axes.text(0.5, 0.5, f"no ranks: {found.reason}", ha="center", va="center", transform=axes.transAxes)
+    if difference.ranks.isna().any() or difference.ranks.empty:
+        axes.text(0.5, 0.5, f"no ranks: {difference.reason}", ha="center", va="center", transform=axes.transAxes)
         return
-    models = len(found.ranks)
-    places = [(rank, list(same.index)) for rank, same in found.ranks.groupby(found.ranks.round(9))]
+    models = len(difference.ranks)
+    places = [(rank, list(same.index)) for rank, same in difference.ranks.groupby(difference.ranks.round(9))]
     left = (len(places) + 1) // 2
-    bars = 0.35 * len(found.groups)
+    bars = 0.35 * len(difference.groups)
     axes.set_xlim(1 - 0.9 * (models - 1), models + 0.9 * (models - 1))
     axes.set_ylim(-(bars + 0.9 * left + 0.8), 1.6)
     axes.plot([1, models], [0, 0], color=_INK, linewidth=1.2)
     for tick in _ticks(models):
         axes.plot([tick, tick], [0, 0.15], color=_INK, linewidth=1.0)
         axes.text(tick, 0.25, str(tick), ha="center", va="bottom", fontsize="small", color=_INK)
-    _draw_distance(found, axes, models)
-    for level, group in enumerate(found.groups):
-        ends = found.ranks[group[0]], found.ranks[group[-1]]
+    _plot_distance(difference, axes, models)
+    for level, group in enumerate(difference.groups):
+        ends = difference.ranks[group[0]], difference.ranks[group[-1]]
         axes.plot(
             [ends[0] - 0.04, ends[1] + 0.04], [-0.3 - 0.35 * level] * 2, color=_BAR, linewidth=4, solid_capstyle="butt"
         )
@@ -68,22 +68,22 @@ def _ticks(models: int) -> list[int]:
     return list(dict.fromkeys([1, *between, models]))
 
 
-def _draw_distance(found: CriticalDifference, axes: Axes, models: int) -> None:
-    if math.isnan(found.distance):
-        axes.text(1, 1.1, f"no critical difference: {found.reason}", fontsize="small", va="bottom", parse_math=False)
-        return
-    shown = min(found.distance, models - 1.0)
-    axes.plot([1, 1 + shown], [1.0, 1.0], color=_INK, linewidth=1.5)
-    for edge in (1.0, 1 + shown):
-        axes.plot([edge, edge], [0.9, 1.1], color=_INK, linewidth=1.5)
-    axes.text(1, 1.15, ranks_text(found), fontsize="small", va="bottom", parse_math=False)
+def _plot_distance(difference: CriticalDifference, axes: Axes, models: int) -> None:
+    text, height = f"no critical difference: {difference.reason}", 1.1
+    if not math.isnan(difference.distance):
+        text, height = ranks_text(difference), 1.15
+        end = 1 + min(difference.distance, models - 1.0)
+        axes.plot([1, end], [1.0, 1.0], color=_INK, linewidth=1.5)
+        for edge in (1.0, end):
+            axes.plot([edge, edge], [0.9, 1.1], color=_INK, linewidth=1.5)
+    axes.text(1, height, text, fontsize="small", va="bottom", parse_math=False)
 
 
-def ranks_text(found: CriticalDifference) -> str:
+def ranks_text(difference: CriticalDifference) -> str:
     """What the diagram's scale and test say, in a line."""
-    if math.isnan(found.distance):
-        return found.reason
-    test = found.reason if math.isnan(found.p) else f"Friedman p = {found.p:.2g}"
-    beyond = ", wider than the axis" if found.distance > len(found.ranks) - 1 else ""
-    verdict = "" if found.p < ALPHA else ": nothing is told apart"
-    return f"critical difference {found.distance:.2f}{beyond} ({found.cohorts} cohorts); {test}{verdict}"
+    if math.isnan(difference.distance):
+        return difference.reason
+    test = difference.reason if math.isnan(difference.p) else f"Friedman p = {difference.p:.2g}"
+    beyond = ", wider than the axis" if difference.distance > len(difference.ranks) - 1 else ""
+    verdict = "" if difference.p < ALPHA else ": nothing is told apart"
+    return f"critical difference {difference.distance:.2f}{beyond} ({difference.cohorts} cohorts); {test}{verdict}"

@@ -22,19 +22,19 @@ __all__ = ["transfer_figure"]
 _STYLES = (("#2a7a4b", "s-"), ("#b35900", "^-"), ("#1f4e79", "o-"), ("#1f2933", ":"), ("#808080", "--"))
 
 
-def transfer_figure(found: Transfer) -> Figure:
+def transfer_figure(transfer: Transfer) -> Figure:
     """C-index and the gain over the undistilled student against the strength of the traces.
 
     One column of panels per size and event rate. Above with standard errors, below with both 95 % intervals.
     """
-    gains = found.gains[found.gains["against"] == found.against[-1]]
-    panels: list[tuple[Any, pd.DataFrame]] = list(found.curves.groupby(["patients", "event_rate"], sort=False))
+    gains = transfer.gains[transfer.gains["against"] == transfer.against[-1]]
+    panels: list[tuple[Any, pd.DataFrame]] = list(transfer.curves.groupby(["patients", "event_rate"], sort=False))
     size = (1.2 + 2.7 * len(panels), 6.2)
     figure, (above, below) = subplots(2, len(panels), figsize=size, sharex=True, sharey="row", squeeze=False)
     for upper, lower, ((patients, rate), curves) in zip(above, below, panels, strict=True):
-        _draw_curves(upper, curves)
+        _plot_curves(upper, curves)
         upper.set_title(f"{patients} patients, {100 * rate:.0f} % die", fontsize="medium")
-        _draw_gains(lower, gains[gains["patients"].eq(patients) & gains["event_rate"].eq(rate)].sort_values("trace"))
+        _plot_gains(lower, gains[gains["patients"].eq(patients) & gains["event_rate"].eq(rate)].sort_values("trace"))
     above[0].set_ylabel("C-index")
     below[0].set_ylabel("gain over the undistilled student")
     below[0].legend(fontsize="small")
@@ -44,7 +44,7 @@ def transfer_figure(found: Transfer) -> Figure:
     return figure
 
 
-def _draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
+def _plot_curves(axis: Axes, curves: pd.DataFrame) -> None:
     """One line per model; its error bar is the standard error over replicates' means, or over folds with one."""
     for (_, of), (color, style) in zip(curves.groupby(["model", "title"], sort=False), _STYLES, strict=False):
         traces = of.groupby("trace")
@@ -57,7 +57,7 @@ def _draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
     axis.axhline(0.5, color="#bfbfbf", linewidth=0.8, zorder=0)
 
 
-def _draw_gains(axis: Axes, gains: pd.DataFrame) -> None:
+def _plot_gains(axis: Axes, gains: pd.DataFrame) -> None:
     axis.fill_between(gains["trace"], gains["low"], gains["high"], color="#1f4e79", alpha=0.15, label="95 %, folds")
     bars = [gains["difference"] - gains["patient_low"], gains["patient_high"] - gains["difference"]]
     axis.errorbar(gains["trace"], gains["difference"], yerr=bars, fmt="o-", color="#1f4e79", label="95 %, patients")

@@ -13,15 +13,15 @@ from survbench.files import plain
 from survbench.leaderboard.board import MEASURED, Column, Contrast, Line, Row
 
 __all__ = [
-    "Drawn",
+    "Resampled",
     "alike",
     "beside",
     "contrast",
     "difference_columns",
     "difference_of",
     "difference_plain",
-    "draw",
-    "drawn_difference",
+    "resample",
+    "resampled_difference",
     "row_difference",
 ]
 
@@ -30,11 +30,11 @@ _COLUMNS = {"difference": "mean", **{name: name for name in ("low", "high", "p",
 
 def row_difference(first: Row, second: Row) -> Difference:
     """C-index of one row minus another's, on the seeds that both have; the rows share data and folds."""
-    return drawn_difference(draw(first), draw(second))
+    return resampled_difference(resample(first), resample(second))
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Resampled:
     """A row's C-indices, as they are and on resampled patients, from which any pair is made.
 
     Attributes
@@ -47,21 +47,21 @@ class Drawn:
     problem: str = ""
 
 
-def draw(row: Row) -> Drawn:
+def resample(row: Row) -> Resampled:
     """Resample the patients of a row; rows of one column get the same patients."""
     if row.failed:
-        return Drawn(row.seeds, (), "one of the two failed")
+        return Resampled(row.seeds, (), "one of the two failed")
     folds = []
     for fold in sorted({fold for _, fold in row.tests}):
         tables = [row.tests[seed, fold].sort_values("patient") for seed in row.seeds]
         risks = np.stack([table["risk"].to_numpy(float) for table in tables])
         if not np.isfinite(risks).all():
-            return Drawn(row.seeds, (), f"fold {fold} has a risk that is no number")
+            return Resampled(row.seeds, (), f"fold {fold} has a risk that is no number")
         folds.append((tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool), risks))
-    return Drawn(row.seeds, tuple(resampled_cindices(folds)))
+    return Resampled(row.seeds, tuple(resampled_cindices(folds)))
 
 
-def drawn_difference(first: Drawn, second: Drawn) -> Difference:
+def resampled_difference(first: Resampled, second: Resampled) -> Difference:
     """Paired by fold, seed and patient."""
     problem = first.problem or second.problem
     seeds = sorted(set(first.seeds) & set(second.seeds))
@@ -73,9 +73,9 @@ def drawn_difference(first: Drawn, second: Drawn) -> Difference:
     )
 
 
-def difference_columns(found: Difference) -> dict[str, Any]:
+def difference_columns(difference: Difference) -> dict[str, Any]:
     """As columns of a table: difference, its bounds and p."""
-    return {column: getattr(found, name) for column, name in _COLUMNS.items()}
+    return {column: getattr(difference, name) for column, name in _COLUMNS.items()}
 
 
 def difference_of(row: Mapping[Any, Any]) -> Difference:
@@ -84,10 +84,10 @@ def difference_of(row: Mapping[Any, Any]) -> Difference:
     return Difference(**numbers, reason=str(row["reason"] or ""))
 
 
-def difference_plain(found: Difference) -> dict[str, Any]:
+def difference_plain(difference: Difference) -> dict[str, Any]:
     """As JSON values; NaN is None."""
     names = (*_COLUMNS.values(), "per_fold", "reason")
-    return dict(plain({name: getattr(found, name) for name in names}))
+    return dict(plain({name: getattr(difference, name) for name in names}))
 
 
 def contrast(first: Line, second: Line, columns: Sequence[Column]) -> Contrast:

@@ -11,7 +11,7 @@ from support.job_folders import write_row
 from survbench.evaluation.groups import logrank, stratified_logrank
 from survbench.leaderboard.aggregate import build
 from survbench.report.columns import to_plain
-from survbench.report.plots.kaplan_meier import draw_risk_groups, risk_groups
+from survbench.report.plots.kaplan_meier import plot_risk_groups, risk_groups
 from survbench.report.tables import to_markdown, to_rich
 
 BESIDE = {"beside": ["snn"], "title": "AMKD", "modality": "missing"}
@@ -58,7 +58,7 @@ def test_the_figure_says_what_the_tests_say(tmp_path: Path) -> None:
     write_row(tmp_path, "snn", risks=(3.0, -2.0, -1.0), simulated="slides", seeds=(0, 1))
     board = build(tmp_path)
     (row,) = board.rows
-    (record,) = draw_risk_groups(board, tmp_path / "figures")
+    (record,) = plot_risk_groups(board, tmp_path / "figures")
     patients, pooled, stratified = risk_groups(row, 0)
     assert len(patients) == len(row.labels)
     assert record["high"]["patients"] + record["low"]["patients"] == len(patients)
@@ -71,6 +71,6 @@ def test_the_figure_says_what_the_tests_say(tmp_path: Path) -> None:
 
 def test_one_group_alone_is_drawn_and_has_no_p(tmp_path: Path) -> None:
     write_row(tmp_path, "snn", risks=(3.0, 2.0, 1.0))
-    (record,) = draw_risk_groups(build(tmp_path), tmp_path / "figures")
+    (record,) = plot_risk_groups(build(tmp_path), tmp_path / "figures")
     assert record["p_pooled"] is None
     assert "high-risk group" in record["reason"]
