@@ -18,7 +18,6 @@ __all__ = [
     "print_line",
     "progress_bars",
     "relay_lines",
-    "show_table",
     "stderr",
     "stdout",
     "track",
@@ -73,11 +72,6 @@ def make_table(
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return table
-
-
-def show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], **options: Any) -> None:
-    """Print a table on standard output; see `make_table`."""
-    stdout().print(make_table(headers, rows, title=title, **{"fold": False, **options}))
 
 
 _relay: list[Callable[[str, str], None]] = []

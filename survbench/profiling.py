@@ -60,16 +60,16 @@ def measure_all(cards: Sequence[ModelCard], patches: int, pathways: int, device:
     about = {"patches": patches, "pathways": pathways, "device": device}
     for card in cards:
         try:
-            yield Cost(**call("measure", {"card": asdict(card), "threads": torch.get_num_threads(), **about}, device))
+            yield call(measure_task, {"card": card, "threads": torch.get_num_threads(), **about}, device)
         except TaskFailed as error:  # one model's failure must not hide the others' costs
             yield str(error)
 
 
-def measure_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
-    """Measure the model of a card, as plain values."""
+def measure_task(arguments: Mapping[str, Any], send: Callable[..., None]) -> Cost:
+    """Measure the model of a card."""
     of = dict(arguments)
     with cpu_threads(of.pop("threads")):
-        return asdict(measure(**{**of, "card": ModelCard(**of["card"])}))
+        return measure(**of)
 
 
 def measure(card: ModelCard, patches: int, pathways: int, device: str) -> Cost:

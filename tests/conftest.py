@@ -47,7 +47,7 @@ def request_on_stad() -> Request:
     from support.toy import TINY
     from survbench.experiments.plan import Request
 
-    return Request(["amkd"], ["stad"], "os", "event-stratified", overrides=TINY)
+    return Request(models=["amkd"], cohorts=["stad"], endpoint="os", scheme="event-stratified", overrides=TINY)
 
 
 @pytest.fixture

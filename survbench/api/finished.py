@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from survbench.api import arguments
 from survbench.api.arguments import Choice, Data, Models, Names, Place, Registries, renamed
 from survbench.api.data import load_cohort
 from survbench.api.results import Results
 from survbench.api.selection import with_job
-from survbench.api.setup import OUT, JobOptions, Setup, open_setup, read_registry
+from survbench.api.setup import OUT, Setup, open_setup, read_registry
 from survbench.errors import BadConfig, UnknownName
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def load_results(out: Place = OUT, *, data: Data = None, registry: Registries = 
 
     Parameters
     ----------
-    out : folder that `run` wrote to; a missing or empty one gives no results.
+    out : folder that `run` wrote to; a missing or empty one has no results.
     data : data root for explanations and `predict`; None is the demo. Boards, comparisons, figures and stored
         predictions need none.
     registry : registry files of your own.
@@ -146,7 +146,7 @@ def predict(
 
 @renamed(folds="scheme")
 def explain_pathways(
-    models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Unpack[JobOptions]
+    models: Models, cohorts: Names = "all", *, by: str = "attention", steps: int = 64, **options: Any
 ) -> list[tuple[PathwayRanking, Completeness | None, Path]]:
     """Pathways from the most to the least important, for each model on each cohort, and the figure that shows them.
 
@@ -177,7 +177,7 @@ def explain_heatmaps(
     highest: int = 1,
     slides: Sequence[Place] = (),
     pathways: Names = (),
-    **options: Unpack[JobOptions],
+    **options: Any,
 ) -> list[tuple[PatchAttention, dict[str, Any]]]:
     """Attention over patches of some patients, and the files that show it.
 

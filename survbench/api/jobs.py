@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from survbench.api import arguments
 from survbench.api.arguments import Choice, Data, Models, Names, Numbers, Place, Registries, renamed
@@ -16,8 +16,6 @@ from survbench.api.results import Results
 from survbench.api.setup import (
     OUT,
     SCHEME,
-    JobOptions,
-    RunOptions,
     Setup,
     make_out,
     open_setup,
@@ -123,9 +121,7 @@ def run(
 
 
 @renamed(folds="scheme")
-def estimate(
-    models: Models, cohorts: Names = "all", *, test: str | None = None, **options: Unpack[RunOptions]
-) -> Forecast:
+def estimate(models: Models, cohorts: Names = "all", *, test: str | None = None, **options: Any) -> Forecast:
     """What `run` would take for the jobs that remain, from a few timed steps of each; nothing is written.
 
     Parameters
@@ -150,7 +146,7 @@ def tune(
     trials: int = 50,
     search: Mapping[str, Mapping[str, Any]] | None = None,
     name: str | None = None,
-    **options: Unpack[JobOptions],
+    **options: Any,
 ) -> list[TuningResult]:
     """Choose settings by the validation splits alone: mean over folds of the lowest validation loss.
 
@@ -228,8 +224,8 @@ class Ablation:
 
 
 @renamed(folds="scheme")
-def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Unpack[RunOptions]) -> Ablation:
-    """Change one thing at a time, everything else equal, and say what it does, with the uncertainty.
+def ablate(study: str, model: str | None = None, cohorts: Names = "all", **options: Any) -> Ablation:
+    """Change one thing at a time, everything else equal, and measure what it does, with the uncertainty.
 
     Table, plot and settings are written to OUT/studies.
 
@@ -292,7 +288,7 @@ def study_transfer(
     patients: Sequence[int] = (120, 300),
     event_rates: Sequence[float] = (0.2, 0.5),
     replicates: int = 3,
-    **options: Unpack[RunOptions],
+    **options: Any,
 ) -> TransferStudy:
     """When does distillation pay? Sweep traces in slides, cohort size and event rate where the truth is known.
 
@@ -312,8 +308,8 @@ def study_transfer(
     grid, out = Grid(traces, patients, event_rates, replicates), arguments.path(options.get("out", OUT), "out")
     make_out(out)
     root = simulated_root(grid, out)
-    fixed: RunOptions = {**options, "data": root.path, "endpoint": "os", "mlflow": False}
-    setup = open_setup(models=(), cohorts="all", test=None, **fixed)
+    fixed = {"data": root.path, "endpoint": "os", "mlflow": False}
+    setup = open_setup(models=(), cohorts="all", test=None, **{**options, **fixed})
     jobs = plan_transfer(grid, replace(setup.request, models=[card.name]), setup.registry, setup.root)
     every = [job for of in jobs.values() for job in of]
     summary, _ = setup.run(every, (f"{card.name} study transfer",))

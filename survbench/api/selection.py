@@ -97,7 +97,7 @@ class Selection:
 
     @property
     def failed(self) -> list[str]:
-        """A line for each job that failed, of the call to `run` that gave these results or else of the folder."""
+        """A line for each job that failed, of the call to `run` that returned these results or else of the folder."""
         if self.failures is not None:
             return list(self.failures)
         failed = [job for job in self._read[0] if job.error]
@@ -202,9 +202,9 @@ class Selection:
 
 
 def with_job(table: pd.DataFrame, result: Identified) -> pd.DataFrame:
-    """A table whose first columns say of which model, fold and seed it is."""
-    about: dict[str, Any] = {key: getattr(result, key) for key in ("model", "cohort", "fold", "seed")}
-    return table.assign(**about)[[*about, *table.columns]]
+    """A table with model, cohort, fold and seed in its first columns."""
+    job: dict[str, Any] = {key: getattr(result, key) for key in ("model", "cohort", "fold", "seed")}
+    return table.assign(**job)[[*job, *table.columns]]
 
 
 def _matches(name: str, patterns: str | Sequence[str] | None) -> bool:

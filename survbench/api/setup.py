@@ -1,6 +1,6 @@
 """What every call about jobs begins with: its arguments are checked, and what they name is opened.
 
-Arguments that say which jobs are meant are listed here and, with their meanings and defaults, at `jobs.run`.
+`jobs.run` lists the arguments with their meanings and defaults; other functions take some of them as `options`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from survbench.api import arguments
-from survbench.api.arguments import Choice, Data, Models, Numbers, Place, Registries
+from survbench.api.arguments import Data, Models, Registries
 from survbench.api.results import Results
 from survbench.console import note, warn
 from survbench.errors import BadConfig, SurvbenchError
@@ -31,35 +31,11 @@ if TYPE_CHECKING:
     from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
 
-__all__ = ["JobOptions", "RunOptions", "Setup", "endpoint_name", "make_out", "open_root", "open_setup", "patterns"]
+__all__ = ["Setup", "endpoint_name", "make_out", "open_root", "open_setup", "patterns"]
 
 OUT = "survbench-runs"
 SCHEME = "event-stratified"
 T = TypeVar("T")
-
-
-class JobOptions(TypedDict, total=False):
-    """Options of every function about jobs; `run` says what they mean."""
-
-    data: Data
-    out: Place
-    endpoint: str | None
-    scheme: str
-    only_folds: Numbers
-    seeds: Numbers
-    objective: str
-    preset: Place | None
-    settings: Choice
-    device: str
-    registry: Registries
-
-
-class RunOptions(JobOptions, total=False):
-    """Options of functions that run jobs side by side."""
-
-    workers: int | None
-    threads: int | None
-    mlflow: bool | Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,16 +106,11 @@ class Setup:
 
     def results(self, jobs: Sequence[Job], summary: Summary) -> Results:
         """Of the models and cohorts of some jobs."""
-        return Results(
-            out=self.out,
-            registry=self.registry,
-            data=self.root.path,
-            models=tuple(dict.fromkeys(job.card.name for job in jobs)),
-            cohorts=tuple(dict.fromkeys(job.cohort.name for job in jobs)),
-            endpoint=self.request.endpoint,
-            scheme=self.request.scheme,
-            failures=tuple(summary.failed),
-        )
+        folder = Results(out=self.out, registry=self.registry, data=self.root.path, failures=tuple(summary.failed))
+        models = list(dict.fromkeys(job.card.name for job in jobs))
+        cohorts = list(dict.fromkeys(job.cohort.name for job in jobs))
+        task = {"endpoint": self.request.endpoint, "scheme": self.request.scheme}
+        return folder.select(models=models, cohorts=cohorts, **task)
 
 
 def open_setup(*, starts_jobs: bool = True, **options: Any) -> Setup:
@@ -157,17 +128,10 @@ def open_setup(*, starts_jobs: bool = True, **options: Any) -> Setup:
     of = SimpleNamespace(**call.arguments)
     registry, root = read_registry(of.registry), open_root(of.data)
     cohorts = arguments.filled(arguments.names(of.cohorts, "cohorts"), "cohorts")
-    scheme, objective = arguments.text(of.scheme, "scheme"), arguments.text(of.objective, "objective")
     registry.select_cohorts(cohorts, root.cohorts())
     models = patterns(of.models, registry)
     registry.select_models(models)
-    seeds = arguments.filled(arguments.numbers(of.seeds, "seeds"), "seeds")
-    only_folds = arguments.numbers(of.only_folds, "only_folds")
-    preset = None if of.preset is None else str(arguments.path(of.preset, "preset"))
-    settings, out = arguments.mapping(of.settings, "settings"), arguments.path(of.out, "out")
-    workers = None if of.workers is None else arguments.whole(of.workers, "workers", 1)
-    threads = None if of.threads is None else arguments.whole(of.threads, "threads", 1)
-    mlflow = arguments.of_kind(of.mlflow, "mlflow", "True, False or an address", bool, str, Path)
+    out = arguments.path(of.out, "out")
     if starts_jobs:
         from survbench.experiments.executors.local import start_ahead
 
@@ -177,17 +141,26 @@ def open_setup(*, starts_jobs: bool = True, **options: Any) -> Setup:
     from survbench.experiments.plan import Request
     from survbench.training.device import resolve_device
 
-    device, endpoint = resolve_device(of.device), endpoint_name(of.endpoint)
+    mlflow = arguments.of_kind(of.mlflow, "mlflow", "True, False or an address", bool, str, Path)
     return Setup(
         registry=registry,
         root=root,
-        device=device,
+        device=resolve_device(of.device),
         out=out,
         request=Request(
-            models, cohorts, endpoint, scheme, objective, seeds, only_folds, preset, settings, tune_folder(out)
+            models=models,
+            cohorts=cohorts,
+            endpoint=endpoint_name(of.endpoint),
+            scheme=arguments.text(of.scheme, "scheme"),
+            objective=arguments.text(of.objective, "objective"),
+            seeds=arguments.filled(arguments.numbers(of.seeds, "seeds"), "seeds"),
+            folds=arguments.numbers(of.only_folds, "only_folds"),
+            preset=None if of.preset is None else str(arguments.path(of.preset, "preset")),
+            overrides=arguments.mapping(of.settings, "settings"),
+            tuned=tune_folder(out),
         ),
-        workers=workers,
-        threads=threads,
+        workers=None if of.workers is None else arguments.whole(of.workers, "workers", 1),
+        threads=None if of.threads is None else arguments.whole(of.threads, "threads", 1),
         mlflow=mlflow if isinstance(mlflow, bool) else str(mlflow),
     )
 

@@ -24,9 +24,9 @@ def build_objective(entry: Mapping[str, Any]) -> Objective:
 
 
 def build_model(job: Job, objective: Objective, inputs: Inputs | None = None) -> SurvivalModel:
-    """A job's model, with new weights; `inputs` are those of its cohort where none are given."""
-    given = job.cohort.inputs if inputs is None else inputs
-    model: SurvivalModel = import_target(job.card.target)(given, objective.outputs, **job.config)
+    """A job's model, with new weights, for its cohort's inputs or for others."""
+    inputs = inputs or job.cohort.inputs
+    model: SurvivalModel = import_target(job.card.target)(inputs, objective.outputs, **job.config)
     return model
 
 
@@ -37,7 +37,7 @@ def load_trained(
 
     Parameters
     ----------
-    job : the planned job that the result is of, if it is at hand.
+    job : the planned job of the result, where there is one.
     registry : where the model is looked up by name without one; by default what is registered here.
 
     Raises
@@ -71,10 +71,10 @@ def _registered(result: JobResult, registry: Registry) -> tuple[str, dict[str, A
     config = result.record.get("config", result.identity["config"])
     named = trusted(config, registry, str(result.path))
     objective = result.identity["objective"]
-    known = registry.objectives.get(str(objective.get("name")))
-    if known is None:
+    registered = registry.objectives.get(str(objective.get("name")))
+    if registered is None:
         raise BadModel(f"{result.path} has objective {objective.get('name')}, which is not registered here")
-    entry = {**{key: value for key, value in objective.items() if key != "version"}, "target": known["target"]}
+    entry = {**{key: value for key, value in objective.items() if key != "version"}, "target": registered["target"]}
     version = versions_of(card, named, entry, registry)[card.target]
     if result.unsealed and result.record.get("target") not in (card.target, *card.was):
         raise BadModel(
@@ -97,13 +97,13 @@ def trusted(value: Any, registry: Registry, path: str) -> Any:
     BadModel : they name code that is not registered.
     """
     if isinstance(value, Mapping):
-        found = {key: trusted(v, registry, path) for key, v in value.items() if key != "target"}
+        settings = {key: trusted(v, registry, path) for key, v in value.items() if key != "target"}
         if "target" not in value:
-            return found
+            return settings
         card = registry.models.get(str(value.get("model")))
         if card is None:
             raise BadModel(f"{path} names model {value.get('model')}, which is not registered here")
-        return {**found, "target": card.target}
+        return {**settings, "target": card.target}
     if isinstance(value, list | tuple):
         return [trusted(v, registry, path) for v in value]
     known = {name for card in registry.models.values() for name in (card.target, *card.was, *targets(card.config))}

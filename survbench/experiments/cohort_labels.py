@@ -71,4 +71,4 @@ def _known(file: Path, modified: int) -> tuple[frozenset[str], str] | None:
         return frozenset(schema.texts(content["patients"], "patients")), schema.typed(content, "labels", str)
     except schema.MALFORMED as error:
         warn(f"{file} is no list of a cohort's patients and is not used: {schema.one_line(error)}")
-        return None  # results without it are judged by what they say of each other
+        return None  # results without it are compared with each other alone

@@ -1,11 +1,10 @@
-"""All jobs of a command: what is left to run goes to an executor, what became of it is counted, shown and mirrored.
+"""All jobs of a command: what is left to run goes to an executor, outcomes are counted, shown and mirrored.
 
 The result of a job does not depend on how many run at once. MLflow is written to from here alone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,27 +16,30 @@ import torch
 from survbench.clock import STEPS, Clock, shares
 from survbench.console import progress_bars
 from survbench.experiments.execute import Outcome, record_failure, run_job
-from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission
-from survbench.experiments.executors.local import LocalExecutor, bearable_workers, sensible_workers
+from survbench.experiments.executors.gpu_admission import admission_of
+from survbench.experiments.executors.local import LocalExecutor
 from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult
 
-__all__ = ["Summary", "admission_of", "run_jobs"]
+__all__ = ["Summary", "run_jobs"]
 
 SHOWN = 0.005  # of the time; what is less would be shown as 0 %
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Summary:
     """What became of the jobs.
 
     Attributes
     ----------
-    spent : seconds by phase of each job done now, as its folder says.
+    done : jobs that were run now.
+    skipped : jobs that were done before.
+    failed : a line for each job that failed.
+    spent : seconds by phase of each job that was run now, as its folder records them.
     seconds : of the whole command.
-    tracking : seconds that it gave to MLflow.
+    tracking : seconds of them that MLflow took.
     """
 
     done: int = 0
@@ -49,11 +51,12 @@ class Summary:
 
     def count(self, job: Job, outcome: Outcome, out: Path) -> None:
         """Add a job, whose failure is on record."""
-        self.done += outcome.status == "done"
-        self.skipped += outcome.status == "skipped"
         if outcome.status == "failed":
             self.failed.append(f"{job.title}: {outcome.reason}")
-        if outcome.status == "done":
+        elif outcome.status == "skipped":
+            self.skipped += 1
+        elif outcome.status == "done":
+            self.done += 1
             self.spent.append(JobResult.of(job, out).record["phases"])
 
     def where_time_went(self) -> str:
@@ -64,10 +67,10 @@ class Summary:
         parts = [f"{100 * share:.0f} % {phase}" for phase, share in shares(self.spent).items() if share >= SHOWN]
         if any(STEPS in job for job in self.spent):
             parts.append("steps are forward, backward and optimizer, not separated on an accelerator")
-        told = [f"time: {', '.join(parts)}", f"{each:.3g} s per job"]
+        line = [f"time: {', '.join(parts)}", f"{each:.3g} s per job"]
         if self.tracking > SHOWN * self.seconds:
-            told.append(f"tracking {100 * self.tracking / self.seconds:.0f} % of the command's own time")
-        return "; ".join(told)
+            line.append(f"tracking {100 * self.tracking / self.seconds:.0f} % of the command's own time")
+        return "; ".join(line)
 
 
 def run_jobs(
@@ -114,10 +117,3 @@ def run_jobs(
                 count(planned[spec.id], outcome)
     summary.seconds, summary.tracking = clock.total, clock.seconds().get("tracking", 0.0)
     return summary
-
-
-def admission_of(workers: int | None, device: torch.device, jobs: int) -> GpuAdmission:
-    """For as many as were asked for; if none were, on CUDA for as many as its memory turns out to hold."""
-    if workers is None and device.type == "cuda":
-        return GpuAdmission(min(MOST, bearable_workers(), jobs))
-    return GpuAdmission(min(workers or sensible_workers(device), jobs), budget=math.inf)

@@ -49,8 +49,8 @@ class Outcome:
 
     Attributes
     ----------
-    status : failed: recorded as such. lost: it did not come to that, and is not on record. crowded: no memory was left
-        on the device. left: another process is at it.
+    status : done; skipped: it was done before. failed: recorded as such. lost: it failed and is not on record.
+        crowded: no memory was left on the device. left: another process runs it.
     reason : why it was not done.
     traceback : of an error that no user can mend.
     """
@@ -81,14 +81,14 @@ def run_spec(spec: JobSpec, report: Callable[[EpochReport], None]) -> Outcome:
 
 
 def run_job(job: Job, out: Path, device: torch.device, report: Callable[[EpochReport], None]) -> Outcome:
-    """Run a job unless it is done, or another process is at it and it is left to that one.
+    """Run a job unless it is done, or another process runs it.
 
-    Where the device has no memory left, whether it failed is for the caller to say, who knows what ran beside it; its
+    Where the device has no memory left, the caller decides whether the job failed, who knows what ran beside it; its
     checkpoints are kept.
     """
     scratch = scratch_folder(job, out)
-    with lock(scratch, wait=False) as mine:
-        if not mine:
+    with lock(scratch, wait=False) as locked:
+        if not locked:
             warn(f"{job.title} is being run by another process; left to it")
             return Outcome("left")
         outcome = _try(job, out, device, report)
@@ -104,21 +104,21 @@ def _try(job: Job, out: Path, device: torch.device, report: Callable[[EpochRepor
         _execute(job, out, device, report)
     except Exception as error:  # one model's failure must not take the others' results with it
         if out_of_memory(error):
-            return Outcome("crowded", ". ".join(str(error).split(". ")[:2]))  # what, and how much was asked for
+            return Outcome("crowded", ". ".join(str(error).split(". ")[:2]))  # what, and how much was needed
         return record_failure(job, out, Outcome.of(error))
     failure_file(job, out).unlink(missing_ok=True)
     return Outcome("done")
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a CUDA device is full; a context and the handle of a library that find no place say it their own way."""
+    """Whether a CUDA device is full; contexts and libraries without memory raise errors of their own."""
     signs = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-    return isinstance(error, torch.cuda.OutOfMemoryError) or told
+    full = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or full
 
 
 def record_failure(job: Job, out: Path, lost: Outcome) -> Outcome:
-    """Say that a job failed, and leave a file that says so on the leaderboard."""
+    """Warn that a job failed, and record it, so that boards show it."""
     warn(f"{job.title} failed: {lost.reason}")
     write_failure(job, out, lost.reason, lost.traceback)
     return replace(lost, status="failed")
@@ -156,7 +156,7 @@ def _execute(job: Job, out: Path, device: torch.device, report: Any) -> None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """A model after its stages, with what was fitted beside it on the training split."""
 
@@ -174,7 +174,12 @@ def train_model(
 
     Parameters
     ----------
-    scratch : folder of the checkpoints. out : folder of results, where shared stages are kept.
+    job : with its data.
+    device : of the training.
+    scratch : folder of the checkpoints.
+    out : folder of results, where shared stages are kept.
+    report : called after each epoch.
+    clock : that measures the phases.
     """
     scaler = job.cohort.scaler(job.fold)
     train, val = (job_split(job, members, scaler, device) for members in (job.fold.train, job.fold.val))
@@ -195,7 +200,7 @@ def train_model(
         shared=SharedStages(stages_folder(out), job.task),
         clock=clock,
     )
-    return Trained(model, objective, scaler, fitted, train)
+    return Trained(model=model, objective=objective, scaler=scaler, fitted=fitted, train=train)
 
 
 def _train(job: Job, device: torch.device, out: Path, writer: ResultWriter, report: Any, clock: Clock) -> FitResult:

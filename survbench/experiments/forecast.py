@@ -22,7 +22,8 @@ from survbench.clock import Clock
 from survbench.console import track, warn
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
-from survbench.experiments.executors.local import TaskFailed, call, sensible_workers
+from survbench.experiments.executors.gpu_admission import sensible_workers
+from survbench.experiments.executors.local import TaskFailed, call
 from survbench.experiments.folders import stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
@@ -45,7 +46,7 @@ from survbench.training.steps import (
 __all__ = ["Calibration", "Forecast", "Line", "Range", "StageCost", "calibrate", "calibrated", "estimate", "forecast"]
 
 SAMPLE = 8  # patients whose prediction is timed
-REPEATS, ENOUGH_SECONDS = 3, 1.0  # work is timed so often, unless it has taken that long
+REPEATS, ENOUGH_SECONDS = 3, 1.0  # work is timed so often, or for so long
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,21 @@ class Range:
         return Range(self.least + other.least, self.most + other.most)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StageCost:
     """One stage of a job, as timed.
 
     Attributes
     ----------
-    steps : of an epoch. least, most : epochs. preparation_seconds : before the first. shared : what decides the stage
-    where jobs share it; else None.
+    name : of the stage.
+    steps : of an epoch.
+    step_seconds : of each.
+    validation_seconds : after each epoch.
+    checkpoint_seconds : after each epoch.
+    least : epochs, if it stops as soon as patience allows.
+    most : epochs.
+    shared : what decides the stage where jobs share it; else None.
+    preparation_seconds : before the first epoch.
     """
 
     name: str
@@ -95,8 +103,10 @@ class Calibration:
 
     Attributes
     ----------
-    stages : empty for a model that takes no steps, whose time is not estimated. prediction_seconds : of all patients of
-    a fold. memory : as in `peak_memory`. weights_bytes : of the whole model.
+    stages : empty for a model that takes no steps, whose time is not estimated.
+    prediction_seconds : of all patients of a fold.
+    memory : as in `peak_memory`.
+    weights_bytes : of the whole model.
     """
 
     stages: tuple[StageCost, ...]
@@ -110,14 +120,18 @@ class Calibration:
         return sum((stage.seconds for stage in self.stages), Range(self.prediction_seconds, self.prediction_seconds))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """The remaining jobs of one model on one cohort.
 
     Attributes
     ----------
-    each : seconds of every job that was timed; one that finds a teacher trained takes less. untimed : jobs of which no
-    figure speaks. problem : why they could not be timed.
+    model : its name.
+    cohort : its name.
+    calibration : what was timed; None where that failed.
+    each : seconds of every job; one whose teacher is trained before takes less.
+    untimed : jobs whose time is not estimated.
+    problem : why they could not be timed.
     """
 
     model: str
@@ -134,7 +148,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Forecast:
-    """All lines; `workers` run side by side, `done` jobs are not counted."""
+    """What all remaining jobs take.
+
+    Attributes
+    ----------
+    lines : one for each model on each cohort.
+    done : number of jobs that are not in them.
+    workers : processes at once.
+    """
 
     lines: tuple[Line, ...]
     done: int
@@ -148,7 +169,7 @@ class Forecast:
 
     @property
     def untimed(self) -> int:
-        """Jobs of which no figure speaks."""
+        """Jobs whose time is not estimated."""
         return sum(line.untimed for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -214,23 +235,24 @@ def forecast(
     trained: set[Path] = set()
     lines = []
     for jobs, timing in zip(groups, timed, strict=True):
-        names = (jobs[0].card.name, jobs[0].cohort.name)
+        line = Line(model=jobs[0].card.name, cohort=jobs[0].cohort.name, calibration=None)
         if isinstance(timing, str):
-            lines.append(Line(*names, None, untimed=len(jobs), problem=timing))
+            lines.append(replace(line, untimed=len(jobs), problem=timing))
         elif not timing.stages:
-            lines.append(Line(*names, timing, untimed=len(jobs)))
+            lines.append(replace(line, calibration=timing, untimed=len(jobs)))
         else:
-            lines.append(Line(*names, timing, tuple(_seconds(job, timing, out, trained) for job in jobs)))
+            each = tuple(_seconds(job, timing, out, trained) for job in jobs)
+            lines.append(replace(line, calibration=timing, each=each))
     return Forecast(tuple(lines), done, max(1, min(workers, sum(map(len, groups)))))
 
 
-def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Range:
+def _seconds(job: Job, timing: Calibration, out: Path, trained: set[Path]) -> Range:
     """Of one job; the stages that it trains for others are added to `trained`."""
-    shelves = SharedStages(stages_folder(out), job.task)
-    total = Range(known.prediction_seconds, known.prediction_seconds)
-    for stage in known.stages:
+    cache = SharedStages(stages_folder(out), job.task)
+    total = Range(timing.prediction_seconds, timing.prediction_seconds)
+    for stage in timing.stages:
         if stage.shared is not None:
-            file = shelves.file(**stage.shared)
+            file = cache.file(**stage.shared)
             if file in trained or file.exists():
                 continue
             trained.add(file)
@@ -240,20 +262,18 @@ def _seconds(job: Job, known: Calibration, out: Path, trained: set[Path]) -> Ran
 
 def calibrated(job: Job, device: torch.device, threads: int) -> Calibration | str:
     """What was timed in a process of its own, or why that failed: no model's failure hides the costs of others."""
-    spec = JobSpec.of(job, Path(), str(device), threads)
     try:
-        found = call("calibrate", asdict(spec), spec.device)
+        calibration: Calibration = call(calibrate_spec, JobSpec.of(job, Path(), str(device), threads), str(device))
     except TaskFailed as error:
         return str(error)
-    return Calibration(**{**found, "stages": tuple(StageCost(**stage) for stage in found["stages"])})
+    return calibration
 
 
-def calibrate_task(arguments: Mapping[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
-    """Calibrate the job of a spec, as plain values."""
-    spec = JobSpec(**arguments)
+def calibrate_spec(spec: JobSpec, send: Callable[..., None]) -> Calibration:
+    """The task that calibrates the job of a spec."""
     keep_freed_memory()
     with cpu_threads(spec.threads):
-        return asdict(calibrate(spec.load(), torch.device(spec.device)))
+        return calibrate(spec.load(), torch.device(spec.device))
 
 
 def calibrate(job: Job, device: torch.device, now: Callable[[], float] = time.perf_counter) -> Calibration:
@@ -295,7 +315,7 @@ class Timer:
     def _once(self, work: Callable[[], object]) -> float:
         began = self.now()
         work()
-        if self.device.type != "cpu":  # it computes behind our back
+        if self.device.type != "cpu":  # its kernels run asynchronously
             getattr(torch, self.device.type).synchronize()
         return self.now() - began
 
@@ -326,15 +346,15 @@ def _stage(
     with TemporaryDirectory() as folder:
         saved = timer(lambda: save_checkpoint(Path(folder), progress))
     return StageCost(
-        stage.name,
-        -(-len(members) // settings.batch_size),
-        step,
-        validated * len(val) / len(sample),
-        saved,
-        min(settings.patience + 1, settings.epochs),
-        settings.epochs,
-        None if stage.decided_by is None else stage_identity(stage, index, settings),
-        beforehand.seconds().get("preparation", 0.0),
+        name=stage.name,
+        steps=-(-len(members) // settings.batch_size),
+        step_seconds=step,
+        validation_seconds=validated * len(val) / len(sample),
+        checkpoint_seconds=saved,
+        least=min(settings.patience + 1, settings.epochs),
+        most=settings.epochs,
+        shared=None if stage.decided_by is None else stage_identity(stage, index, settings),
+        preparation_seconds=beforehand.seconds().get("preparation", 0.0),
     )
 
 

@@ -25,14 +25,22 @@ __all__ = ["PROTOCOL_VERSION", "Job", "JobSpec"]
 PROTOCOL_VERSION = 1  # raised when a number's meaning or value changes for everybody; rows of two never share a table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What is to be computed.
 
     Attributes
     ----------
+    card : of the model.
     config : every setting of the model, defaults included.
     objective : its registry entry, with its name.
+    settings : of the trainer.
+    cohort : with its data.
+    scheme : of the folds.
+    folds : number of outer folds.
+    folds_hash : of the patients in them.
+    fold : the one of this job.
+    seed : of initial weights and batches.
     origin : `default` or `tuned (n trials)` (protocol rule 2).
     as_registered : every setting is the registry's own: published figures belong beside such a job and no other. It
         follows from the settings, so it is no part of the identity.
@@ -117,7 +125,7 @@ class Job:
         """
         folds = cohort.folds(plain["scheme"])
         if folds_hash(folds) != plain["folds_hash"]:
-            raise SurvbenchError(f"the folds of {cohort.name} changed since the command began", "give it again")
+            raise SurvbenchError(f"the folds of {cohort.name} changed since the command began", "run it again")
         of = {key: value for key, value in plain.items() if key != "endpoint"} | {
             "card": ModelCard(**plain["card"]),
             "settings": Settings(**plain["settings"]),
@@ -137,8 +145,8 @@ class JobSpec:
     out : absolute path of the folder of results.
     device : such as `cpu` or `cuda:1`.
     threads : of the CPU.
-    job : as `Job.plain` gives it.
-    id : of the job; where it comes out another one, code or data have changed.
+    job : values of `Job.plain`.
+    id : of the job; code or data have changed where the loaded job has another one.
     title : for people.
     task : digest of what the job shares with jobs that may train a stage for it.
     """
@@ -182,5 +190,5 @@ class JobSpec:
         cohort = load_cohort(DataRoot.open(Path(self.root)), self.job["cohort"], self.job["endpoint"])
         job = Job.from_plain(self.job, cohort)
         if job.id != self.id or altered:
-            raise SurvbenchError("code or data changed since the command began", "give the same command again")
+            raise SurvbenchError("code or data changed since the command began", "run the same command again")
         return job

@@ -1,11 +1,10 @@
-"""From what was asked for to the list of jobs; every mistake in the question is found here, before anything runs."""
+"""From a request to the list of jobs; every mistake in it is an error here, before anything runs."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,25 @@ __all__ = [
 ]
 
 TUNED = "tuned"
-OBJECTIVE = "cox"  # of AMKD's paper, and so everybody's unless another one is asked for
+OBJECTIVE = "cox"  # the default, as in AMKD's paper
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asked for.
+    """Which jobs are wanted.
 
     Attributes
     ----------
-    models, cohorts : names, wildcards or `all`. folds : numbers of the outer folds to run; empty means all.
+    models : names, wildcards or `all`.
+    cohorts : the same of cohorts.
+    endpoint : os, dss, pfi, ...
+    scheme : of the folds.
+    objective : its name in the registry.
+    seeds : one run per seed.
+    folds : numbers of the outer folds to run; empty means all.
     preset : of the registry or a card, a file that `survbench tune` wrote, or `tuned`: each model's own such file.
-    overrides : `key=value` texts for settings of the models or the trainer. tuned : folder where `tuned` looks.
+    overrides : settings of the models or the trainer, by name.
+    tuned : folder where `tuned` looks.
     """
 
     models: Sequence[str]
@@ -74,8 +80,8 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
     exactly_named = not any(set("*?[") & set(p) or p == "all" for p in (*request.models, *request.cohorts))
     jobs = []
     for name in names:
-        card = registry.cohorts.get(name)
-        cohort = load_cohort(root, name, request.endpoint, card.expected if card and not root.simulated else None)
+        expected = None if root.simulated else registry.expected().get(name)
+        cohort = load_cohort(root, name, request.endpoint, expected)
         folds = cohort.folds(request.scheme)
         wanted = _wanted(folds, request.folds)
         for model in cards:
@@ -93,18 +99,24 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                     raise refused
                 warn(f"cohort {name}: {refused}; left out")
                 continue
-            make = partial(
-                Job, model, config, objective, settings, cohort, request.scheme, len(folds), folds_hash(folds)
+            registered = resolve(model, cohort, replace(request, preset=None, overrides={}), registry)
+            job = Job(
+                card=model,
+                config=config,
+                objective=objective,
+                settings=settings,
+                cohort=cohort,
+                scheme=request.scheme,
+                folds=len(folds),
+                folds_hash=folds_hash(folds),
+                fold=wanted[0],
+                seed=request.seeds[0],
+                origin=origin,
+                as_registered=(config, settings, origin) == registered
+                and objective == _objective_entry(model.objective or OBJECTIVE, registry),
+                versions=versions_of(model, config, objective, registry),
             )
-            plain = replace(request, preset=None, overrides={})
-            asis = (config, settings, origin) == resolve(model, cohort, plain, registry)
-            asis = asis and objective == _objective_entry(model.objective or OBJECTIVE, registry)
-            versions = versions_of(model, config, objective, registry)
-            jobs += [
-                make(fold, seed, origin, as_registered=asis, versions=versions)
-                for seed in request.seeds
-                for fold in wanted
-            ]
+            jobs += [replace(job, fold=fold, seed=seed) for seed in request.seeds for fold in wanted]
     if not jobs:
         raise BadConfig("nothing to run: no cohort has the modalities that these models learn from")
     return jobs
@@ -113,11 +125,10 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
 def altered(job: Job, changes: Mapping[str, Any], registry: Registry) -> Job:
     """The same job with some settings of its model or of the trainer changed."""
     trainer = {f.name for f in fields(Settings)}
-    config = dict(job.config) | {key: value for key, value in changes.items() if key not in trainer}
+    config = {**job.config, **{key: value for key, value in changes.items() if key not in trainer}}
     for key in import_target(job.card.target).model_settings:
         config[key] = _referenced(job.card, key, config[key], registry)
-    training = {key: value for key, value in changes.items() if key in trainer}
-    settings = Settings.build(vars(job.settings), training)
+    settings = Settings.build(vars(job.settings), {key: value for key, value in changes.items() if key in trainer})
     versions = versions_of(job.card, config, job.objective, registry)
     return replace(job, config=config, settings=settings, as_registered=False, versions=versions)
 
@@ -133,8 +144,16 @@ def plan_again(finished: Sequence[JobResult], out: Path, registry: Registry, roo
     seeds, folds = ([*dict.fromkeys(numbers)] for numbers in zip(*sorted(places), strict=True))
     config = first.record.get("config", first.identity["config"])
     overrides = replace(first, identity={**first.identity, "config": config}).settings
-    objective, task = overrides.pop("objective"), (first.identity["endpoint"], first.identity["folds"])
-    request = Request([first.model], [first.cohort], *task, objective, seeds, folds, overrides=overrides)
+    request = Request(
+        models=[first.model],
+        cohorts=[first.cohort],
+        endpoint=first.identity["endpoint"],
+        scheme=first.identity["folds"],
+        objective=overrides.pop("objective"),
+        seeds=seeds,
+        folds=folds,
+        overrides=overrides,
+    )
     jobs = [job for job in plan(request, registry, root) if (job.seed, job.fold.index) in places]
     try:
         find_results(jobs, out)
@@ -153,7 +172,7 @@ def _try(
         import_target(card.target)(cohort.inputs, outputs, **config)
     except SurvbenchError as refused:
         return refused
-    except Exception:  # a bug of the model's; its jobs will say so, and the other models still run
+    except Exception:  # a bug of the model's, which its jobs will record; the other models still run
         warn(f"model {card.name} cannot be built; its jobs will fail")
     return None
 
@@ -165,34 +184,31 @@ def job_split(job: Job, members: tuple[str, ...], scaler: ExpressionScaler | Non
 
 
 def _objective_entry(name: str, registry: Registry) -> dict[str, Any]:
-    (found, *more) = pick(name, registry.objectives, "objective")
+    (chosen, *more) = pick(name, registry.objectives, "objective")
     if more:
         raise UnknownName(f"objective '{name}' names {1 + len(more)} objectives", "name one")
-    return {"name": found, **registry.objectives[found]}
+    return {"name": chosen, **registry.objectives[chosen]}
 
 
 def resolve(
     card: ModelCard, cohort: Cohort, request: Request, registry: Registry
 ) -> tuple[dict[str, Any], Settings, str]:
-    """Full configuration: class defaults, card, preset, command line; later ones win. And where it is from."""
-    known = model_settings(card)
-    config, training = dict(known) | dict(card.config), [registry.presets["default"], card.training]
+    """Full configuration: class defaults, card, preset, overrides; later ones win. And where it is from."""
+    known, trainer = model_settings(card), {f.name for f in fields(Settings)}
     preset, origin = _preset(card, cohort, request, registry)
-    config |= dict(preset.get("config", {}))
-    training.append(preset.get("training", {}))
-    trainer = {f.name for f in fields(Settings)}
-    config |= {key: value for key, value in request.overrides.items() if key in known}
-    training.append({key: value for key, value in request.overrides.items() if key in trainer})
+    own, training = ({k: v for k, v in request.overrides.items() if k in of} for of in (known, trainer))
+    config = {**known, **card.config, **preset.get("config", {}), **own}
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise BadConfig(f"model {card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
     for key in import_target(card.target).model_settings:
         config[key] = _referenced(card, key, config[key], registry)
-    return config, Settings.build(*training), origin
+    settings = Settings.build(registry.presets["default"], card.training, preset.get("training", {}), training)
+    return config, settings, origin
 
 
 def _preset(card: ModelCard, cohort: Cohort, request: Request, registry: Registry) -> tuple[Mapping[str, Any], str]:
-    """`config` and `training` of the preset, and the row's word for how its settings were chosen (protocol rule 2)."""
+    """`config` and `training` of the preset, and how the row says its settings were chosen (protocol rule 2)."""
     name = request.preset
     if name is None:
         return {}, "default"
@@ -212,7 +228,7 @@ def _preset(card: ModelCard, cohort: Cohort, request: Request, registry: Registr
 
 
 def tuned_name(model: str, cohort: str, endpoint: str, scheme: str) -> str:
-    """Folder below OUT/tune of a study that was given no other name."""
+    """Folder below OUT/tune of a study without a name of its own."""
     return f"{model}-{cohort}-{endpoint}-{scheme}"
 
 
@@ -227,9 +243,9 @@ def _tuned(file: Path, card: ModelCard, cohort: Cohort, registry: Registry) -> t
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BadFile(f"preset {file} cannot be used ({error})", f"make it again with: {hint}") from None
     preset["config"] = trusted(preset["config"], registry, f"preset {file}")
-    for key, found in (("model", card.name), ("cohort", cohort.name), ("cohort_hash", cohort.content_hash)):
-        if made[key] != found:
-            raise BadConfig(f"preset {file} was tuned for {key} {made[key]}, not {found}", f"tune it: {hint}")
+    for key, value in (("model", card.name), ("cohort", cohort.name), ("cohort_hash", cohort.content_hash)):
+        if made[key] != value:
+            raise BadConfig(f"preset {file} was tuned for {key} {made[key]}, not {value}", f"tune it: {hint}")
     return preset, f"tuned ({trials} trials)"
 
 
@@ -259,7 +275,7 @@ def model_settings(card: ModelCard) -> dict[str, Any]:
     for parameter in inspect.signature(model.__init__).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             if parameter.default is inspect.Parameter.empty:
-                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "give it one")
+                raise BadModel(f"{card.target}: setting '{parameter.name}' has no default", "add one")
             value = parameter.default
             settings[parameter.name] = list(value) if isinstance(value, tuple) else value
     return settings

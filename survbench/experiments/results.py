@@ -78,12 +78,10 @@ class FittedState:
 
         inputs = plain["inputs"]
         sets = {key: {name: tuple(of) for name, of in inputs[key].items()} for key in ("pathways", "families")}
-        scaler = None
-        if plain["expression_mean"]:
-            scaler = ExpressionScaler(np.array(plain["expression_mean"]), np.array(plain["expression_scale"]))
+        mean, scale = np.array(plain["expression_mean"]), np.array(plain["expression_scale"])
         return cls(
             inputs=Inputs(inputs["feature_width"], tuple(plain["genes"]), **sets, clinical=tuple(inputs["clinical"])),
-            scaler=scaler,
+            scaler=ExpressionScaler(mean, scale) if len(mean) else None,
             objective=plain["objective"],
             horizon=plain["horizon"],
             grid=tuple(plain["grid"]),

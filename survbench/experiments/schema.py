@@ -72,7 +72,7 @@ class Identified:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of model and trainer, by name; other models by theirs."""
+        """Settings of model and trainer, and the objective; other models by their names."""
         config = {
             key: value["model"] if isinstance(value, Mapping) and "model" in value else value
             for key, value in self.identity["config"].items()

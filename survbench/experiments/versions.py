@@ -54,13 +54,13 @@ def versions_of(
     ------
     BadModel : a user's file that is no Python.
     """
-    found = {
+    versions = {
         target: _shipped_version(target, registry) if _is_shipped(target) else _version(target)
         for target in (card.target, *targets([config, objective]))
     }
-    base = found[card.target]
+    base = versions[card.target]
     registered = base.split("@")[0] == card.name or card.target.partition(":")[0].endswith(".py")
-    return found | {card.target: base if registered else f"{card.name}@{card.version} of {base}"}
+    return versions | {card.target: base if registered else f"{card.name}@{card.version} of {base}"}
 
 
 def changed(versions: Mapping[str, str]) -> list[str]:
@@ -81,7 +81,7 @@ def versioned(value: Any, versions: Mapping[str, str]) -> Any:
 
 
 def unversioned(value: Any) -> Any:
-    """A setting or objective without what says where code stands or which version it has."""
+    """A setting or objective without the place of code and its version."""
     if isinstance(value, Mapping):
         return {key: unversioned(v) for key, v in value.items() if key not in ("target", "version")}
     if isinstance(value, list | tuple):
@@ -132,9 +132,9 @@ def _version(target: str) -> str:
 def _installed(top: str) -> str:
     """Name and version of the distribution that a module is of; empty where its files may change without a version."""
     for name in packages_distributions().get(top, ()):
-        found = distribution(name)
-        if '"editable": true' not in (found.read_text("direct_url.json") or ""):
-            return f"{name} {found.version}"
+        package = distribution(name)
+        if '"editable": true' not in (package.read_text("direct_url.json") or ""):
+            return f"{name} {package.version}"
     return ""
 
 
@@ -158,10 +158,10 @@ def package_versions() -> dict[str, str]:
 
 def installed(packages: Sequence[str]) -> dict[str, str]:
     """Version of each; `not installed` where it is not."""
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

@@ -37,26 +37,23 @@ __all__ = [
     "write_transfer",
 ]
 
-_STUDY_HEADERS = ("arm", "cohort", "C-index", "seeds", "difference", "change", "published", "published change")
-_EXTERNAL_HEADERS = ("model", "models", "C-index of each [95 %]", "ensemble [95 %]", "log-rank p", "published")
-
 
 def study_sheet(title: str, frame: pd.DataFrame) -> Sheet:
     """One row per arm and cohort of a `study_frame`."""
     rows = [
-        (
-            str(row["arm"]),
-            str(row["cohort"]),
-            _known(row["mean"]) + _known(row.get("sd"), " ± {:.3f}"),
-            _known(row.get("seeds"), "{:.0f}"),
-            "" if row["first"] else difference_text(difference_of(row)),
-            _known(row.get("change_percent"), "{:+.1f} %"),
-            _known(row["published"]) + _known(row["published_sd"], " ± {:.3f}"),
-            _known(row.get("published_change_percent"), "{:+.1f} %"),
-        )
+        {
+            "arm": row["arm"],
+            "cohort": row["cohort"],
+            "C-index": _known(row["mean"]) + _known(row.get("sd"), " ± {:.3f}"),
+            "seeds": _known(row.get("seeds"), "{:.0f}"),
+            "difference": "" if row["first"] else difference_text(difference_of(row)),
+            "change": _known(row.get("change_percent"), "{:+.1f} %"),
+            "published": _known(row["published"]) + _known(row["published_sd"], " ± {:.3f}"),
+            "published change": _known(row.get("published_change_percent"), "{:+.1f} %"),
+        }
         for row in frame.to_dict("records")
     ]
-    return Sheet(title=title, headers=_STUDY_HEADERS, rows=rows, notes=_study_notes(frame), align="llr")
+    return _sheet(title, rows, notes=_study_notes(frame), align="llr")
 
 
 def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], folder: Path) -> None:
@@ -113,6 +110,11 @@ def external_markdown(rows: Iterable[ExternalRow], metric: str = "cindex") -> st
     return "\n\n".join(table.to_markdown() for table in external_tables(rows, metric))
 
 
+def _sheet(title: str, rows: Sequence[Mapping[str, str]], **looks: Any) -> Sheet:
+    """A table of rows whose cells are named by their columns."""
+    return Sheet(title=title, headers=tuple(rows[0]), rows=[tuple(row.values()) for row in rows], **looks)
+
+
 def _write(folder: Path, frames: Mapping[str, pd.DataFrame], sheet: Sheet, figure: Figure) -> None:
     for name, frame in frames.items():
         atomic_write(folder / f"{name}.csv", frame.to_csv(index=False))
@@ -143,28 +145,27 @@ def _external_table(rows: Sequence[ExternalRow], metric: str) -> Sheet:
     first = rows[0]
     pair = f"trained on {first.train}, tested on {first.test} · {first.endpoint} · {first.folds} folds"
     title = f"External: {pair} · {first.kind}"
-    cells, headers, notes = [_external_cells(row) for row in rows], [*_EXTERNAL_HEADERS], _external_notes(rows)
-    if metric != "cindex":
-        of_metric = [row.metrics.get(metric, {}) for row in rows]
-        cells = [(*row, _known(of.get("mean"))) for row, of in zip(cells, of_metric, strict=True)]
-        headers.append(METRICS[metric].title)
-        notes += [f"{METRICS[metric].title}: {of['reason']}." for of in of_metric[:1] if of.get("reason")]
-    return Sheet(title=title, headers=headers, rows=cells, notes=notes)
+    cells, notes = [_external_cells(row, metric) for row in rows], _external_notes(rows)
+    if reason := metric != "cindex" and first.metrics.get(metric, {}).get("reason"):
+        notes.append(f"{METRICS[metric].title}: {reason}.")
+    return _sheet(title, cells, notes=notes)
 
 
-def _external_cells(row: ExternalRow) -> tuple[str, ...]:
+def _external_cells(row: ExternalRow, metric: str) -> dict[str, str]:
     name = row.title + (" †" if row.reconstruction else "") + (f", {row.selected}" if row.selected != "default" else "")
-    models = f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})"
-    if row.problem:
-        return name, models, row.problem, "", "", _known(row.published)
-    return (
-        name,
-        models,
-        f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]",
-        f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]",
-        _known(row.logrank_p) or "undefined",
-        _known(row.published),
-    )
+    each = f"{row.mean:.3f} ± {row.sd:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    ensemble = f"{row.ensemble:.3f} [{row.ensemble_low:.3f}, {row.ensemble_high:.3f}]"
+    cells = {
+        "model": name,
+        "models": f"{row.models} ({row.seeds} seed{'s' if row.seeds > 1 else ''})",
+        "C-index of each [95 %]": row.problem or each,
+        "ensemble [95 %]": "" if row.problem else ensemble,
+        "log-rank p": "" if row.problem else _known(row.logrank_p) or "undefined",
+        "published": _known(row.published),
+    }
+    if metric != "cindex":
+        cells[METRICS[metric].title] = _known(row.metrics.get(metric, {}).get("mean"))
+    return cells
 
 
 def _external_notes(rows: Sequence[ExternalRow]) -> list[str]:

@@ -203,8 +203,8 @@ def _line(study: Study, arm: Arm, row: Row, difference: Difference) -> dict[str,
     return line
 
 
-def _difference(study: Study, arm: Arm, found: Difference) -> dict[str, Any]:
-    return {"first": arm is study.arms[0], **difference_columns(found), "reason": found.reason}
+def _difference(study: Study, arm: Arm, difference: Difference) -> dict[str, Any]:
+    return {"first": arm is study.arms[0], **difference_columns(difference), "reason": difference.reason}
 
 
 def _mean(rows: Mapping[str, Row]) -> float:

@@ -48,22 +48,27 @@ class ExternalRow(OfKind):
 
     Attributes
     ----------
-    train, test : names of the cohorts.
-    endpoint, folds : of the training.
+    train : cohort of the training.
+    test : cohort that the models were applied to.
+    endpoint : outcome of both.
+    folds : fold scheme of the training.
     simulated : kind of data of both cohorts together, a key of KINDS.
-    model, title : the model's name and title.
+    model : its name.
+    title : of the model.
     reconstruction : what had to be reconstructed; empty where nothing had to.
     selected : how the settings were chosen.
-    patients, events : of the test cohort.
+    patients : of the test cohort.
+    events : of the test cohort.
     models : how many were applied (folds x seeds).
     seeds : how many.
-    mean, sd : of the models' C-indices.
-    metrics : every metric's mean and SD (ddof 0) over the models, and why it is undefined where it takes training
-        patients of this cohort or curves, which are not stored.
+    mean : of the models' C-indices.
+    sd : of the models' C-indices, with ddof 0.
     low, high : 95 % patient bootstrap interval of the mean.
     ensemble : C-index of the mean of the models' risks, each standardized on its own training patients.
-    ensemble_low, ensemble_high : 95 % patient bootstrap interval of it.
+    ensemble_low, ensemble_high : 95 % patient bootstrap interval of the ensemble's C-index.
     logrank_p : of the groups that most models' training medians make.
+    metrics : every metric's mean and SD (ddof 0) over the models, and why it is undefined where it takes training
+        patients of this cohort or curves, which are not stored.
     genes_absent : training genes that the test cohort lacks.
     config : start of the digest of settings, trainer and objective.
     problem : why there are no C-indices.
@@ -190,10 +195,10 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
             "standardized": (risk - own.mean()) / (own.std(ddof=0) or 1.0),
         }
     )
-    kept = ("identity", "config", "card", "code", "selected", "as_registered", "risk_cut")
+    copied = ("identity", "config", "card", "code", "selected", "as_registered", "risk_cut")
     content = {
         "job": job.id,
-        **{key: record[key] for key in kept},
+        **{key: record[key] for key in copied},
         "test_cohort": cohort.name,
         "test_hash": cohort.content_hash,
         "endpoint": cohort.endpoint,
@@ -239,7 +244,7 @@ def _measured(genes: Sequence[str], cohort: Cohort) -> tuple[pd.DataFrame, list[
 
 def _row(results: Sequence[ValidationResult]) -> ExternalRow:
     content, identity, first = results[0].record, results[0].identity, results[0].table
-    about = ExternalRow(
+    row = ExternalRow(
         train=identity["cohort"],
         test=content["test_cohort"],
         endpoint=content["endpoint"],
@@ -261,27 +266,27 @@ def _row(results: Sequence[ValidationResult]) -> ExternalRow:
     seeds = {seed for seed, _ in folds}
     missing = [f"fold {f} of seed {s}" for s in seeds for f in range(identity["n_folds"]) if (s, f) not in folds]
     if missing:
-        return replace(about, problem=f"{', '.join(missing)} missing; give the same command again")
+        return replace(row, problem=f"{', '.join(missing)} missing; give the same command again")
     tables = [r.table.sort_values("patient") for r in results]
     if any(list(t["patient"]) != list(tables[0]["patient"]) for t in tables):
-        return replace(about, problem="its models were applied to different patients")
-    return _scored(about, tables)
+        return replace(row, problem="its models were applied to different patients")
+    return _scored(row, tables)
 
 
-def _scored(about: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
+def _scored(row: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
     time, event = tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool)
     risks = np.stack([t["risk"].to_numpy(float) for t in tables])
     ensemble = np.mean([t["standardized"].to_numpy(float) for t in tables], axis=0)
     each = [harrell(time, event, risk) for risk in risks]
     if each[0].reason:
-        return replace(about, problem=each[0].reason)
+        return replace(row, problem=each[0].reason)
     resampled = bootstrap_cindex(time, event, np.vstack([risks, ensemble]))
     low, high = np.nanpercentile(resampled[:-1].mean(axis=0), [2.5, 97.5])
     ensemble_low, ensemble_high = np.nanpercentile(resampled[-1], [2.5, 97.5])
     votes = np.mean([t["high"].to_numpy(float) for t in tables], axis=0)
     values = np.array([c.value for c in each])
     return replace(
-        about,
+        row,
         mean=float(values.mean()),
         sd=float(values.std()),
         low=float(low),

@@ -30,7 +30,7 @@ __all__ = ["GENERATION", "SharedStudy", "replayed"]
 GENERATION = 8  # trials that know the values of all generations before their own, and of none beside them
 COMPARED = 5  # pruning compares with at least this many complete trials
 VERSION = 2  # of what the journal holds
-_FIX = "give this one its own --name, or delete that folder"
+_FIX = "choose another --name for this one, or delete that folder"
 
 
 class SharedStudy:

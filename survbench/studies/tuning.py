@@ -6,8 +6,6 @@ The test split is never built here, so no trial can be better for having seen it
 from __future__ import annotations
 
 import ast
-import json
-import math
 import shutil
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from survbench.console import note, progress_bars, warn
 from survbench.errors import BadConfig, SurvbenchError
+from survbench.experiments import schema
 from survbench.experiments.execute import train_model
 from survbench.experiments.folders import tune_folder
 from survbench.experiments.job import Job
@@ -71,7 +70,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if self.name in ("", "..") or "\0" in self.name or PureWindowsPath(self.name).name != self.name:  # / and \
-            raise BadConfig(f"the name of a study is '{self.name}', a path", "give it the plain name of a folder")
+            raise BadConfig(f"the name of a study is '{self.name}', a path", "it must be the plain name of a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +181,7 @@ class _Search:
     def _fold_value(self, job: Job, scratch: Path) -> float:
         """Lowest validation loss of the last stage; kept, so that the trial of a killed process goes on."""
         kept = self.study.folder / "folds" / f"{job.id[:24]}.json"
-        if (value := _remembered(kept)) is None:
+        if (value := _kept_value(kept)) is None:
             title = f"trial {scratch.name} {job.title}"
             checkpoints = scratch / job.id[:24]
             fitted = train_model(
@@ -194,18 +193,15 @@ class _Search:
         return value
 
 
-def _remembered(kept: Path) -> float | None:
-    """None where nothing is, or nothing that can be read."""
+def _kept_value(file: Path) -> float | None:
+    """None where nothing is kept, or nothing that can be read."""
     try:
-        value = json.loads(kept.read_text(encoding="utf-8"))["val_loss"]
-        if not isinstance(value, float) or not math.isfinite(value):
-            raise TypeError(f"val_loss is {value}")
+        return float(schema.typed(schema.read_json(file), "val_loss", float))
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError) as error:
-        warn(f"{kept} cannot be read ({error}); its fold is computed again")
+    except schema.MALFORMED as error:
+        warn(f"{file} cannot be read ({error}); its fold is computed again")
         return None
-    return value
 
 
 def _default(job: Job, space: Mapping[str, BaseDistribution]) -> dict[str, Any] | None:

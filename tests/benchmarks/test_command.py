@@ -21,9 +21,9 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_help_has_every_suite_and_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--help") == 0
-    said = capsys.readouterr().out
-    assert all(suite in said for suite in cli.SUITES)
-    assert "Examples:" in said
+    printed = capsys.readouterr().out
+    assert all(suite in printed for suite in cli.SUITES)
+    assert "Examples:" in printed
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_a_tiny_step_is_measured_written_and_compared(
     file = tmp_path / "a.json"
     tiny = ("--models", "snn,cox_clinical", "--patches", "2", "--patients", "1,3", "--rounds", "1")
     assert call(monkeypatch, "step", "forward", *tiny, "--out", str(file)) == 0
-    found = {(o.suite, o.contestant): o for o in read(file).outcomes}
-    assert found["step", "snn"].rounds
-    assert found["step", "snn"].flops
-    assert found["forward", "snn"].status == "measured"
-    assert "estimated at once" in found["step", "cox_clinical"].status
+    outcomes = {(o.suite, o.contestant): o for o in read(file).outcomes}
+    assert outcomes["step", "snn"].rounds
+    assert outcomes["step", "snn"].flops
+    assert outcomes["forward", "snn"].status == "measured"
+    assert "estimated at once" in outcomes["step", "cox_clinical"].status
     assert "snn" in file.with_suffix(".md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert call(monkeypatch, "--compare", str(file), str(file)) == 0

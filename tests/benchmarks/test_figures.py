@@ -1,4 +1,4 @@
-"""Which rounds count, and what is made of them: invented rounds whose figures can be worked out by hand."""
+"""Which rounds count, and what is made of them: made-up rounds whose figures can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def calm(seconds: float) -> Round:
 
 
 def test_medians_and_quartiles_are_those_of_the_seconds() -> None:
-    found = figure([calm(s) for s in (0.5, 0.1, 0.3, 0.2, 0.4)], BEST)
-    assert (found.seconds, found.low, found.high) == (0.3, 0.2, 0.4)
-    assert (found.kept, found.dropped, found.loaded) == (5, 0, False)
+    result = figure([calm(s) for s in (0.5, 0.1, 0.3, 0.2, 0.4)], BEST)
+    assert (result.seconds, result.low, result.high) == (0.3, 0.2, 0.4)
+    assert (result.kept, result.dropped, result.loaded) == (5, 0, False)
 
 
 def test_one_round_is_its_own_spread() -> None:
-    found = figure([calm(0.1)], BEST)
-    assert found.low == found.seconds == found.high == 0.1
+    result = figure([calm(0.1)], BEST)
+    assert result.low == result.seconds == result.high == 0.1
 
 
 def test_a_round_beside_a_slow_matrix_product_is_dropped() -> None:
@@ -38,9 +38,9 @@ def test_a_round_while_others_compute_is_dropped() -> None:
 
 
 def test_where_every_round_had_company_all_count_and_the_figure_says_so() -> None:
-    found = figure([Round(0.1, BEST, BEST, outside=1.0), Round(0.3, BEST, BEST, outside=1.0)], BEST)
-    assert found.loaded
-    assert (found.seconds, found.kept, found.dropped) == (pytest.approx(0.2), 2, 0)
+    result = figure([Round(0.1, BEST, BEST, outside=1.0), Round(0.3, BEST, BEST, outside=1.0)], BEST)
+    assert result.loaded
+    assert (result.seconds, result.kept, result.dropped) == (pytest.approx(0.2), 2, 0)
 
 
 def test_share_is_of_the_product_in_the_same_rounds() -> None:

@@ -1,4 +1,4 @@
-"""The data root for timing can be run on, and says that it is noise."""
+"""The data root for timing can be run on, and is marked as noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The invented patients are what the trainer takes, and a step of the harness is the trainer's."""
+"""The simulated patients are what the trainer takes, and a step of the harness is the trainer's."""
 
 from __future__ import annotations
 

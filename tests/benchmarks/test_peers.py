@@ -1,4 +1,4 @@
-"""An adapter from outside: found, asked, and told apart from one that is missing or wrong."""
+"""An adapter from outside: read, used, and refused where it is missing or wrong."""
 
 from __future__ import annotations
 

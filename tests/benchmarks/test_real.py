@@ -40,6 +40,6 @@ def test_growth_sees_what_is_taken_and_given_back() -> None:
 
 def _take_and_give_back() -> None:
     """Straight from the system: what Python or torch freed before may be used again and add nothing."""
-    with mmap.mmap(-1, 64 << 20) as taken:
+    with mmap.mmap(-1, 64 << 20) as used:
         for _ in range(64):
-            taken.write(b"x" * (1 << 20))
+            used.write(b"x" * (1 << 20))

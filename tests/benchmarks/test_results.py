@@ -1,4 +1,4 @@
-"""What is written is read back, and tables say what was and what was not measured."""
+"""What is written is read back, and tables show what was and what was not measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns, budgets and refusals under an invented clock: nothing here takes time."""
+"""Turns, budgets and refusals under a simulated clock: nothing here takes time."""
 
 from __future__ import annotations
 

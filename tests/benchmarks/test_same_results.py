@@ -61,19 +61,19 @@ def before(tmp_path: Path) -> Path:
 
 
 def test_equal_folders_are_the_same(before: Path, tmp_path: Path) -> None:
-    code, said = compared(before, part(tmp_path / "after"), "--exact")
+    code, printed = compared(before, part(tmp_path / "after"), "--exact")
     assert code == 0
-    assert "31 values" in said  # six of each patient, six of each row of the document, and the order of its rows
-    assert "the same" in said
+    assert "31 values" in printed  # six of each patient, six of each row of the document, and the order of its rows
+    assert "the same" in printed
 
 
 def test_a_moved_risk_counts_in_standard_deviations(before: Path, tmp_path: Path) -> None:
     """Their SD is 0.816."""
     after = part(tmp_path / "after", predictions_csv=predictions((-1.0, 0.0, 1.00408248)))
-    code, said = compared(before, after)
+    code, printed = compared(before, after)
     assert code == 1
-    assert "risk of amkd hnsc fold 0 seed 0 aa P2: 1.0 -> 1.00408248" in said
-    assert "risks in SD 0.005" in said
+    assert "risk of amkd hnsc fold 0 seed 0 aa P2: 1.0 -> 1.00408248" in printed
+    assert "risks in SD 0.005" in printed
     assert compared(before, after, "--tolerance", "0.01")[0] == 0
 
 
@@ -117,11 +117,11 @@ def test_places_hashes_and_versions_are_not_compared(before: Path, tmp_path: Pat
 
 def test_settings_may_be_told_in_another_way(before: Path, tmp_path: Path) -> None:
     """The target has become a name with a version, and there is a setting that was not there."""
-    told = {"bb": {"model": "amkd", "config": {"teacher": {"model": "mcat", "version": "mcat@1"}, "more": 1}}}
-    after = part(tmp_path / "after", settings_json=told, predictions_csv=predictions(settings="bb"))
-    code, said = compared(before, after, "--exact")
+    renamed = {"bb": {"model": "amkd", "config": {"teacher": {"model": "mcat", "version": "mcat@1"}, "more": 1}}}
+    after = part(tmp_path / "after", settings_json=renamed, predictions_csv=predictions(settings="bb"))
+    code, printed = compared(before, after, "--exact")
     assert code == 0
-    assert "settings differ: config.more" in said
+    assert "settings differ: config.more" in printed
 
 
 def test_arms_of_a_study_are_told_apart(tmp_path: Path) -> None:

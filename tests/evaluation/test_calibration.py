@@ -30,8 +30,8 @@ def cohort(count: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_probabilities_are_read_off_the_curve_by_hand() -> None:
     """The curve goes through (0, 1), (10, 0.8), (20, 0.4); what lies beyond is read at 20."""
     curves = np.tile([0.8, 0.4], (5, 1))
-    found = survival_at(np.array([0.0, 5.0, 10.0, 15.0, 99.0]), curves, GRID)
-    assert found == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.4])
+    computed = survival_at(np.array([0.0, 5.0, 10.0, 15.0, 99.0]), curves, GRID)
+    assert computed == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.4])
 
 
 def test_bins_by_hand() -> None:
@@ -43,16 +43,16 @@ def test_bins_by_hand() -> None:
     time = np.array([2.5, 20.0, 20.0, 30.0, 20.0])
     event = np.array([True, True, False, True, False])
     curves = np.array([[0.8, 0.4], [0.8, 0.4], [0.8, 0.25], [0.8, 0.5], [0.8, 0.0]])
-    found = bin_counts(time, event, curves, GRID)
-    assert found == pytest.approx([0.4 + 0.2 + 1, 0.4 + 0.2, 0.2 + 0.2, 0.2, 1 + 0.2, 0, 0, 0, 0, 1])
+    computed = bin_counts(time, event, curves, GRID)
+    assert computed == pytest.approx([0.4 + 0.2 + 1, 0.4 + 0.2, 0.2 + 0.2, 0.2, 1 + 0.2, 0, 0, 0, 0, 1])
 
 
 def test_chi_squared_by_hand() -> None:
     """20 deaths, all in the highest bin: 2 expected in each, 18^2 / 2 + 9 * 2^2 / 2 = 180."""
-    found = d_calibration(np.ones(20), np.ones(20, bool), np.tile([0.99, 0.98], (20, 1)), GRID)
-    assert found.counts[-1] == 20
-    assert found.statistic == pytest.approx(180.0)
-    assert found.p < 1e-30
+    computed = d_calibration(np.ones(20), np.ones(20, bool), np.tile([0.99, 0.98], (20, 1)), GRID)
+    assert computed.counts[-1] == 20
+    assert computed.statistic == pytest.approx(180.0)
+    assert computed.p < 1e-30
     even = d_calibration(
         np.full(10, 20.0), np.ones(10, bool), np.column_stack([np.ones(10), np.arange(10) / 10 + 0.05]), GRID
     )
@@ -66,21 +66,21 @@ def test_stored_values_of_survivaleval() -> None:
     """
     time, event, hazard = cohort()
     grid = 40 * np.arange(1, 65) / 64
-    found = d_calibration(time, event, np.exp(-hazard[:, None] * grid), grid)
+    computed = d_calibration(time, event, np.exp(-hazard[:, None] * grid), grid)
     highest_first = [11.0, 12.076401658761199, 10.514099983197777, 8.970250794827738, 10.0853639592126]
     highest_first += [8.897897719803987, 7.241604801884537, 6.738127027437388, 7.474587479313658, 7.001666575561118]
-    assert found.counts[::-1] == pytest.approx(highest_first, abs=1e-9)
-    assert found.p == pytest.approx(0.9412954509079662, abs=1e-9)
+    assert computed.counts[::-1] == pytest.approx(highest_first, abs=1e-9)
+    assert computed.p == pytest.approx(0.9412954509079662, abs=1e-9)
 
 
 def test_stored_values_of_survivaleval_at_the_edges() -> None:
     """SurvivalEVAL 0.9.0, `d_calibration(probabilities, event)`; deaths at 1 and 0.3, censored at 0 and 1 too."""
     at = np.concatenate([golden(60, 0.6180339887498949, 0.05) ** 0.7, [1.0, 0.3, 0.0, 1.0]])
     event = np.concatenate([np.arange(60) % 3 != 0, [True, True, False, False]])
-    found = d_calibration(np.full(64, 20.0), event, np.column_stack([np.ones(64), at]), GRID)
-    assert found.statistic == pytest.approx(1.8333165197751113, abs=1e-9)
-    assert found.p == pytest.approx(0.993837492886092, abs=1e-9)
-    assert found.counts[-1] == pytest.approx(7.153171163872224, abs=1e-9)
+    computed = d_calibration(np.full(64, 20.0), event, np.column_stack([np.ones(64), at]), GRID)
+    assert computed.statistic == pytest.approx(1.8333165197751113, abs=1e-9)
+    assert computed.p == pytest.approx(0.993837492886092, abs=1e-9)
+    assert computed.counts[-1] == pytest.approx(7.153171163872224, abs=1e-9)
 
 
 def test_true_curves_pass_and_wrong_ones_do_not() -> None:
@@ -93,8 +93,8 @@ def test_true_curves_pass_and_wrong_ones_do_not() -> None:
         death, censored = rng.exponential(1 / hazard), rng.uniform(10, 120, 200)
         for factor in rejected:
             curves = np.exp(-factor * hazard[:, None] * grid)
-            found = d_calibration(np.minimum(death, censored), death <= censored, curves, grid)
-            rejected[factor] += found.p < 0.05
+            computed = d_calibration(np.minimum(death, censored), death <= censored, curves, grid)
+            rejected[factor] += computed.p < 0.05
     assert rejected[1.0] <= 20  # 10 expected at most: censored patients are spread
     assert rejected[0.5] >= 190
 
@@ -122,9 +122,9 @@ def test_folds_are_pooled_bin_by_bin() -> None:
 )
 def test_degenerate_folds_have_no_p_and_a_reason(changes: dict[str, np.ndarray], reason: str) -> None:
     fold = {"time": np.ones(12), "event": np.ones(12, bool), "survival": np.full((12, 2), 0.5), "grid": GRID} | changes
-    found = d_calibration(**fold)
-    assert math.isnan(found.p)
-    assert reason in found.reason
+    computed = d_calibration(**fold)
+    assert math.isnan(computed.p)
+    assert reason in computed.reason
 
 
 def test_few_patients_nobody_and_undefined_folds_have_no_p() -> None:

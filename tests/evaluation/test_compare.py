@@ -70,11 +70,11 @@ def test_unweighted_it_is_harrells_c(seed: int) -> None:
     risk = np.round(pair.first[0], 1)  # ties
     expected = harrell(pair.time, pair.event, risk)
     assert comparable(pair.time, pair.event).sum() == expected.comparable
-    found = compare([FoldPair(pair.time, pair.event, risk[None], np.zeros((1, 15)))] * 2)
+    computed = compare([FoldPair(pair.time, pair.event, risk[None], np.zeros((1, 15)))] * 2)
     if expected.comparable:
-        assert found.mean == pytest.approx(expected.value - 0.5, abs=1e-6)
+        assert computed.mean == pytest.approx(expected.value - 0.5, abs=1e-6)
     else:
-        assert "no comparable pair" in found.reason
+        assert "no comparable pair" in computed.reason
 
 
 @given(st.integers(0, 1000))
@@ -89,9 +89,9 @@ def test_swapping_the_models_turns_the_sign(seed: int) -> None:
 
 def test_a_model_does_not_differ_from_itself() -> None:
     folds = [FoldPair(f.time, f.event, f.first, f.first) for f in (fold(1), fold(2))]
-    found = compare(folds)
-    assert (found.mean, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
-    assert not found.clear
+    computed = compare(folds)
+    assert (computed.mean, computed.low, computed.high, computed.p) == (0.0, 0.0, 0.0, 1.0)
+    assert not computed.clear
 
 
 def test_seeds_do_not_count_as_folds() -> None:
@@ -115,19 +115,19 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_the_mean_over_cohorts_adds_variances() -> None:
     cohorts = [compare([fold(10 * c + i) for i in range(5)], seed=c) for c in range(4)]
-    found = mean_difference(cohorts)
-    assert found.mean == pytest.approx(np.mean([c.mean for c in cohorts]))
+    computed = mean_difference(cohorts)
+    assert computed.mean == pytest.approx(np.mean([c.mean for c in cohorts]))
     widths = [c.high - c.low for c in cohorts]
-    assert found.high - found.low < max(widths)
+    assert computed.high - computed.low < max(widths)
     assert mean_difference(cohorts[:1]) is cohorts[0]
     assert mean_difference([cohorts[0], unknown("why")]).reason == "why"
 
 
 def test_the_mean_over_cohorts_of_one_fold_each_has_no_interval_over_folds() -> None:
-    found = mean_difference([compare([fold(i, patients=100, better=6.0)]) for i in range(2)])
-    assert math.isnan(found.p)
-    assert not found.clear
-    assert found.patient_low > 0
+    computed = mean_difference([compare([fold(i, patients=100, better=6.0)]) for i in range(2)])
+    assert math.isnan(computed.p)
+    assert not computed.clear
+    assert computed.patient_low > 0
 
 
 def test_holm_by_hand() -> None:

@@ -62,13 +62,13 @@ def cohort(n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
 def test_harrell_equals_counting_pairs(rows: Rows) -> None:
     time, event, risk = arrays(rows)
     expected, pairs = harrell_by_pairs(time, event, risk)
-    found = harrell(time, event, risk)
+    computed = harrell(time, event, risk)
     if pairs == 0:
-        assert math.isnan(found.value)
-        assert found.reason
+        assert math.isnan(computed.value)
+        assert computed.reason
     else:
-        assert found.value == pytest.approx(expected, abs=1e-12)
-        assert found.comparable == pairs
+        assert computed.value == pytest.approx(expected, abs=1e-12)
+        assert computed.comparable == pairs
 
 
 @given(patients)
@@ -94,9 +94,9 @@ def test_higher_risk_for_earlier_death_is_perfect() -> None:
     ],
 )
 def test_undefined_is_nan_with_a_reason_never_zero(event: list[int], risk: list[float], reason: str) -> None:
-    found = harrell(np.array([1.0, 2, 3]), np.array(event, bool), np.array(risk))
-    assert math.isnan(found.value)
-    assert reason in found.reason
+    computed = harrell(np.array([1.0, 2, 3]), np.array(event, bool), np.array(risk))
+    assert math.isnan(computed.value)
+    assert reason in computed.reason
     assert math.isnan(harrell(np.array([1.0]), np.array([True]), np.array([0.0])).value)
     tied = harrell(np.ones(4), np.ones(4, bool), np.arange(4.0))
     assert math.isnan(tied.value)
@@ -128,8 +128,8 @@ def test_brier_equals_its_definition() -> None:
                 total += (1 - survival[i, k]) ** 2 / censoring_survival(train_time, train_event, t)
         scores.append(total / len(time))
     expected = np.trapezoid(scores, grid) / (grid[-1] - grid[0])
-    found = integrated_brier(train_time, train_event, time, event, survival, grid)
-    assert found.value == pytest.approx(expected, abs=1e-9)
+    computed = integrated_brier(train_time, train_event, time, event, survival, grid)
+    assert computed.value == pytest.approx(expected, abs=1e-9)
 
 
 def test_auc_at_one_time_equals_its_definition() -> None:
@@ -141,8 +141,8 @@ def test_auc_at_one_time_equals_its_definition() -> None:
         w * ((risk[i] > risk[controls]) + 0.5 * (risk[i] == risk[controls])).sum()
         for w, i in zip(weights, cases, strict=True)
     )
-    found = dynamic_auc(train_time, train_event, time, event, risk, np.array([t]))
-    assert found.value == pytest.approx(good / sum(weights) / len(controls), abs=1e-9)
+    computed = dynamic_auc(train_time, train_event, time, event, risk, np.array([t]))
+    assert computed.value == pytest.approx(good / sum(weights) / len(controls), abs=1e-9)
 
 
 def test_degenerate_folds_answer_with_reasons() -> None:
@@ -206,12 +206,12 @@ def test_a_fold_is_scored_on_its_test_patients_with_training_censoring() -> None
     train, test = (table[table["split"] == s] for s in ("train", "test"))
     horizon = prediction_horizon(train["time"].to_numpy(), train["event"].to_numpy())
     grid = prediction_grid(horizon)
-    found = score_fold(table, grid, horizon)
-    assert found["cindex"].value == harrell_by_pairs(*(test[c].to_numpy() for c in ("time", "event", "risk")))[0]
-    assert set(found) == {"cindex", "comparable_pairs", "uno_c", "ibs", "auc", "d_calibration"}
-    assert all(math.isfinite(v.value) for v in found.values())
+    computed = score_fold(table, grid, horizon)
+    assert computed["cindex"].value == harrell_by_pairs(*(test[c].to_numpy() for c in ("time", "event", "risk")))[0]
+    assert set(computed) == {"cindex", "comparable_pairs", "uno_c", "ibs", "auc", "d_calibration"}
+    assert all(math.isfinite(v.value) for v in computed.values())
     moved = table.assign(time=np.where(table["split"] == "val", 1.0, table["time"]))
-    assert score_fold(moved, grid, horizon) == found
+    assert score_fold(moved, grid, horizon) == computed
     empty = score_fold(table[table["split"] != "test"], grid, horizon)
     assert all(math.isnan(v.value) and v.reason for v in empty.values())
 
@@ -263,15 +263,15 @@ def test_logrank_equals_its_tables_plain_and_stratified(rows: list[tuple[int, bo
     time, event, high, stratum = (np.array(column) for column in zip(*rows, strict=True))
     time = time.astype(float)
     parts = [logrank_by_tables(time[s], event[s], high[s]) for s in (stratum == k for k in np.unique(stratum))]
-    for found, (difference, variance) in (
+    for computed, (difference, variance) in (
         (logrank(time, event, high), logrank_by_tables(time, event, high)),
         (stratified_logrank(time, event, high, stratum), (sum(p[0] for p in parts), sum(p[1] for p in parts))),
     ):
         if high.all() or not high.any() or not event.any() or variance < 1e-12:
-            assert math.isnan(found.p)
-            assert found.reason
+            assert math.isnan(computed.p)
+            assert computed.reason
         else:
-            assert found.statistic == pytest.approx(difference**2 / variance, rel=1e-9, abs=1e-12)
+            assert computed.statistic == pytest.approx(difference**2 / variance, rel=1e-9, abs=1e-12)
 
 
 def test_the_cut_is_the_median_of_training_and_ties_are_low() -> None:

@@ -39,33 +39,37 @@ RANKED_LIKE_DEMSAR = pd.DataFrame(
 
 
 def test_three_models_on_three_cohorts_with_ties_by_hand() -> None:
-    found = critical_difference(BY_HAND)
-    assert found.ranks.to_dict() == pytest.approx({"a": 7 / 6, "b": 2.0, "c": 17 / 6})
-    assert found.p == pytest.approx(math.exp(-2.5), abs=1e-12)
-    assert found.distance == pytest.approx(1.9136, abs=1e-4)
-    assert found.groups == (("a", "b", "c"),)  # the test does not reject: nothing is told apart
-    assert (found.reason, found.cohorts) == ("", 3)
+    computed = critical_difference(BY_HAND)
+    assert computed.ranks.to_dict() == pytest.approx({"a": 7 / 6, "b": 2.0, "c": 17 / 6})
+    assert computed.p == pytest.approx(math.exp(-2.5), abs=1e-12)
+    assert computed.distance == pytest.approx(1.9136, abs=1e-4)
+    assert computed.groups == (("a", "b", "c"),)  # the test does not reject: no two differ
+    assert (computed.reason, computed.cohorts) == ("", 3)
 
 
 def test_two_groups_that_overlap_by_hand() -> None:
     """Six cohorts in one order: ranks 1, 2, 3; chi-squared 12, p = exp(-6); 2.3437 * sqrt(12 / 36) = 1.3531."""
     scores = pd.DataFrame({f"cohort{i}": [0.7, 0.6, 0.5] for i in range(6)}, index=["a", "b", "c"])
-    found = critical_difference(scores)
-    assert found.ranks.to_dict() == {"a": 1.0, "b": 2.0, "c": 3.0}
-    assert found.p == pytest.approx(math.exp(-6), abs=1e-12)
-    assert found.distance == pytest.approx(1.3531, abs=1e-4)
-    assert found.groups == (("a", "b"), ("b", "c"))
+    computed = critical_difference(scores)
+    assert computed.ranks.to_dict() == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert computed.p == pytest.approx(math.exp(-6), abs=1e-12)
+    assert computed.distance == pytest.approx(1.3531, abs=1e-4)
+    assert computed.groups == (("a", "b"), ("b", "c"))
 
 
 def test_what_is_printed_for_average_ranks() -> None:
     """Average ranks, chi-squared (9.28, without correction for ties) and 2.569 * sqrt(20 / 84) = 1.25 as printed."""
-    found = critical_difference(RANKED_LIKE_DEMSAR)
-    assert found.ranks.to_dict() == pytest.approx({"+m+cf": 1.964, "+m": 2.000, "+cf": 2.893, "C4.5": 3.143}, abs=5e-4)
-    assert found.distance == pytest.approx(1.25, abs=5e-3)
+    computed = critical_difference(RANKED_LIKE_DEMSAR)
+    assert computed.ranks.to_dict() == pytest.approx(
+        {"+m+cf": 1.964, "+m": 2.000, "+cf": 2.893, "C4.5": 3.143}, abs=5e-4
+    )
+    assert computed.distance == pytest.approx(1.25, abs=5e-3)
     ties = 3 * (2**3 - 2) + (4**3 - 4)  # lung, iris, primary; mushroom
-    assert chi2.isf(found.p, 3) * (1 - ties / (14 * (4**3 - 4))) == pytest.approx(9.28, abs=5e-3)
-    assert found.p < 0.05
-    assert found.groups == (("+m+cf", "+m", "+cf", "C4.5"),)  # the post-hoc test is not powerful enough, as he says
+    assert chi2.isf(computed.p, 3) * (1 - ties / (14 * (4**3 - 4))) == pytest.approx(9.28, abs=5e-3)
+    assert computed.p < 0.05
+    assert computed.groups == (
+        ("+m+cf", "+m", "+cf", "C4.5"),
+    )  # the post-hoc test is not powerful enough, as he reports
 
 
 @pytest.mark.parametrize(
@@ -77,19 +81,19 @@ def test_what_is_printed_for_average_ranks() -> None:
         (BY_HAND.iloc[:0], "there is no figure"),
     ],
 )
-def test_what_cannot_be_tested_says_why(scores: pd.DataFrame, reason: str) -> None:
-    found = critical_difference(scores)
-    assert math.isnan(found.p)
-    assert math.isnan(found.distance)
-    assert reason in found.reason
+def test_what_cannot_be_tested_has_a_reason(scores: pd.DataFrame, reason: str) -> None:
+    computed = critical_difference(scores)
+    assert math.isnan(computed.p)
+    assert math.isnan(computed.distance)
+    assert reason in computed.reason
 
 
 def test_everything_tied_is_one_rank_and_no_test() -> None:
-    found = critical_difference(BY_HAND * 0 + 0.5)
-    assert found.ranks.tolist() == [2.0, 2.0, 2.0]
-    assert math.isnan(found.p)
-    assert found.groups == (("a", "b", "c"),)
-    assert "tied" in found.reason
+    computed = critical_difference(BY_HAND * 0 + 0.5)
+    assert computed.ranks.tolist() == [2.0, 2.0, 2.0]
+    assert math.isnan(computed.p)
+    assert computed.groups == (("a", "b", "c"),)
+    assert "tied" in computed.reason
 
 
 def test_rounding_does_not_break_a_tie() -> None:
@@ -102,14 +106,14 @@ def test_rounding_does_not_break_a_tie() -> None:
 def test_ranks_average_to_the_middle_and_ignore_the_scale(seed: int, models: int, cohorts: int) -> None:
     rng = np.random.default_rng(seed)
     scores = pd.DataFrame(rng.integers(0, 5, (models, cohorts)) / 7).rename(index=str)
-    found, scaled = critical_difference(scores), critical_difference(3 * scores + 1)
-    assert found.ranks.mean() == pytest.approx((models + 1) / 2)
-    assert scaled.ranks.to_dict() == pytest.approx(found.ranks.to_dict())
-    assert found.p == pytest.approx(scaled.p, nan_ok=True)
-    grouped = {frozenset(pair) for group in found.groups for pair in ((a, b) for a in group for b in group if a < b)}
-    if found.p < 0.05:
-        for a in found.ranks.index:
-            for b in found.ranks.index:
+    computed, scaled = critical_difference(scores), critical_difference(3 * scores + 1)
+    assert computed.ranks.mean() == pytest.approx((models + 1) / 2)
+    assert scaled.ranks.to_dict() == pytest.approx(computed.ranks.to_dict())
+    assert computed.p == pytest.approx(scaled.p, nan_ok=True)
+    grouped = {frozenset(pair) for group in computed.groups for pair in ((a, b) for a in group for b in group if a < b)}
+    if computed.p < 0.05:
+        for a in computed.ranks.index:
+            for b in computed.ranks.index:
                 if a < b:
-                    close = abs(found.ranks[a] - found.ranks[b]) < found.distance - 1e-9
+                    close = abs(computed.ranks[a] - computed.ranks[b]) < computed.distance - 1e-9
                     assert (frozenset((a, b)) in grouped) == close

@@ -24,9 +24,13 @@ FOLD = np.tile([0, 1, 2], 8)
 
 
 def test_harrells_c() -> None:
-    found = harrell(TIME, EVENT, RISK)
-    assert (found.concordant, found.comparable - found.concordant - found.tied, found.tied) == (148, 35, 2)
-    assert found.value == pytest.approx(0.805405405405405, abs=1e-12)
+    computed = harrell(TIME, EVENT, RISK)
+    assert (computed.concordant, computed.comparable - computed.concordant - computed.tied, computed.tied) == (
+        148,
+        35,
+        2,
+    )
+    assert computed.value == pytest.approx(0.805405405405405, abs=1e-12)
 
 
 def test_unos_c() -> None:

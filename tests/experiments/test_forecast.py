@@ -102,7 +102,11 @@ def test_a_model_without_steps_is_not_estimated(tmp_path: Path, capsys: pytest.C
 
 
 def known(seconds: float, least: int = 2, most: int = 5, **shared: str) -> Calibration:
-    return Calibration((StageCost("fit", 1, seconds, 0.0, 0.0, least, most, shared or None),))
+    epochs = {"least": least, "most": most}
+    stage = StageCost(
+        name="fit", steps=1, step_seconds=seconds, validation_seconds=0.0, checkpoint_seconds=0.0, **epochs
+    )
+    return Calibration((replace(stage, shared=shared or None),))
 
 
 def test_done_jobs_are_not_counted_and_the_rest_is_divided_among_workers(tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_a_teacher_that_jobs_share_is_counted_once_for_each_fold(tmp_path: Path)
 def test_a_model_that_fails_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(cohort(), "snn"), job(cohort(), "mlp")]
     result = forecast(grouped(jobs), ["ValueError: no", known(1.0)], 0, tmp_path, 1)
-    assert result.lines[0] == Line("snn", "toy", None, untimed=1, problem="ValueError: no")
+    assert result.lines[0] == Line(model="snn", cohort="toy", calibration=None, untimed=1, problem="ValueError: no")
     assert result.wall == Range(2.0, 5.0)
     show_forecast(result, "cpu")
     told = capsys.readouterr().out

@@ -176,7 +176,9 @@ def test_another_version_is_another_job_and_another_place_is_not() -> None:
 
 
 def test_a_spec_is_plain_and_leads_back_to_its_job(small_root: DataRoot, tmp_path: Path, mine: Path) -> None:
-    request = Request(["amkd", str(mine)], ["stad"], "os", "event-stratified", overrides={"width": 64})
+    request = Request(
+        models=["amkd", str(mine)], cohorts=["stad"], endpoint="os", scheme="event-stratified", overrides={"width": 64}
+    )
     for planned in plan(request, load_registry(), small_root):
         spec = JobSpec.of(planned, tmp_path, "cpu", 2)
         text = json.dumps(vars(spec))
@@ -187,7 +189,11 @@ def test_a_spec_is_plain_and_leads_back_to_its_job(small_root: DataRoot, tmp_pat
 
 
 def test_a_file_that_changes_under_a_command_is_noticed(small_root: DataRoot, tmp_path: Path, mine: Path) -> None:
-    (planned, *_) = plan(Request([str(mine)], ["stad"], "os", "event-stratified"), load_registry(), small_root)
+    (planned, *_) = plan(
+        Request(models=[str(mine)], cohorts=["stad"], endpoint="os", scheme="event-stratified"),
+        load_registry(),
+        small_root,
+    )
     spec = JobSpec.of(planned, tmp_path, "cpu", 1)
     spec.load()
     mine.with_name("helper.py").write_text("SCALE = 3.0\n")
@@ -209,7 +215,7 @@ from survbench.experiments.plan import Request, plan
 from survbench.registry import import_target, load_registry
 from survbench.sources import source_digest
 assert Path(survbench.__file__).is_relative_to(sys.argv[2]), survbench.__file__
-request = Request(["all"], ["stad"], "os", "event-stratified", folds=[0])
+request = Request(models=["all"], cohorts=["stad"], endpoint="os", scheme="event-stratified", folds=[0])
 jobs = plan(request, load_registry(), DataRoot.open(Path(sys.argv[1])))
 print(json.dumps({job.card.name: job.id for job in jobs}))
 """
@@ -263,7 +269,13 @@ def test_comments_moves_and_renames_change_nobodys_identity(small_root: DataRoot
 
 def test_no_string_of_a_preset_is_imported(small_root: DataRoot, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit(7)")
-    request = Request(["amkd"], ["stad"], "os", "event-stratified", preset=str(tmp_path / "preset.yaml"))
+    request = Request(
+        models=["amkd"],
+        cohorts=["stad"],
+        endpoint="os",
+        scheme="event-stratified",
+        preset=str(tmp_path / "preset.yaml"),
+    )
     content_hash = plan(replace(request, preset=None), load_registry(), small_root)[0].cohort.content_hash
     about = {"model": "amkd", "cohort": "stad", "cohort_hash": content_hash, "trials": 3, "training": {}}
     target = f"{tmp_path / 'evil.py'}:X"

@@ -23,7 +23,9 @@ def predictions(folder: Path, shuffle: bool) -> dict[str, pd.DataFrame]:
     import_data(layouts.survpath(folder / "source", patients=60, shuffle=shuffle), folder / "DATA")
     simulate_slides(folder / "DATA", patches=4)
     overrides = {"epochs": 2, "learning_rate": 1e-3}
-    request = Request(MODELS, ("luad",), "os", "event-stratified", folds=(0,), overrides=overrides)
+    request = Request(
+        models=MODELS, cohorts=("luad",), endpoint="os", scheme="event-stratified", folds=(0,), overrides=overrides
+    )
     jobs = plan(request, load_registry(), DataRoot.open(folder / "DATA"))
     summary = run_jobs(jobs, folder / "out", torch.device("cpu"), Mirror(folder / "out", "test", enabled=False))
     assert not summary.failed

@@ -39,12 +39,12 @@ class Known(SurvivalModel):
 
 def test_linear_and_product_risks_have_their_known_attributions() -> None:
     full, model = batch(sizes=(3, 1, 5)), Known()
-    found, risk, start = gene_attribution(model, Cox(), full, steps=8)
+    attributed, risk, start = gene_attribution(model, Cox(), full, steps=8)
     expected = full.expression * model.weight.detach()
     product = full.expression[:, 6] * full.expression[:, 7]
     expected[:, 6], expected[:, 7] = product / 2, product / 2
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found.sum(1), risk - start, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(attributed, expected)
+    torch.testing.assert_close(attributed.sum(1), risk - start, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(start, full.x.sum().expand(3))
 
 
@@ -58,7 +58,7 @@ def built(name: str, objective: Objective) -> SurvivalModel:
 @pytest.mark.parametrize(("name", "objective"), [("snn", Cox()), ("smlp", DiscreteNLL(bins=4))])
 def test_attributions_agree_with_a_sum_of_our_own(name: str, objective: Objective) -> None:
     model, full = built(name, objective), batch(sizes=(3, 1, 5), dtype=torch.float64)
-    found, risk, start = gene_attribution(model, objective, full, steps=128)
+    attributed, risk, start = gene_attribution(model, objective, full, steps=128)
     total, steps = torch.zeros_like(full.expression), 256
     for step in range(steps):
         expression = ((step + 0.5) / steps * full.expression).requires_grad_()
@@ -66,17 +66,19 @@ def test_attributions_agree_with_a_sum_of_our_own(name: str, objective: Objectiv
         shifted.expression = expression
         total += torch.autograd.grad(objective.risk(model(shifted).logits).sum(), expression)[0]
     expected = full.expression * total / steps
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02 * float(expected.abs().max()))
-    torch.testing.assert_close(found.sum(1), risk - start, rtol=0.01, atol=0.01 * float((risk - start).abs().max()))
+    torch.testing.assert_close(attributed, expected, rtol=0.05, atol=0.02 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        attributed.sum(1), risk - start, rtol=0.01, atol=0.01 * float((risk - start).abs().max())
+    )
 
 
 @pytest.mark.parametrize("name", ["abmil_cat", "mcat", "survpath", "pomp", "amkd_teacher"])
 def test_attributions_add_up_where_slides_have_a_word_too(name: str) -> None:
     model, full = built(name, Cox()), batch(sizes=(3, 1, 5), dtype=torch.float64)
-    found, risk, start = gene_attribution(model, Cox(), full, steps=24)
-    assert (found.sum(1) - (risk - start)).abs().max() < 0.05 * found.abs().sum(1).mean()
+    attributed, risk, start = gene_attribution(model, Cox(), full, steps=24)
+    assert (attributed.sum(1) - (risk - start)).abs().max() < 0.05 * attributed.abs().sum(1).mean()
     alone, _, _ = gene_attribution(model, Cox(), take_patients(full, [2]), steps=24)
-    torch.testing.assert_close(alone[0], found[2])
+    torch.testing.assert_close(alone[0], attributed[2])
 
 
 def test_pathways_are_ranked_by_their_genes_over_each_folds_test_patients(
@@ -110,8 +112,8 @@ def test_pathways_are_ranked_by_their_genes_over_each_folds_test_patients(
 
 
 def test_what_has_no_expression_or_no_gradient_is_refused(tmp_path: Path) -> None:
-    for name, said in (("amkd", "predicts from slides"), ("null", "predicts from nothing")):
-        with pytest.raises(BadConfig, match=said):
+    for name, message in (("amkd", "predicts from slides"), ("null", "predicts from nothing")):
+        with pytest.raises(BadConfig, match=message):
             pathway_attribution([job(cohort(), name)], tmp_path, CPU)
     with pytest.raises(BadConfig, match="1 of 1 jobs have no result"):
         pathway_attribution([job(cohort(), "snn")], tmp_path, CPU)

@@ -1,4 +1,4 @@
-"""Explanations find what was planted: the patches that tell the risk, and the pathways that drive it."""
+"""Explanations recover what was planted: the patches that carry the risk, and the pathways that drive it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def learned(planted: Planted, model: str) -> None:
 
 
 def areas(planted: Planted, model: str) -> dict[str, np.ndarray]:
-    """Map -> how well its weights tell each programme's patches from others (AUC), mean over half the test patients."""
+    """Map -> how well weights separate a programme's patches from others (AUC), mean over half the test patients."""
     job, each = planted.trained(model), dict[str, list[list[float]]]()
     for patient in job.fold.test[::2]:
         seen = patch_attention(job, patient, planted.out, CPU)
@@ -47,7 +47,7 @@ def areas(planted: Planted, model: str) -> dict[str, np.ndarray]:
         (
             "amkd",
             SMALL,
-            {  # pooling also tells tissue of any programme from none: 0.59 to 0.70 over seven trainings
+            {  # pooling also separates tissue of any programme from none: 0.59 to 0.70 over seven trainings
                 "teacher's co-attention": (0.7, 0.65),
                 "teacher's pooling": (0.8, 0.75),
                 "student's pooling": (0.8, 0.75),
@@ -61,9 +61,9 @@ def test_the_planted_patches_have_the_weight(
     """And the patches of programmes that mean nothing, planted just as strongly, have it less."""
     planted.trained(model, learning_rate=1e-3, **settings)
     learned(planted, model)
-    found = areas(planted, model)
-    assert found.keys() == wanted.keys()
-    for name, each in found.items():
+    measured = areas(planted, model)
+    assert measured.keys() == wanted.keys()
+    for name, each in measured.items():
         others = np.delete(each, PROGNOSTIC)
         least, most = wanted[name]
         assert each[PROGNOSTIC] > least, name

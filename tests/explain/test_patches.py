@@ -50,11 +50,11 @@ def abmil(planted: Planted) -> PatchAttention:
     return patch_attention(one, one.fold.test[0], planted.out, CPU)
 
 
-def lost(found: PatchAttention) -> PatchAttention:
-    return replace(found, table=found.table.assign(x=np.nan, y=np.nan))
+def lost(attention: PatchAttention) -> PatchAttention:
+    return replace(attention, table=attention.table.assign(x=np.nan, y=np.nan))
 
 
-def test_each_row_is_the_patch_that_it_says(planted: Planted) -> None:
+def test_each_row_is_the_patch_that_it_names(planted: Planted) -> None:
     """The map is a feature of the patch here, so that it can be looked up in the slide's own file."""
     one = planted.trained("abmil", learning_rate=1e-3)
     slides = planted.root.cohort("stad").slides()
@@ -62,10 +62,10 @@ def test_each_row_is_the_patch_that_it_says(planted: Planted) -> None:
     patient = str(several[several > 1].index[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ABMIL, "attention_maps", lambda self, prediction, batch: {"first": batch.x[:, 0] + 9})
-        found = patch_attention(one, patient, planted.out, CPU)
+        attention = patch_attention(one, patient, planted.out, CPU)
     files = slides[slides["patient"] == patient].set_index("slide")["file"]
-    assert found.table["slide"].nunique() == len(files) > 1
-    for row in found.table.to_dict("records"):
+    assert attention.table["slide"].nunique() == len(files) > 1
+    for row in attention.table.to_dict("records"):
         stored = read_features(files[row["slide"]])
         assert row["weight first"] == pytest.approx(float(stored.features[row["patch"], 0]) + 9, rel=1e-3)
         assert [row["x"], row["y"]] == stored.coords[row["patch"]].tolist()
@@ -74,18 +74,18 @@ def test_each_row_is_the_patch_that_it_says(planted: Planted) -> None:
 def test_ranks_top_and_overlap_are_those_of_the_weights(tmp_path: Path) -> None:
     (one,) = toy("amkd", tmp_path)
     patient = max(one.fold.test, key=one.cohort.bags.size)
-    found = patch_attention(one, patient, tmp_path, CPU)
-    assert found.maps == ("teacher's co-attention", "teacher's pooling", "student's pooling")
+    attention = patch_attention(one, patient, tmp_path, CPU)
+    assert attention.maps == ("teacher's co-attention", "teacher's pooling", "student's pooling")
     count = one.cohort.bags.size(patient)
-    assert len(found.table) == count == 5
-    for name in found.maps:
-        assert found.table[f"weight {name}"].sum() == pytest.approx(1)
-        order = found.table[f"weight {name}"].to_numpy().argsort()[::-1]
-        assert found.table[f"rank {name}"].to_numpy()[order].tolist() == list(range(1, count + 1))
-        assert found.relative(name).mean() == pytest.approx(1)
-        assert len(found.top(name)) == TOP
-    for overlap in found.overlaps():
-        one_map, other = (found.table[f"weight {name}"] for name in overlap.maps)
+    assert len(attention.table) == count == 5
+    for name in attention.maps:
+        assert attention.table[f"weight {name}"].sum() == pytest.approx(1)
+        order = attention.table[f"weight {name}"].to_numpy().argsort()[::-1]
+        assert attention.table[f"rank {name}"].to_numpy()[order].tolist() == list(range(1, count + 1))
+        assert attention.relative(name).mean() == pytest.approx(1)
+        assert len(attention.top(name)) == TOP
+    for overlap in attention.overlaps():
+        one_map, other = (attention.table[f"weight {name}"] for name in overlap.maps)
         assert overlap.rho == pytest.approx(spearmanr(one_map, other).statistic)
         assert (overlap.shared, overlap.by_chance) == (5, 5.0)
 
@@ -93,15 +93,15 @@ def test_ranks_top_and_overlap_are_those_of_the_weights(tmp_path: Path) -> None:
 def test_a_uniform_map_has_no_top(tmp_path: Path) -> None:
     (one,) = toy("amkd", tmp_path, teacher="none", pooling="mean")
     patient = max(one.fold.test, key=one.cohort.bags.size)
-    found = patch_attention(one, patient, tmp_path, CPU)
-    assert found.maps == ("student's pooling",)
-    assert found.uniform("student's pooling")
-    assert found.top("student's pooling").empty
+    attention = patch_attention(one, patient, tmp_path, CPU)
+    assert attention.maps == ("student's pooling",)
+    assert attention.uniform("student's pooling")
+    assert attention.top("student's pooling").empty
     canvas = Canvas({}, {}, ())
-    assert heatmap_figure(found, canvas) is not None
+    assert heatmap_figure(attention, canvas) is not None
 
 
-def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> None:
+def test_patients_are_explained_by_a_model_that_never_saw_them(tmp_path: Path) -> None:
     jobs = toy("abmil", tmp_path, folds=3)
     for one in jobs:
         ((chosen, patient),) = chosen_patients(jobs, tmp_path, [one.fold.test[1]], 1)
@@ -109,16 +109,16 @@ def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> No
         assert patient == one.fold.test[1]
     risks = []
     for one in jobs:
-        told = JobResult.of(one, tmp_path).predictions()
-        own = told[told["split"] == "train"]["risk"]
-        test = told[told["split"] == "test"].set_index("patient")["risk"]
+        predictions = JobResult.of(one, tmp_path).predictions()
+        own = predictions[predictions["split"] == "train"]["risk"]
+        test = predictions[predictions["split"] == "test"].set_index("patient")["risk"]
         risks.append((test - own.mean()) / own.std(ddof=0))
     expected = pd.concat(risks).sort_values(ascending=False)
     highest = chosen_patients(jobs, tmp_path, [], 4)
     assert [patient for _, patient in highest] == list(expected.index[:4])
     assert all(patient in one.fold.test for one, patient in highest)
-    found = patch_attention(*highest[0], tmp_path, CPU)
-    assert found.risk == pytest.approx(expected.iloc[0])
+    attention = patch_attention(*highest[0], tmp_path, CPU)
+    assert attention.risk == pytest.approx(expected.iloc[0])
     trained = jobs[0].fold.train[0]
     with pytest.raises(BadConfig, match="no test patient of fold 0"):
         chosen_patients(jobs[:1], tmp_path, [trained], 1)
@@ -128,7 +128,7 @@ def test_patients_are_asked_of_a_model_that_never_saw_them(tmp_path: Path) -> No
         chosen_patients([job(cohort(), "abmil", fold=4)], tmp_path, [], 1)
 
 
-def test_the_student_is_asked_as_it_predicts_and_its_teacher_with_expression(tmp_path: Path) -> None:
+def test_the_student_has_the_inputs_of_prediction_and_its_teacher_expression_too(tmp_path: Path) -> None:
     (one,) = toy("amkd", tmp_path)
     seen: list[bool] = []
 
@@ -153,20 +153,20 @@ def test_one_gene_set_is_one_map(tmp_path: Path, name: str) -> None:
     patient = max(one.fold.test, key=one.cohort.bags.size)
     among_sets = name == "amkd"
     sets = ["A", "b"] if among_sets else ["i", "II"]
-    found = patch_attention(one, patient, tmp_path, CPU, sets)
-    assert found.maps == (("A", "B") if among_sets else ("I", "II"))
-    weights = found.table[[f"weight {name}" for name in found.maps]]
-    assert found.axis == ("gene sets" if among_sets else "patches")
-    assert found.equal == pytest.approx(1 / 2 if among_sets else 1 / 5)
+    attention = patch_attention(one, patient, tmp_path, CPU, sets)
+    assert attention.maps == (("A", "B") if among_sets else ("I", "II"))
+    weights = attention.table[[f"weight {name}" for name in attention.maps]]
+    assert attention.axis == ("gene sets" if among_sets else "patches")
+    assert attention.equal == pytest.approx(1 / 2 if among_sets else 1 / 5)
     np.testing.assert_allclose(weights.sum(axis=1 if among_sets else 0), 1, rtol=1e-5)
     with pytest.raises(UnknownName, match="Unknown pathway 'AA'"):
         patch_attention(one, patient, tmp_path, CPU, ["AA"])
 
 
 def test_models_that_have_nothing_to_show_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, said in (("transmil_survpath", "no attention over patches"), ("snn", "sees no slides")):
+    for name, message in (("transmil_survpath", "no attention over patches"), ("snn", "sees no slides")):
         (one,) = toy(name, tmp_path)
-        with pytest.raises(BadConfig, match=said):
+        with pytest.raises(BadConfig, match=message):
             patch_attention(one, one.fold.test[0], tmp_path, CPU)
     (one,) = toy("abmil", tmp_path)
     with pytest.raises(BadConfig, match="no attention between patches and pathways"):
@@ -212,9 +212,9 @@ def test_without_coordinates_there_is_a_table_and_nothing_drawn(
     assert pd.read_csv(tmp_path / "map.csv")["x_px"].isna().all()
 
 
-def slide_file(folder: Path, name: str, found: PatchAttention, **more: Any) -> Path:
+def slide_file(folder: Path, name: str, attention: PatchAttention, **more: Any) -> Path:
     """A tiled picture, large enough for all patches, white but for the first patch."""
-    x, y = (256 * found.table[axis].to_numpy().astype(int) for axis in ("x", "y"))
+    x, y = (256 * attention.table[axis].to_numpy().astype(int) for axis in ("x", "y"))
     pixels = np.full((y.max() + 512, x.max() + 512, 3), 255, np.uint8)
     pixels[y[0] : y[0] + 256, x[0] : x[0] + 256] = 60, 20, 90
     tifffile.imwrite(folder / name, pixels, tile=(256, 256), photometric="rgb", compression="zlib", **more)
@@ -236,12 +236,12 @@ def test_patches_lie_on_the_slide_that_is_given(abmil: PatchAttention, planted: 
     assert heatmap_figure(abmil, canvas) is not None
     (tmp_path / "text.tif").write_text("no slide")
     (tmp_path / f"{slide}.svs").write_text("no slide")
-    for other, error, said in (
+    for other, error, message in (
         (tmp_path / "absent.tif", BadConfig, "is no slide of patient"),
         (tmp_path / f"{slide}.ndpi", MissingFile, "does not exist"),
         (tmp_path / f"{slide}.svs", BadFile, "cannot be opened"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             slide_canvas(abmil, data, [other])
 
 
@@ -256,21 +256,21 @@ def test_without_openslide_the_extra_is_named(
 
 
 @pytest.mark.parametrize(
-    ("layout", "edge", "why"),
+    ("feature_format", "edge", "why"),
     [("trident", 256, ""), ("clam-h5", 256, ""), ("stamp", None, "micrometers"), ("clam-pt", None, "no coordinates")],
 )
-def test_a_patch_has_the_size_that_its_file_tells(
-    planted: Planted, tmp_path: Path, layout: str, edge: float | None, why: str
+def test_a_patch_has_the_size_in_its_file(
+    planted: Planted, tmp_path: Path, feature_format: str, edge: float | None, why: str
 ) -> None:
     data: Any = planted.trained("abmil", learning_rate=1e-3).cohort
-    file = write_features(tmp_path, "S", np.zeros((2, 4), np.float32), np.array([[0, 256], [512, 0]]), layout)
+    file = write_features(tmp_path, "S", np.zeros((2, 4), np.float32), np.array([[0, 256], [512, 0]]), feature_format)
     table = pd.DataFrame({"patient": ["P"], "slide": ["S"], "file": [file]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(data.folder), "slides", lambda self: table)
-        found, reason = patch_pixels(data, "S")
+        size, reason = patch_pixels(data, "S")
         file.unlink()
         gone, gone_reason = patch_pixels(data, "S")
-    assert found == edge
+    assert size == edge
     assert why in reason
     assert bool(reason) == (edge is None)
     assert gone is None

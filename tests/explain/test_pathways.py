@@ -1,4 +1,4 @@
-"""Pathway attention: of the models and patients it says, and none where a model has none."""
+"""Pathway attention: of the named models and patients, and none where a model has none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_attention_over_pathways_sums_to_one_per_patient(name: str) -> None:
 
 
 def test_the_table_is_the_mean_over_each_folds_test_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention planted as a function of expression, so that whose it is can be told."""
+    """Attention planted as a function of expression, so that its patient is recognized."""
 
     def planted(self: Teacher, batch: Batch) -> Tensor:
         return batch.expression[:, :2].double().softmax(1)
@@ -43,19 +43,19 @@ def test_the_table_is_the_mean_over_each_folds_test_patients(tmp_path: Path, mon
     jobs = [job(cohort(), "amkd_teacher", fold=fold) for fold in range(3)]
     run(tmp_path, *jobs)
     monkeypatch.setattr(Teacher, "pathway_attention", planted)
-    found = pathway_attention(jobs, tmp_path, CPU)
+    ranking = pathway_attention(jobs, tmp_path, CPU)
     expected = []
     for one in jobs:
         expression = one.cohort.split(one.fold.test, one.cohort.scaler(one.fold)).expression
         assert expression is not None
         expected.append(2 * np.exp(expression[:, 0]) / np.exp(expression[:, :2]).sum(1))
     means = [float(weights.mean()) for weights in expected]
-    assert found.table.loc["A", "mean"] == pytest.approx(np.mean(means), rel=1e-5)
-    assert found.table.loc["A", "sd"] == pytest.approx(np.std(means), rel=1e-4)
-    assert found.table["mean"].mean() == pytest.approx(1.0)
-    assert list(found.table["mean"]) == sorted(found.table["mean"], reverse=True)
-    assert found.jobs == 3
-    save_figure(ranking_figure(found), tmp_path / "figure.png")
+    assert ranking.table.loc["A", "mean"] == pytest.approx(np.mean(means), rel=1e-5)
+    assert ranking.table.loc["A", "sd"] == pytest.approx(np.std(means), rel=1e-4)
+    assert ranking.table["mean"].mean() == pytest.approx(1.0)
+    assert list(ranking.table["mean"]) == sorted(ranking.table["mean"], reverse=True)
+    assert ranking.jobs == 3
+    save_figure(ranking_figure(ranking), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5_000
 
 

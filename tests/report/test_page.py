@@ -305,8 +305,9 @@ def test_a_damaged_map_is_left_out(tmp_path: Path) -> None:
     assert 'id="maps"' not in page_html(build(tmp_path), [], tmp_path)
 
 
-def test_a_damaged_study_is_left_out(tmp_path: Path) -> None:
-    (write_study_folder(tmp_path) / "table.csv").write_text("arm,cohort\nx,y\n")
+@pytest.mark.parametrize("text", ["", "arm,cohort\nx,y\n", "arm,cohort,simulated,reason\nx,y,,\n"])
+def test_a_damaged_study_is_left_out(text: str, tmp_path: Path) -> None:
+    (write_study_folder(tmp_path) / "table.csv").write_text(text)
     write_row(tmp_path, "snn")
     assert 'id="studies"' not in page_html(build(tmp_path), [], tmp_path)
 

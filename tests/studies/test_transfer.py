@@ -64,7 +64,7 @@ def test_impossible_grids_are_refused(broken: dict[str, object]) -> None:
 
 
 def test_a_model_with_nothing_beside_it_is_refused(out: Path) -> None:
-    request = Request(["snn"], [], "os", "event-stratified")
+    request = Request(models=["snn"], cohorts=[], endpoint="os", scheme="event-stratified")
     with pytest.raises(BadConfig, match="has nothing beside it"):
         plan_transfer(GRID, request, load_registry(), simulated_root(GRID, out))
 

@@ -53,7 +53,13 @@ def jobs(data: Cohort | None = None, model: str = "snn", folds: int = 3) -> list
 
 
 def tuned(out: Path, planned: Sequence[Job] | None = None, trials: int = 4, **changes: Any) -> TuningResult:
-    request = Request(["snn"], ["toy"], "os", "event-stratified", overrides=changes.pop("overrides", {}))
+    request = Request(
+        models=["snn"],
+        cohorts=["toy"],
+        endpoint="os",
+        scheme="event-stratified",
+        overrides=changes.pop("overrides", {}),
+    )
     space = changes.pop("space", SPACE)
     tuning = Tuning(request=request, trials=trials, space=space, name="study", **changes)
     return tune(tuning, planned or jobs(), load_registry(), out, CPU)
@@ -110,7 +116,9 @@ def test_the_winner_becomes_a_preset_that_says_where_it_is_from(tmp_path: Path) 
     preset = yaml.safe_load(outcome.preset.read_text())
     assert preset["training"]["learning_rate"] == outcome.settings["learning_rate"]
     data, card = cohort(), load_registry().models["snn"]
-    request = Request(["snn"], ["toy"], "os", "event-stratified", preset=str(outcome.preset))
+    request = Request(
+        models=["snn"], cohorts=["toy"], endpoint="os", scheme="event-stratified", preset=str(outcome.preset)
+    )
     _, settings, origin = planning.resolve(card, data, request, load_registry())
     assert settings.learning_rate == outcome.settings["learning_rate"]
     assert origin == "tuned (4 trials)"
@@ -138,7 +146,7 @@ def test_another_question_in_the_same_place_is_refused(tmp_path: Path) -> None:
         tuned(tmp_path, jobs(cohort(seed=3)), trials=1)
     with pytest.raises(BadConfig, match="seeds_and_folds differs"):
         tuned(tmp_path, jobs(folds=2), trials=1)
-    with pytest.raises(BadConfig, match=r"sampler_seed differs\. give this one its own --name, or delete"):
+    with pytest.raises(BadConfig, match=r"sampler_seed differs\. choose another --name for this one, or delete"):
         tuned(tmp_path, trials=1, seed=1)
 
 
@@ -364,7 +372,12 @@ def test_a_trial_is_recorded_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "a/", "/x", "a\\b"])
 def test_a_study_cannot_be_outside_its_place(name: str) -> None:
     with pytest.raises(BadConfig, match="plain name of a folder"):
-        Tuning(request=Request(["snn"], ["toy"], "os", "event-stratified"), trials=1, space=SPACE, name=name)
+        Tuning(
+            request=Request(models=["snn"], cohorts=["toy"], endpoint="os", scheme="event-stratified"),
+            trials=1,
+            space=SPACE,
+            name=name,
+        )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"val_loss": null}', '{"val_loss": NaN}'])

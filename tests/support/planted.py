@@ -30,7 +30,9 @@ class Planted:
         """Finished on the first fold."""
         if model not in self.jobs:
             chosen = {"epochs": epochs, "patience": epochs, "learning_rate": learning_rate, **settings}
-            request = Request([model], ["stad"], "os", "event-stratified", folds=[0], overrides=chosen)
+            request = Request(
+                models=[model], cohorts=["stad"], endpoint="os", scheme="event-stratified", folds=[0], overrides=chosen
+            )
             (job,) = plan(request, load_registry(), self.root)
             assert not run(self.out, job).failed
             self.jobs[model] = job

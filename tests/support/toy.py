@@ -69,15 +69,15 @@ def job(data: Cohort, model: str = "snn", fold: int = 0, objective: str = "cox",
     entry = {"name": objective, **registry.objectives[objective]}
     config = dict(registry.models[model].config)
     made = Job(
-        registry.models[model],
-        config,
-        entry,
-        SETTINGS,
-        data,
-        "event-stratified",
-        len(folds),
-        folds_hash(folds),
-        folds[fold],
+        card=registry.models[model],
+        config=config,
+        objective=entry,
+        settings=SETTINGS,
+        cohort=data,
+        scheme="event-stratified",
+        folds=len(folds),
+        folds_hash=folds_hash(folds),
+        fold=folds[fold],
         seed=0,
     )
     return replace(made, **changes)

@@ -47,7 +47,7 @@ def survbench(environment: dict[str, str], tmp_path: Path) -> Command:
 def refused(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Refused:
-    """Runs `survbench ...` inside this process, which saves seconds of imports, and gives what it said to the user.
+    """Runs `survbench ...` inside this process, which saves seconds of imports, and returns its messages to the user.
 
     Fails the test on any other end than exit code 2, a traceback among them.
     """

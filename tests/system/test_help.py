@@ -13,10 +13,10 @@ from survbench.cli import cli
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = [path]
+    paths = [path]
     for name, command in group.commands.items():
-        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
-    return found
+        paths += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return paths
 
 
 @pytest.mark.parametrize("path", commands(cli), ids=" ".join)
@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_slip_of_the_pen_is_answered_before_torch_is_loaded() -> None:
+def test_a_typo_is_answered_before_torch_is_loaded() -> None:
     code = (
         "import sys; from survbench.cli import main\n"
         "try: main(['run', '--model', 'amdk'])\n"

@@ -1,4 +1,4 @@
-"""A newcomer's first hour: look around, try a model, finish what the board asks for, look at the results."""
+"""A newcomer's first hour: look around, try a model, finish what the board lists as missing, look at the results."""
 
 from __future__ import annotations
 

@@ -390,13 +390,13 @@ def test_a_damaged_data_root_is_said_in_one_line(survbench: Command, tmp_path: P
 
 @pytest.mark.slow
 def test_external_validation_ends_in_a_table_that_the_leaderboard_repeats(survbench: Command, tmp_path: Path) -> None:
-    asked = ("run", "--model", "snn,abmil", "--train", "hnsc", "--test", "cptac-hnsc", "--out", "out", *FAST)
-    done = survbench(*asked)
+    command = ("run", "--model", "snn,abmil", "--train", "hnsc", "--test", "cptac-hnsc", "--out", "out", *FAST)
+    done = survbench(*command)
     assert "trained on hnsc, tested on cptac-hnsc" in done.stdout
     assert "demo (simulated)" in done.stdout
     stamps = {f: f.stat().st_mtime_ns for f in (tmp_path / "out/external").rglob("*.parquet")}
     assert len(stamps) == 10
-    assert "10 were done before" in survbench(*asked).stderr
+    assert "10 were done before" in survbench(*command).stderr
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "out/external").rglob("*.parquet")} == stamps
     external = json.loads(survbench("leaderboard", "--out", "out", "--format", "json").stdout)["external"]
     assert {(row["model"], row["models"], row["published"]) for row in external} == {
@@ -418,9 +418,9 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
     assert "demo (simulated)" in done.stdout
     assert len(list((tmp_path / "out/studies").glob("*/plot.png"))) == 1
     assert len(list((tmp_path / "out/stages").glob("*.safetensors"))) == 5 + 10
-    told = json.loads(survbench("explain", "pathways", "--model", "amkd", *fast, "--json").stdout)
-    assert len(told[0]["pathways"]) == 26
-    assert (tmp_path / told[0]["file"]).exists()
+    ranked = json.loads(survbench("explain", "pathways", "--model", "amkd", *fast, "--json").stdout)
+    assert len(ranked[0]["pathways"]) == 26
+    assert (tmp_path / ranked[0]["file"]).exists()
     pictured = json.loads(survbench("explain", "heatmap", "--model", "amkd", *fast, "--json").stdout)
     assert pictured[0]["simulated"]
     assert [one["name"] for one in pictured[0]["maps"]][-1] == "student's pooling"
@@ -428,7 +428,7 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("ablate", "--study", "loses"), "Did you mean 'losses'"),
         (("ablate", "--study", "alpha", "--set", "alpha=1"), "the study itself changes it"),
@@ -444,16 +444,16 @@ def test_a_study_and_its_pathways_from_the_command_line(survbench: Command, tmp_
         (("explain", "pathways", "--model", "amkd", "--cohort", "crad"), "have no result"),
     ],
 )
-def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple[str, ...], said: str) -> None:
-    assert said in refused(*arguments, "--out", "out")
+def test_mistakes_in_experiments_are_one_line(refused: Refused, arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused(*arguments, "--out", "out")
 
 
 @pytest.mark.slow
 def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
     survbench: Command, refused: Refused, tmp_path: Path
 ) -> None:
-    asked = ("run", "--model", "snn,null", "--cohort", "crad", "--only-folds", "0,1", "--out", "out", *FAST)
-    planned = json.loads(survbench(*asked, "--dry-run", "--json", "--workers", "2").stdout)
+    command = ("run", "--model", "snn,null", "--cohort", "crad", "--only-folds", "0,1", "--out", "out", *FAST)
+    planned = json.loads(survbench(*command, "--dry-run", "--json", "--workers", "2").stdout)
     assert not (tmp_path / "out").exists()
     assert [(line["model"], len(line["each"]), line["untimed"]) for line in planned["lines"]] == [
         ("snn", 2, 0),
@@ -463,10 +463,10 @@ def test_a_dry_run_estimates_what_is_left_and_writes_nothing(
     done = survbench("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST)
     assert re.search(r"^time: .*% (forward|evaluation|other).* s per job", done.stderr, re.MULTILINE)
     before = sorted(str(file) for file in tmp_path.rglob("*"))
-    table = survbench(*asked, "--dry-run").stdout
+    table = survbench(*command, "--dry-run").stdout
     assert "Estimate for 3 jobs on cpu; 1 are done" in table
     assert "not estimated" in table
     nothing = ("run", "--model", "snn", "--cohort", "crad", "--only-folds", "0", "--out", "out", *FAST, "--dry-run")
     assert "Nothing is left to run: all 1 jobs are done." in survbench(*nothing).stdout
     assert sorted(str(file) for file in tmp_path.rglob("*")) == before
-    assert "--json without --dry-run" in refused(*asked, "--json")
+    assert "--json without --dry-run" in refused(*command, "--json")

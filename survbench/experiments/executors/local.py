@@ -1,6 +1,7 @@
 """Jobs on this machine, each in a fresh process that a server of our own forks or, on CUDA and macOS, becomes.
 
-What those processes do is in server.py. The user's process is never forked: a fork lacks its threads. Light to import.
+What those processes do first is in server.py. The user's process is never forked: a fork lacks its threads. Light to
+import.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,21 +25,19 @@ from survbench.console import note, print_line, warn
 from survbench.errors import BadConfig
 
 if TYPE_CHECKING:
-    import torch
-
     from survbench.experiments.execute import Outcome
     from survbench.experiments.executors.gpu_admission import GpuAdmission
     from survbench.experiments.job import JobSpec
+    from survbench.training.fit import EpochReport
 
-__all__ = ["LocalExecutor", "Process", "TaskFailed", "bearable_workers", "call", "sensible_workers", "start_ahead"]
+__all__ = ["LocalExecutor", "Process", "TaskFailed", "call", "start_ahead"]
 
 ATTEMPTS = 2  # of a job whose process is killed
-GIGABYTES_EACH = 3  # of memory, for `auto`
-SECONDS_TO_END = 5.0  # a process that left others behind, which hold its channel, is not waited for longer
+SECONDS_TO_END = 5.0  # a process whose children hold its channel open is not waited for longer
 KILLED = f"its process was killed {ATTEMPTS} times. is there enough memory? --workers 1"
 TOO_LARGE = "try a smaller --set batch_size=..., and --workers 1 where other programs share the device"
 FORKED = ("cpu",) if sys.platform != "darwin" else ()  # kinds of devices; a fork cannot use CUDA, say
-FORK, BECOME = b"f", b"b"  # what the server is asked for, beside the channel of a task
+FORK, BECOME = b"f", b"b"  # requests to the server, sent with the channel of a task
 ENDS = {"result", "error"}  # of the last message of a process
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 _ENVIRONMENT = {**_ONE_THREAD, "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of the server
@@ -47,27 +45,11 @@ _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from survbench.experiments.executors.server import main; main(int(sys.argv[1]))"
 )
+Task = Callable[[Any, Callable[..., None]], Any]
+"""A function of a module: it is called with its argument and a function that sends a message by keywords."""
 
 _server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 _lock = threading.Lock()
-
-
-def sensible_workers(device: torch.device) -> int:
-    """As many as the machine bears; on an accelerator one."""
-    return bearable_workers() if device.type == "cpu" else 1
-
-
-def bearable_workers() -> int:
-    """One per core that this process may use and per 3 GB of memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = Path("/sys/fs/cgroup")  # a container's share of its machine
-    with suppress(OSError, ValueError):
-        quota, period = (limits / "cpu.max").read_text().split()
-        cores = min(cores, -(-int(quota) // int(period)))
-    with suppress(OSError, ValueError):
-        memory = min(memory, int((limits / "memory.max").read_text()))
-    return max(1, min(cores, memory // (GIGABYTES_EACH << 30)))
 
 
 def start_ahead() -> None:
@@ -95,16 +77,16 @@ def _running_server() -> tuple[subprocess.Popen[bytes], socket.socket]:
         return _server
     if _server is not None:
         _server[1].close()
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), json.dumps(_import_path())]
+    control, remote = socket.socketpair()
+    command = [sys.executable, "-P", "-c", _CODE, str(remote.fileno()), json.dumps(_import_path())]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the server ignores it
     try:
-        with theirs:
-            environment, keep = os.environ | _ENVIRONMENT, [theirs.fileno()]
+        with remote:
+            environment, keep = os.environ | _ENVIRONMENT, [remote.fileno()]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=keep)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    _server = process, ours
+    _server = process, control
     return _server
 
 
@@ -117,45 +99,46 @@ def _end_server() -> None:
 
 
 class TaskFailed(Exception):
-    """A task raised an error or its process was killed, as the message says."""
+    """A task raised an error or its process was killed, for the reason in the message."""
 
 
 class Process:
-    """A process at one task; it ends with the task, with `stop`, or with the process that started it.
+    """A process that runs one task; it ends with the task, with `stop`, or with the process that started it.
 
     Parameters
     ----------
-    task : a name in `server.TASKS`.
-    arguments : plain values.
-    device : on which it computes.
+    task : what it runs.
+    argument : of the task.
+    device : on which the task computes.
     """
 
-    def __init__(self, task: str, arguments: Mapping[str, Any], device: str) -> None:
+    def __init__(self, task: Task, argument: Any, device: str) -> None:
         global _server
-        about = {"folder": _folder(), "path": _import_path(), "environment": dict(os.environ)}
-        self.channel, theirs = Pipe()
+        surroundings = _folder(), _import_path(), dict(os.environ)
+        self.channel, remote = Pipe()
         self._forked = device.partition(":")[0] in FORKED
-        with theirs, _lock:
+        with remote, _lock:
             self._server, control = _running_server()
             with suppress(OSError):  # it was just killed, and the channel is at its end
-                socket.send_fds(control, [FORK if self._forked else BECOME], [theirs.fileno()])
+                socket.send_fds(control, [FORK if self._forked else BECOME], [remote.fileno()])
             if not self._forked:
                 control.close()
                 _server = None
         self._pid = None if self._forked else self._server.pid
         with suppress(OSError):
-            self.channel.send_bytes(json.dumps({"task": task, "arguments": arguments, **about}).encode())
+            self.channel.send(surroundings)
+            self.channel.send((task, argument))
 
     def receive(self) -> dict[str, Any]:
-        """What it says next; nothing where it was killed."""
+        """Its next message; empty where it was killed."""
         try:
-            message: dict[str, Any] = json.loads(self.channel.recv_bytes())
+            message: dict[str, Any] = self.channel.recv()
         except (EOFError, OSError):
             self._pid = None
             return {}
         self._pid = message.get("pid", self._pid)
-        if "say" in message:
-            print_line(*message["say"])
+        if "line" in message:
+            print_line(*message["line"])
         return message
 
     def stop(self) -> None:
@@ -170,14 +153,14 @@ class Process:
             self._server.wait()
 
 
-def call(task: str, arguments: Mapping[str, Any], device: str) -> Any:
-    """The result of a task in a process of its own.
+def call(task: Task, argument: Any, device: str) -> Any:
+    """The result of a task in a process of its own; see `Process`.
 
     Raises
     ------
     TaskFailed : it raised an error, or its process was killed.
     """
-    process = Process(task, arguments, device)
+    process = Process(task, argument, device)
     try:
         while not (message := process.receive()).keys() & ENDS:
             if not message:
@@ -189,6 +172,20 @@ def call(task: str, arguments: Mapping[str, Any], device: str) -> Any:
     return message["result"]
 
 
+def run_and_report(spec: JobSpec, send: Callable[..., None]) -> Outcome:
+    """The task of a job: it sends its epochs and the memory that it holds on its device."""
+    from survbench.experiments.execute import run_spec
+    from survbench.experiments.executors import gpu_admission
+
+    def report(epoch: EpochReport) -> None:
+        bar = {"description": epoch.told(spec.title), "completed": epoch.epoch, "total": epoch.epochs}
+        send(progress=bar, memory=gpu_admission.device_memory(spec.device))
+
+    outcome = run_spec(spec, report)
+    send(memory=gpu_admission.device_memory(spec.device))  # others may have ended before they needed what they need
+    return outcome
+
+
 class LocalExecutor:
     """Runs each job as soon as it is admitted.
 
@@ -197,7 +194,7 @@ class LocalExecutor:
 
     Parameters
     ----------
-    admission : says how many may run.
+    admission : decides how many may run.
     on_message : called with the slot of a job, below `admission.most`, and what a progress bar of rich should show;
         with nothing when the job has ended.
     """
@@ -213,7 +210,7 @@ class LocalExecutor:
         try:
             while waiting or running or ended:
                 while slots and (spec := self._next(waiting, [spec.task for spec, _ in running.values()])):
-                    running[Process("job", asdict(spec), spec.device)] = spec, slots.pop()
+                    running[Process(run_and_report, spec, spec.device)] = spec, slots.pop()
                     self.admission.begin(spec.id, spec.model)
                     if waiting:
                         start_ahead()
@@ -242,7 +239,7 @@ class LocalExecutor:
                 process.stop()
 
     def _next(self, waiting: list[JobSpec], tasks: Collection[str]) -> JobSpec | None:
-        """Take the first job, among those that fit, whose task nobody is at, or else the first.
+        """Take the first job, among those that fit, whose stages no other trains, or else the first that fits.
 
         Jobs of one task may share a stage, and the second would wait for it.
         """
@@ -260,11 +257,11 @@ class LocalExecutor:
                 return Outcome("lost", KILLED)
             warn(f"the process that ran {spec.title} was killed; the job goes on in a new one")
             return None
-        outcome = Outcome("lost", last["error"]) if "error" in last else Outcome(**last["result"])
+        outcome: Outcome = Outcome("lost", last["error"]) if "error" in last else last["result"]
         if outcome.status != "crowded":
             return outcome
         if self.admission.may_retry(spec.id):
             note(f"{spec.title} found no memory left on {spec.device}; it goes on when fewer jobs run beside it")
             return None
-        found = f"no memory left on {spec.device} with no other job of this command beside it: {outcome.reason}"
-        return Outcome("lost", f"{' '.join(found.split()).rstrip('.')}. {TOO_LARGE}")
+        reason = f"no memory left on {spec.device} with no other job of this command beside it: {outcome.reason}"
+        return Outcome("lost", f"{' '.join(reason.split()).rstrip('.')}. {TOO_LARGE}")

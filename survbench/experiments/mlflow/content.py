@@ -37,9 +37,9 @@ def row(result: JobResult) -> str:
 def job_run(result: JobResult) -> tuple[str, dict[str, str], list[Param]]:
     """Name, tags and parameters: everything that decides the result, and what it was computed on."""
     hardware = {key: result.record["hardware"][key] for key in ("device", "precision", "threads")}
-    about = {"job": result.record["id"], "code": result.code, "parameters": result.parameters, "hardware": hardware}
+    details = {"job": result.record["id"], "code": result.code, "parameters": result.parameters, "hardware": hardware}
     name = f"fold {result.fold} seed {result.seed}"
-    return name, {**_tags(result), "kind": "fold"}, _params({**result.identity, **about})
+    return name, {**_tags(result), "kind": "fold"}, _params({**result.identity, **details})
 
 
 def row_run(result: JobResult) -> tuple[str, dict[str, str], list[Param]]:
@@ -59,8 +59,8 @@ def row_run(result: JobResult) -> tuple[str, dict[str, str], list[Param]]:
 
 def _tags(result: JobResult) -> dict[str, str]:
     simulated = {"slides": "simulated slides", "all": "simulated"}.get(result.simulated or "", "no")
-    about = {"title": result.title, "simulated": simulated, "selected": result.selected}
-    return {**{key: str(result.identity[key]) for key in ("model", "cohort", "endpoint", "folds")}, **about}
+    details = {"title": result.title, "simulated": simulated, "selected": result.selected}
+    return {**{key: str(result.identity[key]) for key in ("model", "cohort", "endpoint", "folds")}, **details}
 
 
 def _shared(result: JobResult) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def job_metrics(result: JobResult, model: str | None) -> list[Metric]:
     seconds = {f"seconds/{part}": value for part, value in {**record["seconds"], **record.get("phases", {})}.items()}
     epochs = {f"{stage}/selected_epoch": epoch for stage, epoch in record["selection"]["epochs"].items()}
     tested = {f"test/{name}": value for name, value in result.metrics().items() if value is not None}
-    found = [Metric(name, value, ended, 0, model_id=model) for name, value in tested.items()]
-    found += [Metric(name, float(value), ended, 0) for name, value in {**epochs, **seconds}.items()]
+    metrics = [Metric(name, value, ended, 0, model_id=model) for name, value in tested.items()]
+    metrics += [Metric(name, float(value), ended, 0) for name, value in {**epochs, **seconds}.items()]
     for stage, epoch, term, value in result.history().melt(["stage", "epoch"]).to_numpy().tolist():
         if np.isfinite(value):
-            found.append(Metric(f"{stage}/{term}", value, ended, epoch))
-    return found
+            metrics.append(Metric(f"{stage}/{term}", value, ended, epoch))
+    return metrics
 
 
 def row_metrics(results: Sequence[JobResult]) -> list[Metric]:
@@ -102,14 +102,14 @@ def row_metrics(results: Sequence[JobResult]) -> list[Metric]:
     """
     from mlflow.entities import Metric
 
-    folds, ended, found = results[0].identity["n_folds"], max(times(result)[1] for result in results), []
+    folds, ended, metrics = results[0].identity["n_folds"], max(times(result)[1] for result in results), []
     complete = fold_table(results).groupby("seed").filter(lambda of_seed: len(of_seed) == folds)
     for name in results[0].metrics():
         values = complete[name].to_numpy(float).reshape(-1, folds)
         for key, value in ((name, values.mean(axis=0).mean()), (f"{name}_sd", values.mean(axis=0).std())):
             if np.isfinite(value):
-                found.append(Metric(f"test/{key}", float(value), ended, len(values)))
-    return found
+                metrics.append(Metric(f"test/{key}", float(value), ended, len(values)))
+    return metrics
 
 
 def fold_table(results: Sequence[JobResult]) -> pd.DataFrame:
@@ -138,8 +138,8 @@ def training_figure(results: Sequence[JobResult]) -> Figure:
             axes.plot(curve, "-o", linewidth=1, markersize=5, markevery=curve.index.isin(kept), label=name)
     panels[-1].legend(fontsize="x-small", ncols=1 + len(results) // 10)
     figure.subplots_adjust(left=0.7 / figure.get_figwidth(), right=0.98, bottom=0.14, top=0.84, wspace=0.25)
-    told = f" ({of['simulated']})" if results[0].simulated else ""
-    title = f"{of['title']} on {of['cohort']}, {of['endpoint']}, {of['folds']}{told}"
+    simulated = f" ({of['simulated']})" if results[0].simulated else ""
+    title = f"{of['title']} on {of['cohort']}, {of['endpoint']}, {of['folds']}{simulated}"
     letters = int(11 * figure.get_figwidth())  # that fit into the width; matplotlib would cut off the rest
     figure.suptitle(textwrap.fill(title, letters), fontsize="medium", parse_math=False)
     return figure

@@ -38,13 +38,13 @@ def save_model(result: JobResult, folder: str, model_id: str) -> None:
 
     Parameters
     ----------
-    model_id : that MLflow gave.
+    model_id : of MLflow.
     """
     from mlflow import pyfunc
     from mlflow.models import Model
 
     record = result.record
-    about = {"risk": record["risk_name"], "simulated": result.simulated or "no", "job": record["id"]}
+    details = {"risk": record["risk_name"], "simulated": result.simulated or "no", "job": record["id"]}
     versions = {name: version.partition("+")[0] for name, version in record["versions"].items() if name != "python"}
     with TemporaryDirectory() as own:
         result.copy_model(Path(own) / "job")
@@ -53,7 +53,7 @@ def save_model(result: JobResult, folder: str, model_id: str) -> None:
             loader_module=__name__,
             data_path=str(Path(own) / "job"),
             pip_requirements=[f"{name}=={version}" for name, version in versions.items() if version[0].isdigit()],
-            mlflow_model=Model(signature=_signature(result), metadata=about, model_id=model_id),
+            mlflow_model=Model(signature=_signature(result), metadata=details, model_id=model_id),
         )
 
 
@@ -66,11 +66,11 @@ def _signature(result: JobResult) -> ModelSignature:
     """
     from mlflow.models import infer_signature
 
-    given, one = result.fitted_state.inputs, np.zeros(1, np.int64)
+    inputs, one = result.fitted_state.inputs, np.zeros(1, np.int64)
     arrays = {
-        Modality.SLIDES: {"features": _row(given.feature_width), "coordinates": _row(2), "slide": one, "patches": one},
-        Modality.EXPRESSION: {"expression": _row(len(given.genes))},
-        Modality.CLINICAL: {"clinical": _row(len(given.clinical))},
+        Modality.SLIDES: {"features": _row(inputs.feature_width), "coordinates": _row(2), "slide": one, "patches": one},
+        Modality.EXPRESSION: {"expression": _row(len(inputs.genes))},
+        Modality.CLINICAL: {"clinical": _row(len(inputs.clinical))},
     }
     example = {name: array for modality in _granted(result) for name, array in arrays[modality].items()}
     return infer_signature(example, pd.DataFrame({"risk": [0.0]}))
@@ -104,7 +104,7 @@ class RiskModel:
 
         Raises
         ------
-        BadConfig : arrays that speak of different numbers of patients or patches.
+        BadConfig : arrays with different numbers of patients or patches.
         """
         given = {name: np.asarray(values) for name, values in given.items()}
         number = _same("patients", {name: len(given[name]) for name in _PER_PATIENT if name in given})
@@ -137,6 +137,6 @@ def _bags(features: np.ndarray, coordinates: np.ndarray, slide: np.ndarray, patc
 
 def _same(what: str, counts: Mapping[str, int]) -> int:
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{count} by {name}" for name, count in counts.items())
-        raise BadConfig(f"the number of {what} is {told}", "give one number of them")
+        each = ", ".join(f"{count} by {name}" for name, count in counts.items())
+        raise BadConfig(f"the number of {what} is {each}", "they must be equal")
     return next(iter(counts.values()))

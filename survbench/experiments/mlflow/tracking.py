@@ -30,7 +30,7 @@ __all__ = ["Mirror"]
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # the folder that a command is given in says nothing about a model
+    "MLFLOW_UV_AUTO_DETECT": "false",  # the current folder has nothing to do with a model
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a dead server must not hold up the jobs
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -57,7 +57,7 @@ class Mirror:
         self._rows: set[str] = set()  # runs of the rows that this process added to
 
     def log(self, folder: Path) -> None:
-        """Mirror one job's folder unless that was done before; a failure is said once and ends the mirroring."""
+        """Mirror one job's folder unless that was done before; a failure is one warning and ends the mirroring."""
         mark = self._marks / f"{'-'.join(folder.parts[-3:])}.json"
         with self._forgiving():
             if not self.enabled or self._noted(mark).get("done"):
@@ -75,18 +75,22 @@ class Mirror:
 
     def attach_files(self, *files: Path) -> None:
         """Put files beside every row that this process added to."""
-        for name in map(str, files):
-            self._for_rows(lambda client, run, name: client.log_artifact(run, name), name)
+
+        def log(client: MlflowClient, run: str) -> None:
+            for file in files:
+                client.log_artifact(run, str(file))
+
+        self._for_rows(log)
 
     def close(self) -> None:
         """Rows are no longer under way."""
         self._for_rows(lambda client, run: client.set_terminated(run))
 
-    def _for_rows(self, act: Callable[..., None], *given: str) -> None:
+    def _for_rows(self, act: Callable[[MlflowClient, str], object]) -> None:
         if self.enabled and self._rows:
             with self._forgiving(), _connected(self.address) as client:
                 for run in self._rows:
-                    act(client, run, *given)
+                    act(client, run)
 
     @contextmanager
     def _forgiving(self) -> Iterator[None]:
@@ -97,8 +101,8 @@ class Mirror:
         except Exception as error:  # tracking is a convenience; results are already safe
             self.enabled = False
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            told = f"MLflow at {self.address} does not take results ({reason})"
-            warn(f"{told}; the run goes on, and the same command mirrors later")
+            what = f"MLflow at {self.address} does not take results ({reason})"
+            warn(f"{what}; the run goes on, and the same command mirrors later")
 
     def _noted(self, mark: Path) -> dict[str, Any]:
         """What was noted about this tracking server; nothing where its database has been deleted."""
@@ -141,9 +145,9 @@ class Mirror:
             except Exception:  # somebody cleaned up on the server
                 del noted["run"]
         if "run" not in noted:
-            found = client.get_experiment_by_name(self.experiment)
+            known = client.get_experiment_by_name(self.experiment)
             own = (self.out / "mlflow-artifacts").resolve().as_uri() if self._database else None
-            noted["experiment"] = found.experiment_id if found else client.create_experiment(self.experiment, own)
+            noted["experiment"] = known.experiment_id if known else client.create_experiment(self.experiment, own)
             name, tags, params = content.row_run(result)
             noted["run"] = client.create_run(noted["experiment"], content.times(result)[0], tags, name).info.run_id
             client.log_batch(noted["run"], params=params)
@@ -164,8 +168,8 @@ class Mirror:
 
         if not result.identity.get("inference_inputs"):
             return None
-        about = {key: tags[key] for key in ("model", "cohort", "simulated")}
-        model = client.create_logged_model(experiment, "model", run, about, model_type="survival")
+        details = {key: tags[key] for key in ("model", "cohort", "simulated")}
+        model = client.create_logged_model(experiment, "model", run, details, model_type="survival")
         with TemporaryDirectory() as folder:
             save_model(result, folder, model.model_id)
             client.log_model_artifacts(model.model_id, folder)

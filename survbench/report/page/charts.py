@@ -144,8 +144,8 @@ def _scatter(axis: Axes, points: Sequence[Cost], key: str) -> None:
         value, (marker, color) = float(p.values[key] or 0), _LOOKS[p.group]
         if not math.isnan(p.low):
             axis.plot([value, value], [p.low, p.high], color=color, linewidth=0.8, alpha=0.45, zorder=1)
-        spot = axis.plot(value, p.score, marker, color=color, markersize=5.5, zorder=2)[0]
-        tooltip(spot, f"{p.name}: {p.score:.3f}, {value:,.4g} {COSTS[key]}")
+        point = axis.plot(value, p.score, marker, color=color, markersize=5.5, zorder=2)[0]
+        tooltip(point, f"{p.name}: {p.score:.3f}, {value:,.4g} {COSTS[key]}")
         axis.annotate(
             str(p.number), (value, p.score), (4.5, 2.5), textcoords="offset points", fontsize=8, color=color, zorder=3
         )
