@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from survbench.complexity import paper_inputs
+from survbench.complexity.count import paper_inputs
 from survbench.console import note, track
 from survbench.data.root import FORMAT, CohortContent, CohortFolder, CohortInfo, DataRoot
 from survbench.data.store import fingerprint
@@ -74,13 +74,16 @@ def _content(name: str, names: list[str], deaths: float, rng: np.random.Generato
     def named(sets: dict[str, tuple[int, ...]]) -> dict[str, list[str]]:
         return {title: [genes[i] for i in members] for title, members in sets.items()}
 
+    source = "benchmarks.paper_root"
     return CohortContent(
-        CohortInfo(name, f"{name.upper()}, noise", "benchmarks.paper_root", simulated=True, simulated_slides=True),
-        table,
-        pd.DataFrame(columns=["patient", "slide", "file"]),
-        expression,
-        named(dict(inputs.pathways)),
-        named(dict(inputs.families)),
+        info=CohortInfo(
+            name=name, title=f"{name.upper()}, noise", source=source, simulated=True, simulated_slides=True
+        ),
+        patients=table,
+        slides=pd.DataFrame(columns=["patient", "slide", "file"]),
+        expression=expression,
+        pathways=named(dict(inputs.pathways)),
+        families=named(dict(inputs.families)),
     )
 
 

@@ -16,11 +16,11 @@ import torch
 
 from benchmarks.errors import NotMeasured
 from survbench.cards import Modality, ModelCard
-from survbench.clock import Clock
-from survbench.complexity import one_patient, paper_inputs
+from survbench.complexity.count import one_patient, paper_inputs
 from survbench.data.batches import Split
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.registry import import_target
+from survbench.training.clock import Clock
 from survbench.training.device import multiplied
 from survbench.training.objectives import Cox, DiscreteNLL
 from survbench.training.settings import Settings
@@ -116,7 +116,9 @@ def training(card: ModelCard, patches: int, patients: int, device: torch.device)
     """
     model, stage, objective = _built(card, patients, device)
     split = _split(stage.inputs, patches, patients, stage.parts, device)
-    settings = Settings(1, 1, max(2, patients), 5e-5, 1e-5, patches)
+    settings = Settings(
+        epochs=1, patience=1, batch_size=max(2, patients), learning_rate=5e-5, weight_decay=1e-5, patches=patches
+    )
     optimizer = stage_optimizer(model, stage, settings, device)
     generator, clock = np.random.default_rng(0), Clock(separable=device.type == "cpu")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rounds import Work
-from survbench.training.device import precision
+from survbench.training.device import peak_memory, precision
 
 __all__ = ["DeviceMeter", "peak_growth"]
 
@@ -75,7 +74,7 @@ class DeviceMeter:
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         work()
-        return torch.cuda.max_memory_allocated(self.device) - before
+        return peak_memory(self.device)["device_bytes"] - before
 
 
 def peak_growth(work: Callable[[], object]) -> int:
@@ -83,10 +82,10 @@ def peak_growth(work: Callable[[], object]) -> int:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts from here
     except OSError:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        process = torch.device("cpu")
+        before = peak_memory(process)["process_bytes"]
         work()
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        return peak_memory(process)["process_bytes"] - before
     before = _status("VmRSS")
     work()
     return max(0, _status("VmHWM") - before)

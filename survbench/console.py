@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
 __all__ = [
-    "make_table",
     "note",
     "print_line",
     "progress_bars",
@@ -40,38 +38,6 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 160)
-
-
-def make_table(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[Any]] = (),
-    right: Collection[int] = (),
-    *,
-    title: str | None = None,
-    fold: bool = True,
-    **looks: Any,
-) -> Table:
-    """A table that shows its cells as they are, whatever markup they look like; texts with a style keep it.
-
-    Parameters
-    ----------
-    headers : of the columns.
-    rows : cells of each row.
-    right : numbers of the columns that are set to the right.
-    title : above the table.
-    fold : break a long cell instead of cutting it off.
-    looks : other options of rich's tables.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=None if title is None else Text(title), **looks)
-    for i, header in enumerate(headers):
-        justify: Any = "right" if i in right else "left"
-        table.add_column(Text(header), justify=justify, overflow="fold" if fold else "ellipsis")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return table
 
 
 _relay: list[Callable[[str, str], None]] = []

@@ -34,10 +34,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def small_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     """Two simulated cohorts of 70 patients under names that the published figures know."""
-    from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
     from survbench.data.root import DataRoot
+    from survbench.simulation.demo import STAD_EFFECTS, Recipe, build_cohorts
 
-    recipes = [Recipe(name, name, 70, 0.5, 6, "T", STAD_EFFECTS, 0.5, 24.0) for name in ("stad", "crad")]
+    common = {"patients": 70, "event_rate": 0.5, "sites": 6, "site_letter": "T", "female": 0.5, "follow_up": 24.0}
+    recipes = [Recipe(name=name, title=name, effects=STAD_EFFECTS, **common) for name in ("stad", "crad")]
     return DataRoot.open(build_cohorts(tmp_path_factory.mktemp("small") / "root", "small", recipes))
 
 

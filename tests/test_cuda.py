@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from support.builders import batch, inputs, split
 from survbench.cards import Modality, ModelCard
-from survbench.data.bags import PinnedBags, ResidentBags, at_hand, gathered
+from survbench.data.bags import PinnedBags, ResidentBags, bags_for, gather
 from survbench.data.batches import device_batch
 from survbench.data.store import BagStore
 from survbench.model import Stage, SurvivalModel
@@ -116,15 +116,15 @@ def store(folder: Path) -> BagStore:
     (folder / "index.csv").write_text("\n".join(["patient,slide,start,stop", *lines]) + "\n", encoding="utf-8")
     rng.standard_normal((60, 16)).astype(np.float16).tofile(folder / "features.bin")
     rng.standard_normal((60, 2)).astype(np.float32).tofile(folder / "coords.bin")
-    return BagStore(folder, 16, "float16", 60, "", None, simulated=True)
+    return BagStore(folder=folder, dim=16, dtype="float16", patches=60, content_hash="", encoder=None, simulated=True)
 
 
 def test_a_cohort_lies_on_the_device_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = store(tmp_path)
-    expected = gathered(packed, ["P001", "P000"], None, None)
-    fits = at_hand(packed, CUDA, torch.float32)
+    expected = gather(packed, ["P001", "P000"], None, None)
+    fits = bags_for(packed, CUDA, torch.float32)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 100))
-    does_not = at_hand(packed, CUDA, torch.bfloat16)
+    does_not = bags_for(packed, CUDA, torch.bfloat16)
     assert isinstance(fits, ResidentBags)
     assert isinstance(does_not, PinnedBags)
     for bags, dtype in ((fits, torch.float32), (does_not, torch.bfloat16)):
@@ -133,7 +133,7 @@ def test_a_cohort_lies_on_the_device_where_it_fits(tmp_path: Path, monkeypatch: 
         assert ours.x.device.type == ours.time.device.type == "cuda"
         assert torch.equal(ours.x.cpu(), expected["x"].to(dtype))
         assert torch.equal(ours.slide.cpu(), expected["slide"])
-    sampled = gathered(fits, ["P001", "P000"], 20, np.random.default_rng(0))
+    sampled = gather(fits, ["P001", "P000"], 20, np.random.default_rng(0))
     rows = {tuple(row) for row in expected["x"].tolist()}
     assert sampled["sizes"] == (9, 20)
     assert all(tuple(row) in rows for row in sampled["x"].tolist())

@@ -180,7 +180,9 @@ def test_it_overfits_few_patients_with_either_head(card: ModelCard, objective: O
             return fitted.loss(predict_logits(model.eval(), few, card.inference_inputs, CPU), time, event).item()
 
         before = loss()
-        settings = Settings(30, 30, batch_size=8, learning_rate=learning_rate, weight_decay=0.0, patches=64)
+        settings = Settings(
+            epochs=30, patience=30, batch_size=8, learning_rate=learning_rate, weight_decay=0.0, patches=64
+        )
         fit_model(card, model, fitted, tmp_path / str(learning_rate), train=few, val=few, settings=settings)
         return loss() < 0.25 * before
 

@@ -17,15 +17,14 @@ REPOSITORY = HOME.parent
 # From the ground up: a room imports from its own level and from those below it, and from nothing above.
 LEVELS = (
     ("errors",),
-    ("console", "files", "clock"),
+    ("console", "files"),
     ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),
-    ("complexity",),
+    ("simulation", "complexity"),
     ("experiments",),
     ("leaderboard",),
     ("studies",),
-    ("profiling",),
     ("report",),
     ("explain",),
     ("api",),
@@ -114,6 +113,12 @@ def test_file_names_of_a_result_folder_stand_in_one_module() -> None:
 
 def test_locks_are_taken_in_one_module() -> None:
     assert [file.name for file in files() if "fcntl" in {m.split(".")[0] for m in imports(file)}] == []
+
+
+def test_peak_memory_is_read_in_one_module() -> None:
+    """Its unit differs between systems."""
+    suite = [*files(), *(REPOSITORY / "benchmarks").rglob("*.py")]
+    assert [file.name for file in suite if "ru_maxrss" in file.read_text(encoding="utf-8")] == ["device.py"]
 
 
 PLANTED = {"_score"}  # replaced where a crash between training and scoring is planted

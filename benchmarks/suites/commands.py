@@ -48,7 +48,7 @@ def _python(*arguments: str) -> None:
 
 def runs(models: str = "snn,abmil", cohort: str = "hnsc") -> Iterator[Race]:
     """A whole `survbench run` on a small demo root: its wall time, and what a further job takes beyond fitting."""
-    from survbench.data.demo import build_demo
+    from survbench.simulation.demo import build_demo
 
     with tempfile.TemporaryDirectory() as folder:
         root = build_demo(Path(folder) / "demo", scale=0.4)

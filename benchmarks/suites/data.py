@@ -20,10 +20,9 @@ import torch
 from benchmarks.rounds import Contestant, Race, Work
 from survbench.cards import Modality
 from survbench.data.batches import Split
-from survbench.data.features import read_features
+from survbench.data.formats import read_features, write_features
 from survbench.data.root import CohortFolder
 from survbench.data.store import BagStore, pack
-from survbench.data.writers import write_features
 
 __all__ = ["data", "packing"]
 
@@ -95,7 +94,8 @@ def _folder(path: Path, files: list[Path]) -> CohortFolder:
 
 def _split(store: BagStore) -> Split:
     count = len(store.patients)
-    return Split(tuple(store.patients), np.arange(1.0, count + 1), np.ones(count, bool), None, store)
+    time, event = np.arange(1.0, count + 1), np.ones(count, bool)
+    return Split(patients=tuple(store.patients), time=time, event=event, expression=None, bags=store)
 
 
 def _epoch(split: Split, size: int, most: int | None) -> Work:

@@ -29,11 +29,11 @@ from survbench.registry import load_registry
 if TYPE_CHECKING:
     import pandas as pd
 
+    from survbench.complexity.measure import Cost
     from survbench.data.cohort import Cohort
     from survbench.experiments.forecast import Forecast
     from survbench.experiments.job import Job
     from survbench.experiments.plan import Request
-    from survbench.profiling import Cost
     from survbench.studies.ablation import Study
     from survbench.studies.transfer import Transfer
     from survbench.studies.tuning import TuningResult
@@ -334,15 +334,16 @@ def measure_costs(
     """
     known = read_registry(registry)
     cards = known.select_models(patterns(models, known))
-    from survbench.profiling import Cost, measure_all
+    from survbench.complexity.measure import measure_apart
+    from survbench.experiments.executors.local import TaskFailed, call
     from survbench.training.device import resolve_device
 
-    costs, measured = [], measure_all(cards, patches, pathways, str(resolve_device(device)))
-    for card, cost in track(zip(cards, measured, strict=True), "measuring", len(cards)):
-        if isinstance(cost, Cost):
-            costs.append(cost)
-        else:
-            warn(f"{card.name} could not be measured: {cost}")
+    costs, where = [], str(resolve_device(device))
+    for card in track(cards, "measuring"):
+        try:
+            costs.append(measure_apart(card, patches, pathways, where, call))
+        except TaskFailed as error:  # one model's failure must not hide the others' costs
+            warn(f"{card.name} could not be measured: {error}")
     return costs
 
 

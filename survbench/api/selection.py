@@ -116,8 +116,8 @@ class Selection:
         ------
         UnknownName, BadConfig : there is no such row, or more than one, or its data are not here.
         """
-        from survbench.data.demo import open_root
         from survbench.experiments.plan import plan_again
+        from survbench.simulation.demo import open_root
 
         finished = one_configuration(self.choose(self.done, settings, model=self.name_of(model), cohort=cohort))
         return plan_again(finished, self.out, self.registry, open_root(self.data))

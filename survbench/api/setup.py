@@ -177,7 +177,7 @@ def make_out(out: Path) -> None:
 
 def open_root(data: Data) -> DataRoot:
     """A data root; None is the demo."""
-    from survbench.data.demo import open_root
+    from survbench.simulation.demo import open_root
 
     return open_root(None if data is None else arguments.path(data, "data"))
 

@@ -11,6 +11,7 @@ import click
 
 from survbench import api
 from survbench.cli import options
+from survbench.console import stdout
 
 __all__ = ["cohorts", "data", "folds"]
 
@@ -26,10 +27,10 @@ def cohorts(as_json: bool, **chosen: Any) -> None:
       survbench cohorts
       survbench cohorts --data DATA --json
     """
-    from survbench.report.listings import show_cohorts
+    from survbench.report.listings import cohorts_sheet
 
     rows = api.list_cohorts(**chosen)
-    options.print_result(as_json, rows, show_cohorts, (rows,))
+    options.print_result(as_json, rows, cohorts_sheet(rows))
 
 
 @click.command(cls=options.Command)
@@ -46,11 +47,11 @@ def folds(scheme: str, as_json: bool, **chosen: Any) -> None:
       survbench folds --cohort stad
       survbench folds --cohort stad --data DATA --scheme official
     """
-    from survbench.report.listings import show_folds
+    from survbench.report.listings import folds_sheet
 
     tables = api.fold_summaries(scheme=scheme, **chosen)
     rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-    options.print_result(as_json, rows, show_folds, *((name, scheme, table) for name, table in tables.items()))
+    options.print_result(as_json, rows, *(folds_sheet(name, scheme, table) for name, table in tables.items()))
 
 
 @click.group(cls=options.Group)
@@ -92,9 +93,9 @@ def import_(source: Path, out: Path, **chosen: Any) -> None:
       survbench data import SURVPATH_REPOSITORY --out DATA --slides FEATURES   and patch features
       survbench data import MY_COHORT --format tables --pathways h.all.gmt --out DATA
     """
-    from survbench.report.listings import show_import
+    from survbench.report.listings import import_sheet
 
-    show_import(api.import_data(source, out, **chosen), out)
+    stdout().print(import_sheet(api.import_data(source, out, **chosen), out).to_rich())
 
 
 @data.command()
@@ -108,11 +109,10 @@ def check(as_json: bool, **chosen: Any) -> None:
       survbench data check --data DATA
       survbench data check --data DATA --json
     """
-    from survbench.console import stdout
-    from survbench.data.check import render
+    from survbench.report.data_check import check_sheet
 
     report = api.check_data(**chosen)
-    options.print_result(as_json, report.to_json(), stdout().print, (render(report),))
+    options.print_result(as_json, report.to_json(), check_sheet(report))
     if report.problems:
         sys.exit(2)
 
@@ -141,7 +141,7 @@ def demo(out: Path | None) -> None:
       survbench data demo
       survbench data demo --out DEMO
     """
-    from survbench.data.demo import build_demo, demo_root
+    from survbench.simulation.demo import build_demo, demo_root
 
     click.echo(demo_root() if out is None else build_demo(out))
 
@@ -172,7 +172,8 @@ def simulate(data: Path, cohorts: tuple[str, ...], **chosen: Any) -> None:
       survbench data simulate --data DATA
       survbench data simulate --data DATA --format clam-h5 --patches 200
     """
-    from survbench.data.simulate import simulate_slides
-    from survbench.report.listings import show_simulation
+    from survbench.report.listings import simulation_sheet
+    from survbench.simulation.slides import simulate_slides
 
-    show_simulation(simulate_slides(data, cohorts=list(cohorts) or None, **chosen))
+    report = simulate_slides(data, cohorts=list(cohorts) or None, **chosen)
+    stdout().print(simulation_sheet(report).to_rich())

@@ -8,7 +8,6 @@ import click
 
 from survbench import api
 from survbench.cli import options
-from survbench.console import stdout
 
 __all__ = ["explain"]
 
@@ -62,8 +61,8 @@ def pathways(as_json: bool, **chosen: Any) -> None:
     from survbench.explain.report import plain_ranking, ranking_sheet
 
     explained = api.explain_pathways(**chosen)
-    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
-    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
+    sheets = (ranking_sheet(ranking, complete) for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], *sheets)
 
 
 @explain.command()
@@ -85,8 +84,8 @@ def attribution(as_json: bool, **chosen: Any) -> None:
     from survbench.explain.report import plain_ranking, ranking_sheet
 
     explained = api.explain_pathways(**chosen, by="attribution")
-    sheets = ((ranking_sheet(ranking, complete).to_rich(), "") for ranking, complete, _ in explained)
-    options.print_result(as_json, [plain_ranking(*one) for one in explained], stdout().print, *sheets)
+    sheets = (ranking_sheet(ranking, complete) for ranking, complete, _ in explained)
+    options.print_result(as_json, [plain_ranking(*one) for one in explained], *sheets)
 
 
 @explain.command()
@@ -111,8 +110,8 @@ def heatmap(as_json: bool, **chosen: Any) -> None:
     from survbench.explain.report import heatmap_sheet, plain_heatmap
 
     explained = api.explain_heatmaps(**chosen)
-    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
-    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)
+    sheets = (heatmap_sheet(attention) for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], *sheets)
 
 
 @explain.command()
@@ -138,5 +137,5 @@ def pathway_heatmap(as_json: bool, **chosen: Any) -> None:
     from survbench.explain.report import heatmap_sheet, plain_heatmap
 
     explained = api.explain_heatmaps(**chosen)
-    sheets = ((heatmap_sheet(attention).to_rich(), "") for attention, _ in explained)
-    options.print_result(as_json, [plain_heatmap(*one) for one in explained], stdout().print, *sheets)
+    sheets = (heatmap_sheet(attention) for attention, _ in explained)
+    options.print_result(as_json, [plain_heatmap(*one) for one in explained], *sheets)

@@ -68,10 +68,10 @@ def models(registry: tuple[Path, ...], as_json: bool) -> None:
       survbench models --json
     """
     from survbench.registry import open_registry
-    from survbench.report.listings import show_models
+    from survbench.report.listings import models_sheet
 
     known = open_registry(registry)
-    options.print_result(as_json, [card.public() for card in known.models.values()], show_models, (known,))
+    options.print_result(as_json, [card.public() for card in known.models.values()], models_sheet(known))
 
 
 @cli.command()
@@ -94,10 +94,10 @@ def complexity(patches: int, pathways: int, as_json: bool, **chosen: Any) -> Non
     costs = api.measure_costs(patches=patches, pathways=pathways, **chosen)
 
     from survbench.leaderboard.published import published_cost
-    from survbench.report.listings import show_costs
+    from survbench.report.listings import costs_sheet
 
     rows = [cost.to_json(published_cost(cost.model)) for cost in costs]
-    options.print_result(as_json, rows, show_costs, (costs, patches, pathways))
+    options.print_result(as_json, rows, costs_sheet(costs, patches, pathways))
 
 
 for command in (run, cohorts, folds, data, leaderboard, compare, ablate, tune, study, km, explain):

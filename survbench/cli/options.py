@@ -7,13 +7,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from survbench.api import OUT, SCHEME
-from survbench.console import warn
+from survbench.console import stdout, warn
 from survbench.errors import BadConfig
+
+if TYPE_CHECKING:
+    from survbench.report.sheet import Sheet
 
 PATH: Any = click.Path(path_type=Path)
 Function = Callable[..., Any]
@@ -203,15 +206,14 @@ def of_jobs(function: Function, seeds: Decorator = seeds) -> Function:
     return registry(function)
 
 
-def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[Any]) -> None:
+def print_result(as_json: bool, document: Any, *sheets: Sheet) -> None:
     """Print the result of a command, as one JSON document or for people.
 
     Parameters
     ----------
     as_json : which of both.
     document : for JSON; a mapping is printed with its `schema_version`, a list as it is.
-    show : prints it for people.
-    shown : arguments of each call of `show`.
+    sheets : for people.
     """
     if as_json:
         from survbench.report.written import SCHEMA_VERSION
@@ -219,5 +221,5 @@ def print_result(as_json: bool, document: Any, show: Function, *shown: Sequence[
         versioned = {"schema_version": SCHEMA_VERSION, **document} if isinstance(document, Mapping) else document
         click.echo(json.dumps(versioned, indent=1))
         return
-    for arguments in shown:
-        show(*arguments)
+    for sheet in sheets:
+        stdout().print(sheet.to_rich(), *[""] * (sheet is not sheets[-1]))

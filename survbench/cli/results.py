@@ -141,8 +141,7 @@ def compare(models: tuple[str, ...], out: Path, settings: dict[str, Any], as_jso
     pairs = [(one, plot_comparison(one, out / "figures")) for one in compared]
     plain = [{**comparison_plain(one), "figures": [str(file) for file in files]} for one, files in pairs]
     document = {"comparisons": plain, "notes": list(board.notes)}
-    sheets = ((comparison_sheet(*pair).to_rich(), "") for pair in pairs)
-    options.print_result(as_json, document, stdout().print, *sheets)
+    options.print_result(as_json, document, *(comparison_sheet(*pair) for pair in pairs))
     for remark in (*board.notes, *(f"not compared: {refusal.label}: {refusal.reason}" for refusal in board.refused)):
         warn(remark)
 
@@ -170,4 +169,4 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
 
     from survbench.report.tables import risk_group_sheet
 
-    options.print_result(as_json, records, stdout().print, (risk_group_sheet(records).to_rich(),))
+    options.print_result(as_json, records, risk_group_sheet(records))

@@ -62,11 +62,11 @@ def run(
     cohorts = cohorts if train is None else (train,)
     if dry_run:
         forecast = api.estimate(models, cohorts, test=test, **chosen)
-        from survbench.report.listings import show_forecast
+        from survbench.report.listings import forecast_sheet
         from survbench.training.device import resolve_device
 
         device = str(resolve_device(chosen["device"]))
-        options.print_result(as_json, forecast.to_json(), show_forecast, (forecast, device))
+        options.print_result(as_json, forecast.to_json(), forecast_sheet(forecast, device))
         return
     results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
 
@@ -135,10 +135,11 @@ def tune(trials: int, searches: tuple[str, ...], **chosen: Any) -> None:
       survbench tune --model all --cohort stad --trials 20       the same budget for every model
       survbench run --model amkd --cohort stad --preset tuned
     """
-    from survbench.report.listings import show_tuned
+    from survbench.report.listings import tuned_sheet
     from survbench.studies.tuning import parse_space
 
-    show_tuned(api.tune(trials=trials, search=parse_space(searches), **chosen), trials)
+    outcomes = api.tune(trials=trials, search=parse_space(searches), **chosen)
+    stdout().print(tuned_sheet(outcomes, trials).to_rich())
 
 
 @click.group(cls=options.Group)

@@ -1,4 +1,4 @@
-"""Patients as batches: a split of a fold, and the ragged torch-geometric batches drawn from it.
+"""Patients as batches: a split of a fold, and its ragged torch-geometric batches.
 
 A split knows its own patients only; a batch carries the granted modalities only (protocol rules 1 and 8).
 """
@@ -6,7 +6,7 @@ A split knows its own patients only; a batch carries the granted modalities only
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 
 from survbench.batch import patient_batch
 from survbench.cards import Modality
-from survbench.data.bags import Bags, PinnedBags, ResidentBags, at_hand, gathered
+from survbench.data.bags import Bags, PinnedBags, ResidentBags, bags_for, gather
 from survbench.errors import BadFolds
 
 __all__ = ["Split", "device_batch"]
@@ -27,16 +27,18 @@ __all__ = ["Split", "device_batch"]
 PATCHES, MANY_PATCHES = 65_536, 262_144  # that are predicted at once; many where few launches count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """The patients of one split with their data.
 
     Attributes
     ----------
+    patients : their identifiers; rows of all arrays are in this order.
+    time : (patients,) months.
+    event : (patients,) True = died.
     expression : (patients, genes) float32, standardized; None where the cohort has none.
-    clinical : (patients, columns) float32, NaN = unknown; None where the cohort has none.
     bags : of the cohort, packed or on the device, read only at this split's patients; None where it has no slides.
-    time : (patients,) months. event : (patients,), True = died.
+    clinical : (patients, columns) float32, NaN = unknown; None where the cohort has none.
     part : (patients,) number of the part that each patient is in; None where the split is not divided.
     """
 
@@ -74,27 +76,9 @@ class Split:
 
     def take(self, rows: np.ndarray) -> Split:
         """The split with the patients at `rows` alone."""
-
-        def of(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[rows]
-
-        return replace(
-            self,
-            patients=tuple(self.patients[row] for row in rows),
-            time=self.time[rows],
-            event=self.event[rows],
-            expression=of(self.expression),
-            clinical=of(self.clinical),
-            part=of(self.part),
-        )
-
-    def rows(self, patients: Sequence[str]) -> np.ndarray:
-        """Positions of patients; asking for somebody of another split is refused."""
-        position = {patient: row for row, patient in enumerate(self.patients)}
-        strangers = [p for p in patients if p not in position]
-        if strangers:
-            raise BadFolds(f"patient {strangers[0]} is not in this split")
-        return np.array([position[p] for p in patients])
+        arrays = {name: getattr(self, name) for name in ("time", "event", "expression", "clinical", "part")}
+        chosen: dict[str, Any] = {name: None if of is None else of[rows] for name, of in arrays.items()}
+        return replace(self, patients=tuple(self.patients[row] for row in rows), **chosen)
 
     def batch(
         self,
@@ -107,11 +91,14 @@ class Split:
     ) -> Batch:
         """Batch of the patients at `rows`, in that order.
 
-        With labels it also carries `whole`, of each patient the row in this split, or None where patches are missing.
-
         Parameters
         ----------
+        rows : (B,) positions in this split.
+        granted : modalities that the batch carries.
+        labels : whether it carries time and event; then it also has `whole`, of each patient the row in this split, or
+            None where its patches were sampled.
         max_patches : larger bags are sampled down without replacement, in stored order; needs `generator`.
+        generator : of the sampling.
         """
         content: dict[str, Any] = {}
         if labels:
@@ -125,17 +112,18 @@ class Split:
         if Modality.CLINICAL in granted and self.clinical is not None:
             content["clinical"] = torch.from_numpy(self.clinical[rows])
         if Modality.SLIDES in granted and self.bags is not None:
-            content |= gathered(self.bags, [self.patients[row] for row in rows], max_patches, generator)
+            content |= gather(self.bags, [self.patients[row] for row in rows], max_patches, generator)
         return patient_batch(content, len(rows))
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Split:
-        """The same patients; where the device has memory of its own, their patches are there, or on their way in time.
+        """The same patients, with their patches in the device's memory, or read ahead for it, where it has its own.
 
         Parameters
         ----------
+        device : where the model is.
         dtype : in which patches are multiplied there.
         """
-        return self if self.bags is None else replace(self, bags=at_hand(self.bags, device, dtype))
+        return self if self.bags is None else replace(self, bags=bags_for(self.bags, device, dtype))
 
     def _whole(self, rows: np.ndarray, granted: Collection[Modality], most: int | None) -> tuple[int | None, ...]:
         bags = self.bags if Modality.SLIDES in granted else None
@@ -151,17 +139,29 @@ class Split:
         max_patches: int | None = None,
         generator: np.random.Generator | None = None,
     ) -> Iterator[Batch]:
-        """All patients in batches: shuffled when a generator is given, else in order.
+        """All patients in batches of equal sizes up to one, so that no Cox risk set is left with a single patient.
 
-        Shuffled batches have equal sizes up to one, so that no Cox risk set is left with a single patient.
+        Parameters
+        ----------
+        size : patients in a batch, at most.
+        granted : see `batch`.
+        labels : see `batch`.
+        max_patches : see `batch`.
+        generator : shuffles the patients and samples patches; None keeps the order.
         """
         order = np.arange(len(self)) if generator is None else generator.permutation(len(self))
         parts = np.array_split(order, max(1, -(-len(self) // size)))
         make = partial(self.batch, granted=granted, labels=labels, max_patches=max_patches, generator=generator)
-        return self._made(make, parts)
+        return self._in_turn(make, parts)
 
     def in_order(self, granted: Collection[Modality], patch_budget: int | None = None) -> Iterator[Batch]:
-        """All patients in order with all patches and no labels, as many at a time as the budget of patches allows."""
+        """All patients in order with all patches and no labels.
+
+        Parameters
+        ----------
+        granted : see `batch`.
+        patch_budget : most patches of a batch, unless one patient has more.
+        """
         patch_budget = patch_budget or (MANY_PATCHES if isinstance(self.bags, ResidentBags) else PATCHES)
         bags = self.bags if Modality.SLIDES in granted else None
         parts: list[list[int]] = []
@@ -173,10 +173,10 @@ class Split:
                 patches = 0
             parts[-1].append(row)
             patches += size
-        return self._made(partial(self.batch, granted=granted, labels=False), map(np.array, parts))
+        return self._in_turn(partial(self.batch, granted=granted, labels=False), map(np.array, parts))
 
-    def _made(self, make: Callable[[np.ndarray], Batch], parts: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """One batch after another; each while the one before it is used, where an accelerator would wait for it."""
+    def _in_turn(self, make: Callable[[np.ndarray], Batch], parts: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """One batch after another; for pinned bags, each is made while the one before it is used."""
         if not isinstance(self.bags, PinnedBags):
             yield from map(make, parts)
             return
@@ -190,7 +190,7 @@ class Split:
 
 
 def device_batch(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device where the model is; overlaps the copy with work where the device can."""
+    """The batch on a device; the copy overlaps with computing where the device can."""
     if device.type == "cpu":
         return batch
     return patient_batch({key: _moved(value, device) for key, value in batch._store.items()}, batch.num_graphs)

@@ -1,64 +1,92 @@
-"""Looks at a whole data root and says what is there, what is missing for whom, and what is wrong.
+"""Reads a whole data root and counts what it has, what is missing for whom, and what is wrong.
 
 Collects every problem instead of stopping at the first; changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from survbench.console import make_table, track
-from survbench.data.features import patch_count
+import pandas as pd
+
+from survbench.console import track
+from survbench.data.formats import patch_count
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import SurvbenchError
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-__all__ = ["CheckReport", "CohortCounts", "Problem", "check", "render"]
+__all__ = ["CheckReport", "CohortCounts", "Problem", "check"]
 
 T = TypeVar("T")
-NAMED = 5  # patients named in the table for people; JSON has all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that a run would stumble over."""
+    """Something that would stop a run.
+
+    Attributes
+    ----------
+    cohort : its name.
+    patient : whose file it is; empty where it is nobody's.
+    file : path of the file.
+    problem : what is wrong.
+    fix : what to do.
+    """
 
     cohort: str
-    patient: str
+    patient: str = ""
     file: str
     problem: str
     fix: str
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class CohortCounts:
-    """What a cohort holds. missing : modality -> patients without it; a modality that nobody has is not listed."""
+    """Contents of a cohort.
+
+    Attributes
+    ----------
+    patients : number of patients.
+    events : endpoint -> deaths.
+    slides : number of slides, with or without a feature file.
+    patches : number of patches in all feature files.
+    genes : number of genes in the expression table.
+    pathways : number of pathways.
+    missing : modality -> patients without it; a modality that nobody has is not listed.
+    simulated : whether everything is simulated.
+    simulated_slides : whether the slide features are.
+    """
 
     patients: int = 0
-    events: dict[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
     slides: int = 0
     patches: int = 0
     genes: int = 0
     pathways: int = 0
-    missing: dict[str, list[str]] = field(default_factory=dict)
+    missing: Mapping[str, list[str]] = field(default_factory=dict)
     simulated: bool = False
     simulated_slides: bool = False
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Counts per cohort, problems, and the counts that a publication states (patients, slides, patches)."""
+    """Contents and problems of a data root.
+
+    Attributes
+    ----------
+    cohorts : counts by name.
+    problems : of all cohorts.
+    published : name -> `patients`, `slides` and `patches` that a publication states of the real cohort.
+    """
 
     cohorts: Mapping[str, CohortCounts]
     problems: tuple[Problem, ...]
-    published: Mapping[str, Mapping[str, int]]
+    published: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields that other programs read."""
         return {
             "cohorts": {name: asdict(counts) for name, counts in self.cohorts.items()},
             "problems": [asdict(problem) for problem in self.problems],
@@ -66,90 +94,80 @@ class CheckReport:
 
 
 def check(
-    root: DataRoot, cohorts: list[str] | None = None, published: Mapping[str, Mapping[str, int]] | None = None
+    root: DataRoot, cohorts: Sequence[str] = (), published: Mapping[str, Mapping[str, int]] | None = None
 ) -> CheckReport:
-    """Read every table of the cohorts and the headers of their feature files."""
+    """Read every table of the cohorts and the headers of their feature files.
+
+    Parameters
+    ----------
+    root : to read.
+    cohorts : their names; all by default.
+    published : see `CheckReport`.
+    """
     problems: list[Problem] = []
     counts = {name: _count(root.cohort(name), problems) for name in cohorts or root.cohorts()}
     return CheckReport(counts, tuple(problems), published or {})
 
 
 def _count(folder: CohortFolder, problems: list[Problem]) -> CohortCounts:
-    def attempt(read: Callable[[], T], file: str) -> T | None:
+    def attempt(file: str, read: Callable[..., T], *arguments: str) -> T | None:
         try:
-            return read()
+            return read(*arguments)
         except SurvbenchError as error:
-            problems.append(Problem(folder.name, "", str(folder.path / file), error.what, error.fix))
+            at = str(folder.path / file)
+            problems.append(Problem(cohort=folder.name, file=at, problem=error.what, fix=error.fix))
             return None
 
-    counts = CohortCounts()
-    if (info := attempt(lambda: folder.info, "cohort.json")) is not None:
-        counts.simulated, counts.simulated_slides = info.simulated, info.simulated_slides
-    patients = attempt(folder.patients, "patients.csv")
+    info = attempt("cohort.json", lambda: folder.info)
+    kind: dict[str, Any] = {}
+    if info is not None:
+        kind = {"simulated": info.simulated, "simulated_slides": info.simulated_slides}
+    patients = attempt("patients.csv", folder.patients)
     if patients is None:
-        return counts
-    counts.patients = len(patients)
-    for endpoint in folder.endpoints():
-        labels = attempt(lambda e=endpoint: folder.labels(e), "patients.csv")  # type: ignore[misc]
-        if labels is not None:
-            counts.events[endpoint] = int(labels["event"].sum())
-    expression = attempt(folder.expression, "expression.parquet")
-    if expression is not None:
-        counts.genes = expression.shape[1]
-        counts.missing["expression"] = sorted(set(patients.index) - set(expression.index))
-    counts.pathways = len(attempt(folder.pathways, "pathways.gmt") or {})
+        return CohortCounts(**kind)
+    labels = {endpoint: attempt("patients.csv", folder.labels, endpoint) for endpoint in folder.endpoints()}
+    expression = attempt("expression.parquet", folder.expression)
+    pathways = attempt("pathways.gmt", folder.pathways)
     for scheme in folder.fold_schemes():
-        attempt(lambda s=scheme: folder.folds(s), f"folds/{scheme}.csv")  # type: ignore[misc]
-    _count_slides(folder, set(patients.index), counts, problems)
-    return counts
-
-
-def _count_slides(folder: CohortFolder, patients: set[str], counts: CohortCounts, problems: list[Problem]) -> None:
+        attempt(f"folds/{scheme}.csv", folder.folds, scheme)
+    everyone, missing = set(patients.index), {}
+    if expression is not None:
+        missing["expression"] = sorted(everyone - set(expression.index))
     slides = folder.slides()
-    counts.slides = len(slides)
-    known = slides[slides["file"].notna()]
-    with_patches: set[str] = set()
-    widths: dict[int, Path] = {}
-    for row in track(known.to_dict("records"), f"Checking {folder.name}"):
+    with_file = slides[slides["file"].notna()]
+    patches, with_patches = _count_patches(folder.name, with_file, problems)
+    if len(with_file):
+        missing["slides"] = sorted(everyone - with_patches)
+    return CohortCounts(
+        patients=len(patients),
+        events={endpoint: int(table["event"].sum()) for endpoint, table in labels.items() if table is not None},
+        slides=len(slides),
+        patches=patches,
+        genes=0 if expression is None else expression.shape[1],
+        pathways=len(pathways or {}),
+        missing=missing,
+        **kind,
+    )
+
+
+def _count_patches(cohort: str, slides: pd.DataFrame, problems: list[Problem]) -> tuple[int, set[str]]:
+    """Patches in all feature files, and the patients who have some."""
+    total, patients, widths = 0, set(), dict[int, Path]()
+    for slide in track(slides.to_dict("records"), f"Checking {cohort}"):
+        patient, file = slide["patient"], slide["file"]
         try:
-            patches, width = patch_count(row["file"])
+            patches, width = patch_count(file)
         except SurvbenchError as error:
-            problems.append(Problem(folder.name, row["patient"], str(row["file"]), error.what, error.fix))
+            at = {"cohort": cohort, "patient": patient, "file": str(file)}
+            problems.append(Problem(**at, problem=error.what, fix=error.fix))
             continue
-        counts.patches += patches
+        total += patches
         if patches:
-            with_patches.add(row["patient"])
-            widths.setdefault(width, row["file"])
+            patients.add(patient)
+            widths.setdefault(width, file)
     if len(widths) > 1:
         (one, first), (other, second) = list(widths.items())[:2]
         what = f"{first} has features of width {one}, {second} of width {other}"
-        problems.append(Problem(folder.name, "", str(second), what, "one cohort has features of one encoder"))
-    if len(known):
-        counts.missing["slides"] = sorted(patients - with_patches)
-
-
-def render(report: CheckReport) -> RenderableType:
-    """A table for people; what a publication states stands beside our count, in brackets."""
-    from rich.console import Group
-    from rich.text import Text
-
-    title = "Cohorts; in brackets what the paper's Table 1 states for the real ones"
-    headers = ("cohort", "patients", "events", "slides", "patches", "genes", "pathways", "data")
-    table = make_table(headers, (), (1, 3, 4, 5, 6), title=title, fold=False)
-    lines = []
-    for name, counts in report.cohorts.items():
-        stated = report.published.get(name, {})
-        patients, slides, patches = (
-            f"{getattr(counts, k):,}" + (f" [{stated[k]:,}]" if k in stated else "")
-            for k in ("patients", "slides", "patches")
-        )
-        kind = "simulated" if counts.simulated else "simulated slides" if counts.simulated_slides else "real"
-        events = ", ".join(f"{endpoint} {n}" for endpoint, n in counts.events.items())
-        cells = (name, patients, events, slides, patches, f"{counts.genes:,}", str(counts.pathways), kind)
-        table.add_row(*map(Text, cells))
-        for modality, lacking in counts.missing.items():
-            if lacking:
-                more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-                lines.append(f"{name}: {len(lacking)} without {modality}: {', '.join(lacking[:NAMED])}{more}")
-    lines += [f"problem: {p.problem}. {p.fix}" for p in report.problems] or ["no problems found"]
-    return Group(table, *(Text(line) for line in lines))
+        fix = "one cohort has features of one encoder"
+        problems.append(Problem(cohort=cohort, file=str(second), problem=what, fix=fix))
+    return total, patients

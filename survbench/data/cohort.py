@@ -6,9 +6,11 @@ Reads what root.py and store.py hold. Everything fitted here is fitted on the tr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,10 @@ import pandas as pd
 from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
-from survbench.data.root import CohortFolder, DataRoot, check_counts
+from survbench.data.root import CohortFolder, DataRoot
 from survbench.data.store import BagStore, pack
-from survbench.errors import BadExpression, BadLabels, UnknownName
+from survbench.data.validation import check_counts, match_genes
+from survbench.errors import BadLabels, UnknownName
 from survbench.model import Inputs
 
 __all__ = ["Cohort", "ExpressionScaler", "Simulated", "encode_clinical", "load_cohort"]
@@ -26,7 +29,7 @@ __all__ = ["Cohort", "ExpressionScaler", "Simulated", "encode_clinical", "load_c
 POLICY = "complete cases: a patient counts when no modality that the cohort has is missing"
 
 
-class Simulated:
+class Simulated(StrEnum):
     """How much of a cohort is invented; results on either kind never share a table with real ones."""
 
     NO = ""
@@ -40,7 +43,8 @@ class ExpressionScaler:
 
     Attributes
     ----------
-    mean, scale : (genes,) float64.
+    mean : (genes,) float64 of the training patients.
+    scale : (genes,) float64, their standard deviation; 1 for a gene that never varies.
     """
 
     mean: np.ndarray
@@ -58,18 +62,24 @@ class ExpressionScaler:
         return ((expression - self.mean) / self.scale).astype(np.float32)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Cohort:
     """Patients of one cohort with an outcome at one endpoint and no modality missing.
 
     Attributes
     ----------
+    name : in the data root.
+    title : for people.
+    endpoint : such as `os`.
     patients : table indexed by patient (sorted) with `time` (months), `event` (died) and the covariates.
     expression : (patients, genes of the pathways, alphabetical), rows as in `patients`; None without expression.
-    pathways, families : name -> genes. clinical : (patients, columns) as `encode_clinical` gives it.
+    pathways : name -> genes, alphabetical.
+    families : name of a functional gene family -> genes, alphabetical.
+    clinical : (patients, columns) of `encode_clinical`.
+    bags : packed features; None without slides.
     excluded : reason -> patients who are left out, for all models alike.
-    content_hash : of patients, labels, sites, expression, pathways and features; the identity of the data.
-    simulated : one of `Simulated`.
+    simulated : how much is invented.
+    folder : of the cohort in the data root.
     """
 
     name: str
@@ -77,12 +87,12 @@ class Cohort:
     endpoint: str
     patients: pd.DataFrame
     expression: pd.DataFrame | None
-    pathways: Mapping[str, tuple[str, ...]]
-    families: Mapping[str, tuple[str, ...]]
+    pathways: Mapping[str, Sequence[str]]
+    families: Mapping[str, Sequence[str]]
     clinical: pd.DataFrame | None
     bags: BagStore | None
     excluded: Mapping[str, tuple[str, ...]]
-    simulated: str
+    simulated: Simulated
     folder: CohortFolder
 
     def __repr__(self) -> str:
@@ -100,6 +110,7 @@ class Cohort:
 
     @cached_property
     def content_hash(self) -> str:
+        """Identity of the data: of patients, labels, sites, expression, pathways and features."""
         digest = hashlib.sha256(f"{self.name}\n{self.endpoint}\n".encode())
         known = self.patients.reindex(columns=["time", "event", "site"])
         for patient, time, event, site in zip(known.index, *(known[c].tolist() for c in known), strict=True):
@@ -121,7 +132,7 @@ class Cohort:
         genes = tuple(self.expression.columns) if self.expression is not None else ()
         position = {gene: i for i, gene in enumerate(genes)}
 
-        def located(sets: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
+        def located(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, ...]]:
             return {name: tuple(position[g] for g in members) for name, members in sets.items()}
 
         return Inputs(
@@ -136,21 +147,16 @@ class Cohort:
     def sites(self) -> pd.Series:
         return self.patients["site"]
 
-    def fold_schemes(self) -> list[str]:
-        return [*BUILT_IN, *(s for s in self.folder.fold_schemes() if s not in BUILT_IN)]
-
     def folds(self, scheme: str) -> list[Fold]:
         """Validated folds of a built-in or imported scheme."""
         labels, source = self.patients[["time", "event"]], f"cohort {self.name}, folds {scheme}"
         if scheme in BUILT_IN:
             folds = make_folds(labels, self.sites, scheme)
-        else:
-            table = self.folder.folds(scheme)
-            if table is None:
-                raise UnknownName(
-                    f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {', '.join(self.fold_schemes())}"
-                )
+        elif (table := self.folder.folds(scheme)) is not None:
             folds = imported_folds(table, labels, source)
+        else:
+            known = ", ".join(dict.fromkeys([*BUILT_IN, *self.folder.fold_schemes()]))
+            raise UnknownName(f"Unknown fold scheme '{scheme}' for cohort {self.name}", f"Known: {known}")
         validate(folds, self.patients.index, source, self.sites if scheme == "site-preserving" else None)
         return folds
 
@@ -161,35 +167,48 @@ class Cohort:
         return ExpressionScaler.fit(self.expression.loc[list(fold.train)].to_numpy())
 
     def split(self, members: tuple[str, ...], scaler: ExpressionScaler | None) -> Split:
-        """The data of some patients, and of nobody else."""
-        rows = self.patients.loc[list(members)]
+        """The data of some patients, and of nobody else.
+
+        Parameters
+        ----------
+        members : patients, in the order of the split.
+        scaler : of the expression; None leaves expression out.
+        """
+        patients = list(members)
         expression = None
         if self.expression is not None and scaler is not None:
-            expression = scaler.transform(self.expression.loc[list(members)].to_numpy())
-        clinical = None if self.clinical is None else self.clinical.loc[list(members)].to_numpy(np.float32)
-        time, event = rows["time"].to_numpy(np.float64), rows["event"].to_numpy(bool)
-        return Split(tuple(members), time, event, expression, self.bags, clinical)
+            expression = scaler.transform(self.expression.loc[patients].to_numpy())
+        return Split(
+            patients=tuple(members),
+            time=self.patients.loc[patients, "time"].to_numpy(np.float64),
+            event=self.patients.loc[patients, "event"].to_numpy(bool),
+            expression=expression,
+            bags=self.bags,
+            clinical=None if self.clinical is None else self.clinical.loc[patients].to_numpy(np.float32),
+        )
 
 
-def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str, object] | None = None) -> Cohort:
+def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str, Any] | None = None) -> Cohort:
     """Load, join by patient identifier, and reduce to complete cases.
 
     Parameters
     ----------
-    expected : `patients` and `events` (per endpoint) that a cohort card states; a mismatch is refused.
+    root : that holds the cohort.
+    name : of the cohort.
+    endpoint : outcome to load.
+    expected : `patients` and `events` (per endpoint) that a cohort card states.
 
     Raises
     ------
+    UnknownName : no such cohort or endpoint.
     BadLabels : invalid labels, or counts other than the card's.
     """
     folder = root.cohort(name)
     table, labels = folder.patients(), folder.labels(endpoint)
     patients = labels.join(table.reindex(columns=["site", "age", "sex", "stage", "grade"]))
-    stated, events = expected or {}, (expected or {}).get("events")
-    of_endpoint = {endpoint: events.get(endpoint)} if isinstance(events, Mapping) else {}
-    known = {"patients": stated.get("patients"), "events": of_endpoint}
-    fix = "check the label column's polarity, or correct the card"
-    check_counts(name, len(labels), {endpoint: int(labels["event"].sum())}, known, fix)
+    stated = dict(expected or {})
+    stated["events"] = {of: count for of, count in stated.get("events", {}).items() if of == endpoint}
+    check_counts(name, len(labels), {endpoint: int(labels["event"].sum())}, stated)
     expression = folder.expression()
     bags = pack(folder) if folder.slides()["file"].notna().any() else None
     excluded = {f"no {endpoint} label": tuple(sorted(set(table.index) - set(labels.index)))}
@@ -202,50 +221,30 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
         raise BadLabels(
             f"cohort {name} has no patient with {endpoint} label and all modalities", "see `survbench data check`"
         )
-    pathways: dict[str, tuple[str, ...]] = {}
-    families: dict[str, tuple[str, ...]] = {}
+    pathways: dict[str, list[str]] = {}
+    families: dict[str, list[str]] = {}
     if expression is not None:
-        expression, pathways = _pathway_genes(expression.loc[complete.index], folder)
-        families = _families(expression, folder)
+        pathways = match_genes(dict(sorted(folder.pathways().items())), expression.columns, name)
+        genes = set().union(*pathways.values()) or set(expression.columns)  # all where there are no pathways
+        expression = expression.loc[complete.index, sorted(genes)]
+        left = {family: sorted(genes & set(members)) for family, members in sorted(folder.families().items())}
+        families = {family: members for family, members in left.items() if members}
     info = folder.info
-    simulated = (
-        Simulated.ALL if info.simulated else Simulated.SLIDES if info.simulated_slides and bags else Simulated.NO
-    )
+    slides_alone = info.simulated_slides and bags is not None
     return Cohort(
-        name,
-        info.title,
-        endpoint,
-        complete,
-        expression,
-        pathways,
-        families,
-        encode_clinical(complete),
-        bags,
-        {reason: left for reason, left in excluded.items() if left},
-        simulated,
-        folder,
+        name=name,
+        title=info.title,
+        endpoint=endpoint,
+        patients=complete,
+        expression=expression,
+        pathways=pathways,
+        families=families,
+        clinical=encode_clinical(complete),
+        bags=bags,
+        excluded={reason: patients for reason, patients in excluded.items() if patients},
+        simulated=Simulated.ALL if info.simulated else Simulated.SLIDES if slides_alone else Simulated.NO,
+        folder=folder,
     )
-
-
-def _pathway_genes(expression: pd.DataFrame, folder: CohortFolder) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """Genes and pathways, both in alphabetical order; all genes where there are no pathways."""
-    measured = set(expression.columns)
-    pathways = {name: tuple(sorted(measured & set(genes))) for name, genes in sorted(folder.pathways().items())}
-    empty = [name for name, genes in pathways.items() if not genes]
-    if empty:
-        raise BadExpression(
-            f"cohort {folder.name}: none of the genes of pathway '{empty[0]}' is in the expression table",
-            "remove the pathway or add its genes",
-        )
-    genes = sorted(set().union(*pathways.values())) if pathways else sorted(measured)
-    return expression[genes], pathways
-
-
-def _families(expression: pd.DataFrame, folder: CohortFolder) -> dict[str, tuple[str, ...]]:
-    """Members among the genes in use; a family that loses all of them is left out."""
-    known = set(expression.columns)
-    members = {name: tuple(sorted(known & set(genes))) for name, genes in sorted(folder.families().items())}
-    return {name: genes for name, genes in members.items() if genes}
 
 
 def encode_clinical(patients: pd.DataFrame) -> pd.DataFrame | None:

@@ -1,6 +1,6 @@
 """Folds: the two built-in schemes, imported ones, their validation and their summary (protocol rules 1 and 4).
 
-A fold is three lists of patients. What happens with them is not decided here.
+A fold is three lists of patients.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,15 @@ _SEED = 0  # part of the protocol: everybody gets the same folds
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: 64 % of the patients to learn from, 16 % to choose with, 20 % to be scored on once."""
+    """One outer fold: 64 % of the patients to learn from, 16 % to select with, 20 % to be scored on once.
+
+    Attributes
+    ----------
+    index : number of the fold, from 0.
+    train : patients to learn from.
+    val : patients to select with.
+    test : patients to score.
+    """
 
     index: int
     train: tuple[str, ...]
@@ -60,9 +69,11 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
     ----------
     labels : indexed by patient, sorted, with a boolean column `event`.
     sites : tissue source site of each patient, same index; needed by `site-preserving`.
+    scheme : a name in `BUILT_IN`.
 
     Raises
     ------
+    UnknownName : no such scheme.
     BadFolds : fewer events, censored patients or sites than folds.
     """
     if scheme not in BUILT_IN:
@@ -76,7 +87,7 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
     patients, event = labels.index.to_numpy(dtype=str), labels["event"].to_numpy(dtype=bool)
     folds = []
     for index, (rest, test) in enumerate(_partition(event, groups, _SEED)):
-        train, val = _carve(event[rest], None if groups is None else groups[rest], index)
+        train, val = _train_val(event[rest], None if groups is None else groups[rest], index)
         folds.append(Fold(index, *(_names(patients, rows) for rows in (rest[train], rest[val], test))))
     return folds
 
@@ -84,7 +95,13 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
 def imported_folds(table: pd.DataFrame, labels: pd.DataFrame, source: str) -> list[Fold]:
     """Folds of a table (fold, patient, split), restricted to the cohort's patients.
 
-    A table without `val` gets one carved out of `train`: a fifth of it, event-stratified, the same for everybody.
+    Without `val` in the table, a fifth of `train` becomes it: event-stratified, the same for everybody.
+
+    Parameters
+    ----------
+    table : columns fold, patient, split.
+    labels : indexed by patient, with a boolean column `event`.
+    source : of the table, for messages.
 
     Raises
     ------
@@ -97,20 +114,31 @@ def imported_folds(table: pd.DataFrame, labels: pd.DataFrame, source: str) -> li
             raise BadFolds(
                 f"{source}: patient {twice.iloc[0]} is twice in fold {index}", "keep one row per fold and patient"
             )
-        known = rows[rows["patient"].isin(labels.index)]
-        split = {name: tuple(sorted(known.loc[known["split"] == name, "patient"])) for name in ("train", "val", "test")}
+        rows = rows[rows["patient"].isin(labels.index)]
+        split = {name: tuple(sorted(rows.loc[rows["split"] == name, "patient"])) for name in ("train", "val", "test")}
         if not split["val"] and split["train"]:
             rest = np.array(split["train"])
-            train, val = _carve(labels.loc[list(rest), "event"].to_numpy(dtype=bool), None, index)
+            train, val = _train_val(labels.loc[list(rest), "event"].to_numpy(dtype=bool), None, index)
             split |= {"train": _names(rest, train), "val": _names(rest, val)}
         folds.append(Fold(index, **split))
     return folds
 
 
 def validate(folds: Sequence[Fold], patients: Iterable[str], source: str, sites: pd.Series | None = None) -> None:
-    """Refuse folds that overlap, leave a patient out, score one twice, or (with `sites`) divide a site.
+    """Refuse folds that overlap, leave a patient out, score one twice, or divide a site.
 
     Whole patients are assigned, so no slide can be in two splits once no patient is.
+
+    Parameters
+    ----------
+    folds : of one scheme.
+    patients : of the cohort.
+    source : of the folds, for messages.
+    sites : of each patient, where no site may be divided.
+
+    Raises
+    ------
+    BadFolds : any of these.
     """
     cohort = set(patients)
     for fold in folds:
@@ -119,17 +147,12 @@ def validate(folds: Sequence[Fold], patients: Iterable[str], source: str, sites:
                 raise BadFolds(f"{source}: fold {fold.index} has no {name} patients of this cohort")
             if len(set(members)) != len(members):
                 raise BadFolds(f"{source}: fold {fold.index} lists a patient twice in {name}")
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            both = set(getattr(fold, one)) & set(getattr(fold, other))
-            if both:
-                raise BadFolds(
-                    f"{source}: patient {min(both)} is in {one} and in {other} of fold {fold.index}",
-                    "a patient belongs to one split of a fold",
-                )
-            if sites is not None:
-                divided = set(sites.loc[list(getattr(fold, one))]) & set(sites.loc[list(getattr(fold, other))])
-                if divided:
-                    raise BadFolds(f"{source}: site {min(divided)} is in {one} and in {other} of fold {fold.index}")
+        for (one, first), (other, second) in combinations(fold.splits().items(), 2):
+            where = f"in {one} and in {other} of fold {fold.index}"
+            if both := set(first) & set(second):
+                raise BadFolds(f"{source}: patient {min(both)} is {where}", "a patient belongs to one split of a fold")
+            if sites is not None and (divided := set(sites.loc[list(first)]) & set(sites.loc[list(second)])):
+                raise BadFolds(f"{source}: site {min(divided)} is {where}")
         unknown, missing = set(fold.patients) - cohort, cohort - set(fold.patients)
         if unknown or missing:
             what = (
@@ -144,7 +167,7 @@ def validate(folds: Sequence[Fold], patients: Iterable[str], source: str, sites:
 
 
 def folds_hash(folds: Sequence[Fold]) -> str:
-    """Content hash of who is where."""
+    """Content hash of the folds: which patient is in which split."""
     digest = hashlib.sha256()
     for fold in folds:
         for name, members in fold.splits().items():
@@ -153,7 +176,14 @@ def folds_hash(folds: Sequence[Fold]) -> str:
 
 
 def summarize(folds: Sequence[Fold], labels: pd.DataFrame, sites: pd.Series) -> pd.DataFrame:
-    """Per fold and split: patients, events, comparable pairs, median follow-up (months), sites shared with training."""
+    """Per fold and split: patients, events, comparable pairs, median follow-up (months), sites shared with training.
+
+    Parameters
+    ----------
+    folds : of one scheme.
+    labels : `time` (months) and `event`, indexed by patient.
+    sites : of each patient.
+    """
     rows = []
     for fold in folds:
         training_sites = set(sites.loc[list(fold.train)].dropna())
@@ -217,7 +247,7 @@ def _partition(event: np.ndarray, groups: np.ndarray | None, seed: int) -> Itera
     return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event, groups)
 
 
-def _carve(event: np.ndarray, groups: np.ndarray | None, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _train_val(event: np.ndarray, groups: np.ndarray | None, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of train and validation inside what is not test: four fifths and one fifth, so 64 % and 16 % of all."""
     return next(_partition(event, groups, _SEED + 1 + fold))
 

@@ -1,4 +1,4 @@
-"""The layout of a data root, and the validated reading of what is in it.
+"""A data root: its files, written and read with checks.
 
 ROOT/root.json; per cohort: cohort.json, patients.csv, slides.csv, expression.parquet, pathways.gmt, folds/, packed/.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from survbench.data.validation import check_expression, label_problems
 from survbench.errors import BadExpression, BadFile, BadFolds, BadLabels, MissingFile, UnknownName
 from survbench.files import atomic_write
 
@@ -30,13 +31,18 @@ FOLD_COLUMNS = ("fold", "patient", "split")
 DROP_INVALID = "correct the table, or import with `survbench data import --drop-invalid` to leave such labels out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CohortInfo:
-    """What cohort.json says.
+    """The content of cohort.json.
 
     Attributes
     ----------
-    simulated : everything is invented. simulated_slides : the slide features are.
+    name : of the cohort and its folder.
+    title : for people.
+    source : where it was imported from.
+    simulated : whether everything is invented.
+    simulated_slides : whether the slide features are.
+    notes : for the reader of an import or a table.
     """
 
     name: str
@@ -47,14 +53,18 @@ class CohortInfo:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class CohortContent:
-    """A cohort about to be written.
+    """A cohort to be written.
 
     Attributes
     ----------
+    info : for cohort.json.
     patients : columns patient, site, age, sex, stage, grade, `<endpoint>_months`, `<endpoint>_event`.
-    slides : columns patient, slide, file. pathways, families : name -> genes.
+    slides : columns patient, slide, file.
+    expression : (patients, genes), log2-scale; None without.
+    pathways : name -> genes.
+    families : name of a functional gene family -> genes.
     folds : scheme -> table (fold, patient, split).
     """
 
@@ -68,7 +78,14 @@ class CohortContent:
 
 
 class DataRoot:
-    """A folder of cohorts."""
+    """A folder of cohorts.
+
+    Parameters
+    ----------
+    path : of the folder.
+    name : for people.
+    simulated : whether all its cohorts are invented.
+    """
 
     def __init__(self, path: Path, name: str, simulated: bool) -> None:
         self.path, self.name, self.simulated = path, name, simulated
@@ -79,21 +96,21 @@ class DataRoot:
 
         Raises
         ------
-        MissingFile : there is none.
+        MissingFile : no root at this path.
         """
         path = Path(path)
         if not (path / "root.json").is_file():
             what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
             raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
-        about = read_about(path / "root.json")
-        return cls(path, str(about.get("name", path.name)), bool(about.get("simulated", False)))
+        content = read_info(path / "root.json")
+        return cls(path, str(content.get("name", path.name)), bool(content.get("simulated", False)))
 
     @classmethod
     def create(cls, path: Path, simulated: bool = False) -> DataRoot:
-        """Open a root, made first when there is none."""
+        """Open a root; it is made first where there is none."""
         path = Path(path)
         if not (path / "root.json").exists():
-            write_about(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
+            write_info(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
         return cls.open(path)
 
     def cohorts(self) -> list[str]:
@@ -101,7 +118,12 @@ class DataRoot:
         return sorted(file.parent.name for file in self.path.glob("*/cohort.json") if file.parent.name[0] != ".")
 
     def cohort(self, name: str) -> CohortFolder:
-        """A cohort by name."""
+        """A cohort by name.
+
+        Raises
+        ------
+        UnknownName : no such cohort.
+        """
         if name not in self.cohorts():
             close = difflib.get_close_matches(name, self.cohorts(), n=1)
             hint = f"Did you mean '{close[0]}'?" if close else f"It has: {', '.join(self.cohorts()) or 'none'}"
@@ -109,7 +131,12 @@ class DataRoot:
         return CohortFolder(self.path / name)
 
     def write(self, content: CohortContent, *, overwrite: bool = False) -> CohortFolder:
-        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept."""
+        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept.
+
+        Raises
+        ------
+        BadFile : the cohort exists and is not to be overwritten.
+        """
         target = self.path / content.info.name
         if target.exists() and not overwrite:
             raise BadFile(f"cohort {content.info.name} is already in {self.path}", "add --overwrite to replace it")
@@ -136,9 +163,9 @@ class CohortFolder:
 
     @cached_property
     def info(self) -> CohortInfo:
-        about = read_about(self.path / "cohort.json")
-        about["notes"] = tuple(about.get("notes", ()))
-        return CohortInfo(**{key: about[key] for key in CohortInfo.__dataclass_fields__ if key in about})
+        content = read_info(self.path / "cohort.json")
+        content["notes"] = tuple(content.get("notes", ()))
+        return CohortInfo(**{key: content[key] for key in CohortInfo.__dataclass_fields__ if key in content})
 
     def patients(self) -> pd.DataFrame:
         """All patients, indexed by patient, sorted, every value still text (blank = unknown).
@@ -211,12 +238,14 @@ class CohortFolder:
 
     def pathways(self) -> dict[str, list[str]]:
         """Name -> genes; empty without pathways."""
-        file = self.path / "pathways.gmt"
-        return read_gmt(file) if file.exists() else {}
+        return self._gene_sets("pathways.gmt")
 
     def families(self) -> dict[str, list[str]]:
         """Functional gene families (MCAT's six): name -> genes; empty without them."""
-        file = self.path / "families.gmt"
+        return self._gene_sets("families.gmt")
+
+    def _gene_sets(self, name: str) -> dict[str, list[str]]:
+        file = self.path / name
         return read_gmt(file) if file.exists() else {}
 
     def fold_schemes(self) -> list[str]:
@@ -241,51 +270,15 @@ class CohortFolder:
         return table
 
     def write_slides(self, slides: pd.DataFrame, **changes: Any) -> None:
-        """Replace slides.csv (patient, slide, file as text) and fields of cohort.json."""
+        """Replace slides.csv and fields of cohort.json.
+
+        Parameters
+        ----------
+        slides : columns patient, slide, file (text, blank where there is none).
+        changes : fields of `CohortInfo`.
+        """
         _write_csv(self.path / "slides.csv", slides)
-        write_about(self.path / "cohort.json", {**asdict(self.info), **changes})
-
-
-def check_counts(cohort: str, patients: int, events: Mapping[str, int], expected: Mapping[str, Any], fix: str) -> None:
-    """Refuse a cohort that does not have the counts its card states: usually a flag read the wrong way round."""
-    stated = {"patients": (expected.get("patients"), patients)}
-    stated |= {f"{of} events": (count, events.get(of, 0)) for of, count in dict(expected.get("events", {})).items()}
-    for what, (count, found) in stated.items():
-        if count is not None and found != count:
-            raise BadLabels(f"cohort {cohort} has {found} {what}, its card expects {count}", fix)
-
-
-def label_problems(labels: pd.DataFrame) -> dict[str, str]:
-    """Patient -> what is wrong with the label; columns time and event as text, indexed by patient."""
-    time = pd.to_numeric(labels["time"].replace("", np.nan), errors="coerce")
-    event = pd.to_numeric(labels["event"].replace("", np.nan), errors="coerce")
-    problems = {}
-    for patient in labels.index[~((time > 0) & np.isfinite(time)) | ~event.isin([0, 1])]:
-        months, died = labels.loc[patient, "time"], labels.loc[patient, "event"]
-        if "" in (months, died):
-            problems[str(patient)] = f"has half a label (time '{months}', event '{died}')"
-        elif not (time[patient] > 0 and np.isfinite(time[patient])):
-            problems[str(patient)] = f"has time {months}, expected a positive number of months"
-        else:
-            problems[str(patient)] = f"has event {died}, expected 0 (censored) or 1 (died)"
-    return problems
-
-
-def check_expression(table: pd.DataFrame, source: str) -> None:
-    """Refuse NaN, infinity, and patients or genes that are there twice."""
-    for kind, names in (("patient", table.index), ("gene", table.columns)):
-        twice = names[names.duplicated()]
-        if len(twice):
-            raise BadExpression(f"{source}: {kind} {twice[0]} is there twice", f"keep one entry per {kind}")
-    bad = ~np.isfinite(table.to_numpy(np.float64))
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        value = float(table.to_numpy(np.float64)[row, column])
-        raise BadExpression(
-            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {value} "
-            f"({int(bad.sum())} such values)",
-            "expression must be finite; leave the gene or the patient out",
-        )
+        write_info(self.path / "cohort.json", {**asdict(self.info), **changes})
 
 
 def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
@@ -293,7 +286,8 @@ def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
 
     Raises
     ------
-    MissingFile, BadFile : it is not there, empty, or no table.
+    MissingFile : no such file.
+    BadFile : it is empty, or no table.
     """
     try:
         return pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
@@ -308,8 +302,14 @@ def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
 def read_gmt(file: Path) -> dict[str, list[str]]:
     """Pathways of a GMT file: name, description, genes, separated by tabs.
 
+    Returns
+    -------
+    Name -> genes, in the file's order.
+
     Raises
     ------
+    MissingFile : no such file.
+    BadFile : it is not text.
     BadExpression : a pathway twice, or without genes.
     """
     pathways: dict[str, list[str]] = {}
@@ -354,7 +354,7 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
             _write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
         _write_csv(folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS)))
-    write_about(folder / "cohort.json", asdict(content.info))
+    write_info(folder / "cohort.json", asdict(content.info))
 
 
 def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
@@ -363,25 +363,25 @@ def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
         writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
-def read_about(file: Path) -> dict[str, Any]:
-    """Read what `write_about` wrote.
+def read_info(file: Path) -> dict[str, Any]:
+    """Read a file of `write_info`.
 
     Raises
     ------
-    BadFile : it is not there, or of another format.
+    BadFile : it is missing, damaged, or of another format.
     """
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadFile(f"{file} cannot be read: {error}", "import the data again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadFile(f"{file} is not of format {FORMAT}", "it was written by another version; import the data again")
-    return about
+    return content
 
 
-def write_about(file: Path, about: Mapping[str, Any]) -> None:
-    """Write one of the JSON files that say what a folder holds; each names the format."""
-    atomic_write(file, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+def write_info(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that describes the folder it is in; each has the number of the format."""
+    atomic_write(file, json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
 
 
 def _write_csv(file: Path, table: pd.DataFrame) -> None:

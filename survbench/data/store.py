@@ -17,21 +17,29 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import track
-from survbench.data.features import SlideFeatures, read_features
-from survbench.data.root import CohortFolder, read_about, read_table, write_about
+from survbench.data.formats import SlideFeatures, read_features
+from survbench.data.root import CohortFolder, read_info, read_table, write_info
 from survbench.errors import BadFeatures, BadFile, MissingFile
 from survbench.files import lock
 
 __all__ = ["BagStore", "fingerprint", "pack"]
 
+STORED = ("dim", "dtype", "patches", "content_hash", "encoder", "simulated")  # in store.json
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class BagStore:
     """Packed bags, opened without reading them.
 
     Attributes
     ----------
+    folder : of the store.
+    dim : width of the features.
+    dtype : of the features as stored.
+    patches : number of patches of all patients.
     content_hash : of patients, slides, features as stored, and coordinates; not of the files they came from.
+    encoder : name of the patch encoder, where the files have it.
+    simulated : whether a file is marked as simulated.
     """
 
     folder: Path
@@ -44,18 +52,16 @@ class BagStore:
 
     @classmethod
     def open(cls, folder: Path) -> BagStore:
-        """Open what `pack` wrote.
+        """Open a store of `pack`.
 
         Raises
         ------
         BadFile : it is damaged or of another version.
         """
-        about = _about(folder)
-        if about is None:
+        info = _info(folder)
+        if info is None:
             raise BadFile(f"packed features in {folder} cannot be read", "pack again: survbench data pack --repack")
-        store = cls(
-            folder, *(about[key] for key in ("dim", "dtype", "patches", "content_hash", "encoder", "simulated"))
-        )
+        store = cls(folder=folder, **{key: info[key] for key in STORED})
         expected = store.patches * store.dim * np.dtype(store.dtype).itemsize
         if (folder / "features.bin").stat().st_size != expected:
             raise BadFile(f"{folder / 'features.bin'} is not {expected} bytes long", "pack again: --repack")
@@ -63,21 +69,19 @@ class BagStore:
 
     @cached_property
     def _index(self) -> pd.DataFrame:
-        """patient, slide, start, stop: consecutive rows."""
+        """Table of patient, slide, start, stop; rows from start to before stop are the slide's patches."""
         return read_table(self.folder / "index.csv").astype({"start": int, "stop": int})
 
     @cached_property
     def stops(self) -> np.ndarray:
-        """(slides,), the row after the last one of each."""
+        """(slides,) row after the last one of each."""
         return self._index["stop"].to_numpy()
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int]]:
-        spans: dict[str, tuple[int, int]] = {}
-        for patient, start, stop in zip(*(self._index[c].tolist() for c in ("patient", "start", "stop")), strict=True):
-            first, last = spans.get(patient, (start, stop))
-            spans[patient] = min(first, start), max(last, stop)
-        return {patient: (start, stop) for patient, (start, stop) in spans.items() if stop > start}
+        rows = self._index.groupby("patient").agg({"start": "min", "stop": "max"})
+        spans = zip(rows.index, rows["start"].tolist(), rows["stop"].tolist(), strict=True)
+        return {patient: (start, stop) for patient, start, stop in spans if stop > start}
 
     @property
     def patients(self) -> list[str]:
@@ -95,23 +99,23 @@ class BagStore:
 
     @property
     def slides(self) -> list[str]:
-        """Their names, in the order in which `slide_of` counts them."""
+        """Names of the slides, in the order of the numbers of `slide_of`."""
         return self._index["slide"].tolist()
 
     def slide_of(self, rows: slice | np.ndarray) -> np.ndarray:
         """Number of the slide that each of the store's rows belongs to."""
-        wanted = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        return np.searchsorted(self.stops, wanted, side="right")
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        return np.searchsorted(self.stops, numbers, side="right")
 
     @cached_property
     def features(self) -> np.ndarray:
         """(patches, width), memory-mapped."""
-        return _mapped(self.folder / "features.bin", self.dtype, (self.patches, self.dim))
+        return np.memmap(self.folder / "features.bin", self.dtype, "r", shape=(self.patches, self.dim))
 
     @cached_property
     def coords(self) -> np.ndarray:
         """(patches, 2) float32 in units of a patch's edge, memory-mapped."""
-        return _mapped(self.folder / "coords.bin", "float32", (self.patches, 2))
+        return np.memmap(self.folder / "coords.bin", np.float32, "r", shape=(self.patches, 2))
 
 
 def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False) -> BagStore:
@@ -121,11 +125,14 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
 
     Parameters
     ----------
-    dtype : float16 or float32; by default what was chosen last time, at first float16.
+    folder : of the cohort.
+    dtype : float16 or float32; by default the one of last time, at first float16.
+    repack : pack even if nothing has changed.
 
     Raises
     ------
-    MissingFile : a feature file, or all of them. BadFeatures : widths or encoders differ, or values do not fit float16.
+    MissingFile : a feature file does not exist, or the cohort has none.
+    BadFeatures : widths or encoders differ, or values do not fit float16.
     """
     slides = folder.slides()
     slides = slides[slides["file"].notna()].sort_values("patient", kind="stable")
@@ -133,10 +140,10 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
         raise MissingFile(f"cohort {folder.name} has no feature files", "import it with --slides FOLDER")
     target = folder.path / "packed"
     with lock(folder.path / ".packing"):
-        about = _about(target)
-        chosen = dtype or (about["dtype"] if about else "float16")
+        info = _info(target)
+        chosen = dtype or (info["dtype"] if info else "float16")
         current = fingerprint(slides, chosen)
-        if about is None or repack or about["fingerprint"] != current:
+        if info is None or repack or info["fingerprint"] != current:
             scratch = folder.path / ".packing.scratch"
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
@@ -169,7 +176,7 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
     if first is None:
         raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
     pd.DataFrame(rows, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
-    about = {
+    info = {
         "dim": first[1],
         "dtype": dtype.name,
         "patches": start,
@@ -178,13 +185,13 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
         "simulated": simulated,
         "fingerprint": files,
     }
-    write_about(scratch / "store.json", about)
+    write_info(scratch / "store.json", info)
 
 
 def _same_kind(one: Path, width: int, encoder: str | None, other: Path, slide: SlideFeatures) -> None:
-    for known, found in ((f"width {width}", f"width {slide.features.shape[1]}"), (encoder, slide.encoder)):
-        if known and found and known != found:
-            what = f"{one} has features of {known}, {other} of {found}"
+    for first, second in ((f"width {width}", f"width {slide.features.shape[1]}"), (encoder, slide.encoder)):
+        if first and second and first != second:
+            what = f"{one} has features of {first}, {other} of {second}"
             raise BadFeatures(what, "one cohort has features of one encoder")
 
 
@@ -216,12 +223,8 @@ def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
     return digest.hexdigest()
 
 
-def _about(folder: Path) -> dict[str, Any] | None:
+def _info(folder: Path) -> dict[str, Any] | None:
     try:
-        return read_about(folder / "store.json")
+        return read_info(folder / "store.json")
     except BadFile:
         return None
-
-
-def _mapped(file: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
-    return np.memmap(file, np.dtype(dtype), "r", shape=shape)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +26,6 @@ __all__ = [
     "fold_predictions",
     "harrell",
     "integrated_brier",
-    "pooled_within_folds",
     "prediction_grid",
     "prediction_horizon",
     "score_fold",
@@ -200,23 +199,6 @@ def dynamic_auc(
     except ValueError as error:
         return Value(math.nan, _one_line(error))
     return Value(float(mean)) if math.isfinite(mean) else Value(math.nan, "the censoring weights are not finite")
-
-
-def pooled_within_folds(folds: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Concordance:
-    """C over the pairs of all folds, each pair inside one fold (protocol rule 10).
-
-    Risks of different folds come from different models and have no common scale.
-
-    Parameters
-    ----------
-    folds : (time, event, risk) of each fold.
-    """
-    parts = [harrell(*fold) for fold in folds]
-    comparable, concordant, tied = (sum(getattr(p, k) for p in parts) for k in ("comparable", "concordant", "tied"))
-    if not comparable:
-        return Concordance(value=math.nan, reason="no comparable pair in any fold")
-    value = (concordant + tied / 2) / comparable
-    return Concordance(value=value, comparable=comparable, concordant=concordant, tied=tied)
 
 
 def prediction_horizon(train_time: np.ndarray, train_event: np.ndarray) -> float:

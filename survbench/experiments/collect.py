@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from survbench.clock import STEPS, Clock, shares
 from survbench.console import progress_bars
 from survbench.experiments.execute import Outcome, record_failure, run_job
 from survbench.experiments.executors.gpu_admission import admission_of
@@ -22,6 +21,7 @@ from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.results import JobResult
+from survbench.training.clock import STEPS, Clock, shares
 
 __all__ = ["Summary", "run_jobs"]
 

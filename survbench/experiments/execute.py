@@ -17,8 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from survbench.clock import Clock
-from survbench.complexity import complexity
+from survbench.complexity.count import complexity
 from survbench.console import warn
 from survbench.data.batches import Split
 from survbench.data.cohort import POLICY, ExpressionScaler
@@ -34,10 +33,11 @@ from survbench.experiments.results import FittedState, JobResult, ResultWriter, 
 from survbench.experiments.versions import package_versions
 from survbench.files import lock
 from survbench.model import Objective, SurvivalModel
+from survbench.training.clock import Clock
 from survbench.training.device import cpu_threads, hardware, peak_memory
 from survbench.training.fit import EpochReport, FitResult, fit
 from survbench.training.settings import SELECTION_RULE
-from survbench.training.shared import SharedStages
+from survbench.training.stage_cache import StageCache
 from survbench.training.steps import predict_logits, seed_everything
 
 __all__ = ["Outcome", "Trained", "out_of_memory", "record_failure", "run_job", "run_spec", "train_model"]
@@ -197,7 +197,7 @@ def train_model(
         device=device,
         scratch=scratch,
         report=report,
-        shared=SharedStages(stages_folder(out), job.task),
+        stage_cache=StageCache(stages_folder(out), job.task),
         clock=clock,
     )
     return Trained(model=model, objective=objective, scaler=scaler, fitted=fitted, train=train)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from survbench.clock import Clock
 from survbench.console import track, warn
 from survbench.data.batches import Split
 from survbench.experiments.build import build_model, build_objective
@@ -30,9 +29,10 @@ from survbench.experiments.plan import job_split
 from survbench.experiments.results import JobResult
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
+from survbench.training.clock import Clock
 from survbench.training.device import cpu_threads, keep_freed_memory, peak_memory
 from survbench.training.fit import learners, stage_identity
-from survbench.training.shared import SharedStages
+from survbench.training.stage_cache import StageCache
 from survbench.training.steps import (
     predict_logits,
     prepared,
@@ -248,7 +248,7 @@ def forecast(
 
 def _seconds(job: Job, timing: Calibration, out: Path, trained: set[Path]) -> Range:
     """Of one job; the stages that it trains for others are added to `trained`."""
-    cache = SharedStages(stages_folder(out), job.task)
+    cache = StageCache(stages_folder(out), job.task)
     total = Range(timing.prediction_seconds, timing.prediction_seconds)
     for stage in timing.stages:
         if stage.shared is not None:

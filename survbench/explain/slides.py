@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from survbench.data.cohort import Cohort
-from survbench.data.features import patch_edge, slide_stem
+from survbench.data.formats import patch_edge, slide_stem
 from survbench.errors import BadConfig, BadFile, MissingFile
 
 __all__ = ["Thumbnail", "matched_slides", "patch_pixels", "read_thumbnail"]

@@ -70,11 +70,11 @@ def build(
     rows, other_patients = refuse_other_patients([*rows, *external])
     tables, lacking = _tables(rows)
     return Leaderboard(
-        str(out),
-        tables,
-        tuple(row for table in tables for line in table.lines for row in line.rows.values()),
-        (*incomplete, *other_patients, *repeated, *refused),
-        (*notes, *more, *unmatched, *lacking, *_why_separate(tables)),
+        source=str(out),
+        tables=tables,
+        rows=tuple(row for table in tables for line in table.lines for row in line.rows.values()),
+        refused=(*incomplete, *other_patients, *repeated, *refused),
+        notes=(*notes, *more, *unmatched, *lacking, *_why_separate(tables)),
     )
 
 
@@ -123,7 +123,16 @@ def _tables(rows: Sequence[Row]) -> tuple[tuple[Table, ...], list[str]]:
         lines, shown = _lines(same, columns), tuple(columns.values())
         contrasts, lacking = beside(lines, shown)
         notes += lacking
-        tables.append(Table(endpoint, folds, version, same[0].simulated, shown, lines, contrasts))
+        table = Table(
+            endpoint=endpoint,
+            folds=folds,
+            protocol_version=version,
+            simulated=same[0].simulated,
+            columns=shown,
+            lines=lines,
+            contrasts=contrasts,
+        )
+        tables.append(table)
     ordered = sorted(tables, key=lambda t: (_ORDER[t.simulated], t.endpoint, t.folds, -t.protocol_version))
     return tuple(ordered), list(dict.fromkeys(notes))
 
@@ -142,9 +151,9 @@ def _columns(rows: Sequence[Row]) -> dict[str, Column]:
     for key, first in places.items():
         members = [r for r in rows if place_of(r) == key and not r.failed]
         columns[key] = Column(
-            first.cohort,
-            key,
-            first.identity["cohort_hash"],
+            cohort=first.cohort,
+            key=key,
+            content=first.identity["cohort_hash"],
             ambiguous=cohorts.count(first.cohort) > 1,
             patients=len(members[0].labels) if members else 0,
             thin_folds=_thin_folds(members),
@@ -172,7 +181,8 @@ def _lines(rows: Sequence[Row], columns: Mapping[str, Column]) -> tuple[Line, ..
             first = variant[0]
             by_place = {place_of(r): r for r in variant}
             cells = {column: by_place[key] for key, column in columns.items() if key in by_place}
-            lines.append(Line(first.model, first.title, first.group, first.reconstruction, label, cells))
+            model = {name: getattr(first, name) for name in ("model", "title", "group", "reconstruction")}
+            lines.append(Line(**model, variant=label, rows=cells))
     groups, order = [*ModelGroup, None], published_models()
     return tuple(sorted(lines, key=lambda n: (groups.index(n.group), _rank(n.model, order), n.model, n.variant)))
 

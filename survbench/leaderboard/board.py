@@ -63,13 +63,16 @@ class OfKind:
         return None if self.simulated in (None, UNKNOWN) else bool(self.simulated)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A metric over the folds of one row.
 
     Attributes
     ----------
-    per_fold : mean over seeds inside each fold. mean, sd, sd_sample : over these, ddof 0 and 1.
+    mean : over folds.
+    sd : over folds, ddof 0.
+    sd_sample : over folds, ddof 1.
+    per_fold : mean over seeds inside each fold.
     sd_seeds : of the seeds' means over folds, ddof 0; None with one seed.
     reason : why `mean` is NaN. One undefined fold makes it NaN: undefined is not averaged away (protocol rule 12).
     """
@@ -82,20 +85,33 @@ class Summary:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row(Identified, OfKind):
     """One model with one configuration on one cohort, all folds and seeds.
 
     Attributes
     ----------
-    identity : of its jobs, without fold and seed. metrics : by the names of `survbench.evaluation.metrics.METRICS`.
-    logrank_p, logrank_p_stratified : of the test patients of all folds, cut at each fold's training median, pooled and
-    stratified by fold; the median over seeds. logrank_reason : why they are NaN.
-    labels : (fold, patient, time, event) of everyone who was scored. tests : (seed, fold) -> test patients with `time`,
-    `event`, `risk` and `high`. bins : (seed, fold) -> counts of D-calibration. beside : models whose paired differences
-    belong to this row. errors : of failed jobs; the row then has no mean. group : None where the model is not known.
-    source : MEASURED by this suite, or EXTERNAL predictions. simulated : a key of KINDS. as_registered : with every
-    setting as the registry has it, so that published figures may stand beside it. code : version of the code that ran.
+    identity : of its jobs, without fold and seed.
+    title : of the model.
+    group : of models; None where the model is not known.
+    reconstruction : what had to be reconstructed; empty where nothing had to.
+    selected : how the settings were chosen.
+    simulated : a key of KINDS.
+    seeds : of its jobs.
+    metrics : by the names of `survbench.evaluation.metrics.METRICS`.
+    labels : (fold, patient, time, event) of everyone who was scored.
+    logrank_p : of the test patients of all folds, cut at each fold's training median; the median over seeds.
+    logrank_p_stratified : the same, stratified by fold.
+    logrank_reason : why they are NaN.
+    parameters : of what predicts; the largest over folds.
+    fvcore_flops : of one patient; the largest over folds.
+    beside : models whose paired differences belong to this row.
+    tests : (seed, fold) -> test patients with `time`, `event`, `risk` and `high`.
+    bins : (seed, fold) -> counts of D-calibration.
+    errors : of failed jobs; the row then has no mean.
+    source : MEASURED by this suite, or EXTERNAL predictions.
+    as_registered : with every setting as the registry has it, so that published figures may stand beside it.
+    code : version of the code that ran.
     unsealed : of the first edition, whose files have no digests.
     """
 
@@ -134,14 +150,18 @@ class Row(Identified, OfKind):
         return calibration_bins([np.mean(seeds, axis=0) for seeds in of_folds])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
     """One cohort with one content and one set of folds; rows of different columns are never compared.
 
     Attributes
     ----------
-    key : of data and folds, unique. content : of the data, as in job.json. ambiguous : the cohort has a second column.
-    patients : scored. thin_folds : folds whose test split has too few events or comparable pairs to say much.
+    cohort : its name.
+    key : of data and folds, unique.
+    content : of the data, as in job.json.
+    ambiguous : the cohort has a second column.
+    patients : how many were scored.
+    thin_folds : folds whose test split has too few events or comparable pairs to say much.
     """
 
     cohort: str
@@ -156,13 +176,18 @@ class Column:
         return f"{self.cohort} @{self.key[:6]}" if self.ambiguous else self.cohort
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One model with one configuration over the columns of a table.
 
     Attributes
     ----------
+    model : its registry name.
+    title : of the model.
+    group : of models; None where the model is not known.
+    reconstruction : what had to be reconstructed; empty where nothing had to.
     variant : settings in which it differs from other lines of the same model; empty where there is no other.
+    rows : by column.
     """
 
     model: str
@@ -190,7 +215,10 @@ class Contrast:
 
     Attributes
     ----------
-    cohorts : by column. mean : over cohorts; None with one.
+    first : the one.
+    second : the other, which is subtracted.
+    cohorts : differences by column.
+    mean : over cohorts; None with one.
     """
 
     first: Line
@@ -199,9 +227,20 @@ class Contrast:
     mean: Difference | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table(OfKind):
-    """Lines that may be compared: same endpoint, folds, protocol version and kind of data (protocol rule 20)."""
+    """Lines that may be compared: same endpoint, folds, protocol version and kind of data (protocol rule 20).
+
+    Attributes
+    ----------
+    endpoint : outcome.
+    folds : their scheme.
+    protocol_version : of its rows.
+    simulated : a key of KINDS.
+    columns : cohorts.
+    lines : models.
+    contrasts : differences that the models' cards ask for.
+    """
 
     endpoint: str
     folds: str
@@ -230,12 +269,16 @@ class Refusal:
         return "{title} on {cohort} ({endpoint}, {folds})".format_map(self.row)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Leaderboard:
     """Everything that a results folder lets one say.
 
     Attributes
     ----------
+    source : folder of results.
+    tables : of rows that may be compared.
+    rows : of all tables.
+    refused : what is not shown.
     notes : why tables are separate, which filters match nothing.
     """
 

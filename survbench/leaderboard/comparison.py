@@ -30,13 +30,17 @@ __all__ = ["MEAN", "Compared", "Comparison", "compare_models", "compare_table", 
 MEAN = "mean over cohorts"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """First minus second on one cohort, or over all of them.
 
     Attributes
     ----------
-    cohort : label of the column, or MEAN. p_holm : adjusted within the differences of single cohorts, or within those
+    first : a model's name.
+    second : the other's.
+    cohort : label of the column, or MEAN.
+    difference : in C-index.
+    p_holm : adjusted within the differences of single cohorts, or within those
     over cohorts.
     """
 
@@ -52,13 +56,16 @@ class Compared:
         return self.difference.clear and self.p_holm < ALPHA
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All pairs of some lines of one table.
 
     Attributes
     ----------
-    lines : one per model. ranks : over the cohorts; None for fewer than three models or two cohorts.
+    table : of the leaderboard.
+    lines : one per model.
+    differences : every pair on every cohort.
+    ranks : over the cohorts; None for fewer than three models or two cohorts.
     notes : which configurations were chosen, what is missing.
     """
 
@@ -87,8 +94,12 @@ def compare_models(
 
     Parameters
     ----------
-    models, cohorts : names, wildcards or `all`. endpoint, folds : only these. settings : of several configurations of a
-    model only those with these.
+    out : folder of results.
+    models : names, wildcards or `all`.
+    cohorts : the same of cohorts.
+    endpoint : only this outcome.
+    folds : only this fold scheme.
+    settings : of several configurations of a model only those with these.
 
     Raises
     ------
@@ -183,16 +194,21 @@ def compare_table(table: Table, resample: Callable[[Row], Resampled] = resample)
     single, over = [], []
     for first, second in combinations(names, 2):
         pair = [
-            Compared(first, second, column.label, _difference(resampled, first, second, column))
+            _pair(first, second, column.label, _difference(resampled, first, second, column))
             for column in table.columns
         ]
         single += pair
         if len(table.columns) > 1:
-            over.append(Compared(first, second, MEAN, _mean(table, pair)))
+            over.append(_pair(first, second, MEAN, _mean(table, pair)))
     adjusted = {(one.first, one.second, one.cohort): one for one in (*_adjusted(single), *_adjusted(over))}
     ordered = [one for pair in combinations(names, 2) for key, one in adjusted.items() if key[:2] == pair]
     ranks, left_out = _ranks(table, lines)
-    return Comparison(table, lines, tuple(ordered), ranks, (*notes, *left_out))
+    notes += left_out
+    return Comparison(table=table, lines=lines, differences=tuple(ordered), ranks=ranks, notes=tuple(notes))
+
+
+def _pair(first: str, second: str, cohort: str, difference: Difference) -> Compared:
+    return Compared(first=first, second=second, cohort=cohort, difference=difference)
 
 
 def _one_line_each(table: Table) -> tuple[tuple[Line, ...], list[str]]:

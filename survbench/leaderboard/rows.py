@@ -10,7 +10,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -41,14 +41,18 @@ T = TypeVar("T")
 PLACE = ("cohort", "cohort_hash", "folds_hash", "n_folds", "endpoint", "folds", "protocol_version")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One job with what its predictions say.
 
     Attributes
     ----------
-    values : every metric of the test split. test : patient, time, event, risk, high (above the training median).
-    everyone : patients of all three splits. bins : of D-calibration. unreadable : why the predictions cannot be used.
+    record : of the job.
+    values : every metric of the test split.
+    test : patient, time, event, risk, high (above the training median).
+    everyone : patients of all three splits.
+    unreadable : why the predictions cannot be used.
+    bins : of D-calibration.
     """
 
     record: JobResult
@@ -60,14 +64,18 @@ class Scored:
 
 
 def score(record: JobResult) -> Scored:
-    none = pd.DataFrame(columns=["patient", "time", "event", "risk", "high"])
     if record.error:
-        return Scored(record, dict.fromkeys(METRICS, Value(math.nan, f"failed: {record.error}")), none)
+        return _unscored(record, f"failed: {record.error}")
     try:
         predictions = record.predictions()
     except BadFile as error:
-        return Scored(record, dict.fromkeys(METRICS, Value(math.nan, str(error))), none, unreadable=str(error))
+        return replace(_unscored(record, str(error)), unreadable=str(error))
     return score_predictions(record, predictions, np.array(record.grid), record.horizon)
+
+
+def _unscored(record: JobResult, reason: str) -> Scored:
+    nobody = pd.DataFrame(columns=["patient", "time", "event", "risk", "high"])
+    return Scored(record=record, values=dict.fromkeys(METRICS, Value(math.nan, reason)), test=nobody)
 
 
 def score_predictions(record: JobResult, predictions: pd.DataFrame, grid: np.ndarray, horizon: float) -> Scored:
@@ -76,10 +84,10 @@ def score_predictions(record: JobResult, predictions: pd.DataFrame, grid: np.nda
     high = test["risk"] > risk_cut(train["risk"].to_numpy(float)) if len(train) else math.nan
     fold = fold_predictions(predictions, grid, horizon)
     return Scored(
-        record,
-        {name: metric.score(fold) for name, metric in METRICS.items()},
-        test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
-        frozenset(predictions["patient"]),
+        record=record,
+        values={name: metric.score(fold) for name, metric in METRICS.items()},
+        test=test[["patient", "time", "event", "risk"]].assign(high=high).reset_index(drop=True),
+        everyone=frozenset(predictions["patient"]),
         bins=fold.calibration.counts if fold.survival.size else (),
     )
 

@@ -7,33 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survbench.cards import ModelGroup
-from survbench.console import note, stdout, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.report.sheet import Cell, Look, Sheet
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from survbench.complexity.measure import Cost
     from survbench.data.root import DataRoot
     from survbench.experiments.forecast import Forecast, Line, Range
-    from survbench.profiling import Cost
     from survbench.registry import Registry
     from survbench.studies.tuning import TuningResult
 
 __all__ = [
     "cohort_rows",
-    "show_cohorts",
-    "show_costs",
-    "show_folds",
-    "show_forecast",
-    "show_import",
-    "show_models",
-    "show_simulation",
-    "show_tuned",
+    "cohorts_sheet",
+    "costs_sheet",
+    "folds_sheet",
+    "forecast_sheet",
+    "import_sheet",
+    "models_sheet",
+    "simulation_sheet",
+    "tuned_sheet",
 ]
 
 
-def show_models(registry: Registry) -> None:
+def models_sheet(registry: Registry) -> Sheet:
     """One row per model, grouped as on the leaderboard."""
     groups, rows = list(ModelGroup), []
     for card in sorted(registry.models.values(), key=lambda c: groups.index(c.modality)):
@@ -43,19 +42,19 @@ def show_models(registry: Registry) -> None:
     headers = ("model", "title", "group", "learns from", "predicts from", "paper")
     reconstructed = [card for card in registry.models.values() if card.reconstruction]
     notes = [f"{card.name} is a reconstruction: {card.reconstruction}" for card in reconstructed]
-    _show("Registered models", headers, rows, notes, align="l")
+    return Sheet(title="Registered models", headers=headers, rows=rows, notes=notes, align="l")
 
 
-def show_forecast(forecast: Forecast, device: str) -> None:
+def forecast_sheet(forecast: Forecast, device: str) -> Sheet:
     """One row per model and cohort; beneath it the whole, what it was estimated from and what is not in it."""
-    if not forecast.lines:
-        stdout().print(f"Nothing is left to run: all {forecast.done} jobs are done.")
-        return
     count = sum(line.jobs for line in forecast.lines)
     headers = ("model", "cohort", "jobs left", "s per epoch", "per job", "peak memory", "weights on disk")
     rows = [(line.model, line.cohort, line.jobs, *_calibration_cells(line)) for line in forecast.lines]
     title = f"Estimate for {count} jobs on {device}; {forecast.done} are done"
-    _show(title, headers, rows, [*_wall_notes(forecast), ABOUT_FORECAST], align="l")
+    if not forecast.lines:
+        title = f"Nothing is left to run: all {forecast.done} jobs are done."
+    notes = [*_wall_notes(forecast), ABOUT_FORECAST] if forecast.lines else []
+    return Sheet(title=title, headers=headers if forecast.lines else (), rows=rows, notes=notes, align="l")
 
 
 ABOUT_FORECAST = (
@@ -105,7 +104,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
+def costs_sheet(costs: Sequence[Cost], patches: int, pathways: int) -> Sheet:
     """One row per model; published figures in columns of their own."""
     from survbench.leaderboard.published import published_cost
 
@@ -120,7 +119,8 @@ def show_costs(costs: Sequence[Cost], patches: int, pathways: int) -> None:
         printed = "" if known is None else f"{known['parameters'] / 1e6:.3g} M / {known['flops'] / 1e9:.3g} G"
         sizes = f"{cost.parameters:,}", f"{cost.training_parameters:,}"
         rows.append((cost.model, *sizes, flops, macs, *measured, printed))
-    _show(f"One patient, {patches} patches, {pathways} pathways, one output", headers, rows, ABOUT_COSTS)
+    title = f"One patient, {patches} patches, {pathways} pathways, one output"
+    return Sheet(title=title, headers=headers, rows=rows, notes=ABOUT_COSTS)
 
 
 ABOUT_COSTS = (
@@ -163,7 +163,7 @@ def _events(folder: Any, endpoint: str) -> int | None:
         return None
 
 
-def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
+def cohorts_sheet(rows: Iterable[dict[str, Any]]) -> Sheet:
     """One row per cohort."""
     cells = []
     for row in rows:
@@ -171,12 +171,13 @@ def show_cohorts(rows: Iterable[dict[str, Any]]) -> None:
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
         kind = kind if row["in_data"] else "not in this data root"
         cells.append((row["name"], row["title"], row["role"], row["patients"] or "", events, kind))
-    _show("Cohorts", ("cohort", "title", "role", "patients", "events", "data"), cells, align="l")
+    headers = ("cohort", "title", "role", "patients", "events", "data")
+    return Sheet(title="Cohorts", headers=headers, rows=cells, align="l")
 
 
-def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
+def folds_sheet(cohort: str, scheme: str, summary: pd.DataFrame) -> Sheet:
     """One row per fold and split; few events or pairs are pointed out."""
-    headers = ("fold", "split", "patients", "events", "comparable pairs", "median follow-up (months)", "sites")
+    counts = ("patients", "events", "comparable pairs", "median follow-up (months)", "sites", "sites shared with train")
     rows: list[Sequence[Any]] = []
     for _, row in summary.iterrows():
         shared = "" if row["split"] == "train" else int(row["sites_shared"])
@@ -185,16 +186,15 @@ def show_folds(cohort: str, scheme: str, summary: pd.DataFrame) -> None:
         cells = *row[["fold", "split", "patients", "events"]], f"{row['pairs']:,}", followup, row["sites"], shared
         look = Look.SIMULATED if row["few"] else Look.PLAIN
         rows += [[Cell(str(cell), look) for cell in cells], *([()] if row["split"] == "test" else [])]
-    _show(f"{cohort}, {scheme} folds", [*headers, "sites shared with train"], rows, align="rlr")
-    few = summary[summary["few"]]
-    if len(few):
-        warn(
-            f"{cohort}: the test split of fold {', '.join(map(str, few['fold']))} has under {FEW_EVENTS} events or "
-            f"{FEW_PAIRS} comparable pairs; its C-index says little by itself"
-        )
+    few = ", ".join(map(str, summary.loc[summary["few"], "fold"]))
+    note = f"{cohort}: the test split of fold {few} has under {FEW_EVENTS} events or {FEW_PAIRS} comparable pairs; its "
+    notes = [f"{note}C-index says little by itself"] if few else []
+    return Sheet(
+        title=f"{cohort}, {scheme} folds", headers=("fold", "split", *counts), rows=rows, notes=notes, align="rlr"
+    )
 
 
-def show_import(report: Any, out: Path) -> None:
+def import_sheet(report: Any, out: Path) -> Sheet:
     """What was read per cohort, and everything that was left out or looks wrong, named."""
     headers = ("cohort", "patients", "events", "slides", "with features", "genes", "pathways", "families", "folds")
     rows = []
@@ -204,8 +204,8 @@ def show_import(report: Any, out: Path) -> None:
         counts = c.slides, c.slides_with_features, c.genes, c.pathways, c.families
         rows.append((c.name, c.patients, events, *counts, schemes))
     remarks = [f"{cohort.name}: {text}" for cohort in report.cohorts for text in _remarks(cohort)]
-    _show("Imported", headers, rows, remarks, align="l")
-    note(f"written to {out}; next: survbench data check --data {out}")
+    notes = [*remarks, f"written to {out}; next: survbench data check --data {out}"]
+    return Sheet(title="Imported", headers=headers, rows=rows, notes=notes, align="l")
 
 
 def _remarks(cohort: Any) -> Iterable[str]:
@@ -227,15 +227,14 @@ def _remarks(cohort: Any) -> Iterable[str]:
     yield from cohort.notes
 
 
-def show_simulation(report: Any) -> None:
+def simulation_sheet(report: Any) -> Sheet:
     """What was simulated, and for whom the slides carry nothing."""
-    for cohort in report.cohorts:
-        note(f"{cohort.cohort}: {cohort.slides} simulated slides of {cohort.patients} patients in {cohort.folder}")
-        if cohort.without_trace:
-            note(f"{cohort.cohort}: no expression, so no trace in their slides: {len(cohort.without_trace)} patients")
+    headers = ("cohort", "patients", "simulated slides", "without expression, so without a trace", "folder")
+    rows = [(c.cohort, c.patients, c.slides, len(c.without_trace), c.folder) for c in report.cohorts]
+    return Sheet(title="Simulated slides", headers=headers, rows=rows, align="lrrrl")
 
 
-def show_tuned(outcomes: Sequence[TuningResult], trials: int) -> None:
+def tuned_sheet(outcomes: Sequence[TuningResult], trials: int) -> Sheet:
     """One row per study, and how to use its winner."""
     headers = ("model", "cohort", "trials", "pruned", "failed", "val. loss", "default", "settings")
     rows = []
@@ -244,10 +243,5 @@ def show_tuned(outcomes: Sequence[TuningResult], trials: int) -> None:
         default = "" if o.default is None else f"{o.default:.4f}"
         rows.append((o.model, o.cohort, o.trials, o.pruned, o.failed, f"{o.value:.4f}", default, settings))
     notes = [f"use it with: survbench run --model {o.model} --cohort {o.cohort} --preset {o.preset}" for o in outcomes]
-    _show(f"Tuned on validation patients, {trials} trials each", headers, rows, notes, align="llrrrrrl")
-
-
-def _show(
-    title: str, headers: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str] = (), *, align: str = "lr"
-) -> None:
-    stdout().print(Sheet(title=title, headers=headers, rows=rows, notes=notes, align=align).to_rich())
+    title = f"Tuned on validation patients, {trials} trials each"
+    return Sheet(title=title, headers=headers, rows=rows, notes=notes, align="llrrrrrl")

@@ -72,16 +72,16 @@ class Figure:
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """One model with its figures, measured first."""
 
     group: str
     name: str
-    variant: str
-    seeds: str
-    parameters: str
-    figures: tuple[Figure, ...]
+    variant: str = ""
+    seeds: str = ""
+    parameters: str = ""
+    figures: tuple[Figure, ...] = ()
 
 
 def title(table: Table, metric: str) -> str:
@@ -113,7 +113,7 @@ def apart(table: Table, metric: str) -> list[Block]:
         rows = [[other.rows.get(c) for other in table.lines if other.model == model] for c in table.columns]
         columns = [any(of) and not any(row and row.as_registered for row in of) for of in rows]
         if figures := _printed(model, table, columns):
-            blocks_apart.append(Block(GROUPS[line.group], _one_line(line.title), "", "", "", figures))
+            blocks_apart.append(Block(group=GROUPS[line.group], name=_one_line(line.title), figures=figures))
     return blocks_apart[::-1]
 
 

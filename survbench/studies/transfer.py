@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from survbench.cards import ModelCard
-from survbench.data.demo import STAD_EFFECTS, Recipe, build_cohorts
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig
 from survbench.evaluation.compare import mean_difference
@@ -29,6 +28,7 @@ from survbench.leaderboard.aggregate import build
 from survbench.leaderboard.board import Row
 from survbench.leaderboard.paired_differences import difference_columns, row_difference
 from survbench.registry import Registry
+from survbench.simulation.demo import STAD_EFFECTS, Recipe, build_cohorts
 
 if TYPE_CHECKING:
     from survbench.experiments.job import Job
@@ -81,9 +81,19 @@ class Cell:
 
     def recipe(self) -> Recipe:
         """How to simulate it."""
-        people = f"transfer {self.replicate}"
-        kind = (self.cohort, "simulated", self.patients, self.event_rate, SITES, "T", STAD_EFFECTS)
-        return Recipe(*kind, female=0.5, follow_up=24.0, trace=self.trace, people=people)
+        return Recipe(
+            name=self.cohort,
+            title="simulated",
+            patients=self.patients,
+            event_rate=self.event_rate,
+            sites=SITES,
+            site_letter="T",
+            effects=STAD_EFFECTS,
+            female=0.5,
+            follow_up=24.0,
+            trace=self.trace,
+            people=f"transfer {self.replicate}",
+        )
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ class _Search:
             title = f"trial {scratch.name} {job.title}"
             checkpoints = scratch / job.id[:24]
             fitted = train_model(
-                job, self.device, checkpoints, self.out, lambda epoch: self.show(epoch.told(title), epoch)
+                job, self.device, checkpoints, self.out, lambda epoch: self.show(epoch.describe(title), epoch)
             ).fitted
             last = fitted.history[-1]["stage"]
             value = float(min(row["val_loss"] for row in fitted.history if row["stage"] == last))

@@ -22,15 +22,24 @@ from survbench.console import warn
 __all__ = ["Progress", "load_checkpoint", "load_stage", "save_checkpoint", "save_stage"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """How far training has come.
 
     Attributes
     ----------
-    stage, epoch : the next epoch to train. selected, weights, reused : of finished stages, as in `FitResult`.
-    began : digest of the model when the stage began. seconds : spent so far, by phase.
-    current, optimizer : state after the last epoch. best_epoch : the one of the stage's lowest validation loss so far.
+    stage : the stage to go on with, counted from 0.
+    epoch : its next epoch, counted from 0.
+    current : weights of the trained part after the last epoch; None before the first.
+    optimizer : state of the optimizer then.
+    best_loss : lowest validation loss of the stage so far.
+    best_epoch : epoch of that loss; -1 before the first.
+    selected : of finished stages, as in `FitResult`.
+    history : of all stages, as in `FitResult`.
+    began : digest of the model when the stage began.
+    weights : of finished stages, as in `FitResult`.
+    reused : finished stages that another job had trained.
+    seconds : spent so far, by phase.
     """
 
     stage: int = 0
@@ -48,7 +57,7 @@ class Progress:
 
 
 def save_checkpoint(folder: Path, progress: Progress) -> None:
-    """Write by rename, so that a kill leaves the last complete one."""
+    """Write the checkpoint by rename, so that a kill leaves the last complete one."""
     _write(folder / "checkpoint.pt", dict(vars(progress)))
 
 
@@ -65,20 +74,19 @@ def load_checkpoint(folder: Path) -> Progress | None:
 
 
 def save_stage(folder: Path, name: str, weights: dict[str, Tensor]) -> None:
-    """Keep the best weights of a stage so far, when they change instead of in every checkpoint."""
+    """Save the best weights of a stage so far; only when they change, so that checkpoints need not hold them."""
     _write(folder / f"stage-{name}.pt", weights)
 
 
 def load_stage(folder: Path, name: str) -> dict[str, Tensor]:
-    """Weights that `save_stage` kept."""
+    """Weights from `save_stage`."""
     return torch.load(folder / f"stage-{name}.pt", map_location="cpu", weights_only=True)
 
 
 def _write(path: Path, content: Any) -> None:
-    """Over the pages of the file before the last, which is cheaper than writing to new ones.
+    """Replace a file by one rename, reusing the pages of the file before the last, which is cheaper than new ones.
 
-    `path` always has a whole file: the last one until the new one takes its place in one step. The content is made in
-    memory, because torch turns a Ctrl-C that comes while it writes to an open file into an error of its own.
+    The content is made in memory, because torch turns a Ctrl-C while it writes to an open file into its own error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     spare, replaced = path.with_suffix(".spare"), path.with_suffix(".replaced")
@@ -98,7 +106,7 @@ def _write(path: Path, content: Any) -> None:
 
 @contextmanager
 def _no_checksums() -> Iterator[None]:
-    """Without the checksums that torch writes, at a third of the time, and never reads."""
+    """Context without checksums, which take a third of the time of saving and which torch never reads."""
     before = get_crc32_options()
     set_crc32_options(False)
     try:

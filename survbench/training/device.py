@@ -33,11 +33,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU.
+    """The device of this name; `auto` prefers CUDA, then MPS, then the CPU.
 
     Raises
     ------
-    BadConfig : the device is unknown or not there.
+    BadConfig : the device is unknown or missing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -56,7 +56,7 @@ def precision(device: torch.device) -> str:
 
 
 def multiplied(device: torch.device) -> torch.dtype:
-    """In which precision patches are multiplied."""
+    """Type in which patches are multiplied."""
     return torch.float32 if precision(device) == "float32" else torch.bfloat16
 
 
@@ -73,10 +73,10 @@ def autocast(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def products(device: torch.device) -> Iterator[None]:
-    """Context for what multiplies: where bfloat16 will do for most products, TF32 does for those that need float32.
+    """Context for matrix products: beside bfloat16, products that need float32 are computed in TF32.
 
-    That is Nystrom attention's iterated inverse: in TF32 its error is a fortieth of what bfloat16 makes elsewhere.
-    And cuDNN's attention, which plans anew for every shape, is left aside, since every batch has a shape of its own.
+    One is Nystrom attention's iterated inverse, whose error in TF32 is a fortieth of what bfloat16 makes elsewhere.
+    cuDNN's attention is switched off: it plans anew for every shape, and every batch has a shape of its own.
     """
     before, planned = torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -91,9 +91,11 @@ def products(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Compute with so many threads: sums are taken in another order with another number, so results depend on it.
+    """Context that computes with so many threads; the order of sums, and so the last digits, depend on it.
 
-    None leaves it to the libraries.
+    Parameters
+    ----------
+    number : of threads; None leaves it to the libraries.
     """
     if number is None:
         yield
@@ -109,15 +111,15 @@ def cpu_threads(number: int | None) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _thread_pools(modules: int) -> ThreadpoolController:
-    """Those of all libraries that are loaded, looked for again where modules were imported since."""
+    """Thread pools of all loaded libraries; `modules` makes a new search where modules were imported since."""
     return ThreadpoolController()
 
 
 def keep_freed_memory() -> None:
-    """Have this process use again what its tensors free, instead of giving it back to the system.
+    """Have this process reuse the memory that its tensors free, instead of returning it to the system.
 
-    Every step frees and asks for the same hundreds of megabytes, and a page that the system hands out anew costs more
-    time than what is computed in it. Only glibc can be told; elsewhere nothing happens.
+    Every step frees and allocates the same hundreds of megabytes, and a new page of memory costs more time than what is
+    computed in it. Works with glibc; elsewhere nothing happens.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -126,7 +128,7 @@ def keep_freed_memory() -> None:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What a result was computed on."""
+    """Device, precision, threads and platform, for the record of a result."""
     return {
         "device": str(device),
         "name": torch.cuda.get_device_name(device)
@@ -140,8 +142,13 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Largest resident size of this process so far and, on CUDA, of its tensors, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Highest memory so far, in bytes.
+
+    Returns
+    -------
+    `process_bytes`, resident memory of this process; on CUDA also `device_bytes`, of its tensors there.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes, Linux kilobytes
     peak = {"process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":
         peak["device_bytes"] = torch.cuda.max_memory_allocated(device)

@@ -48,7 +48,7 @@ class Cox:
         return self
 
     def loss(self, logits: Tensor, time: Tensor, event: Tensor) -> Tensor:
-        # no branch and no shape depends on the data: an accelerator would have to finish all its work to tell
+        # no branch and no shape depends on the data: an accelerator would have to finish all its work first
         order = torch.argsort(time, descending=True, stable=True)
         risk, time, event = _full_precision(logits)[:, 0][order], time[order], event[order].bool()
         tie = F.pad(time[1:] != time[:-1], (1, 0)).cumsum(0)  # patients of equal time have equal numbers
@@ -163,5 +163,5 @@ class DiscreteNLL:
 
 
 def _full_precision(logits: Tensor) -> Tensor:
-    """Losses are computed in float32 at least; half precision cannot tell similar risks apart."""
+    """Losses are computed in float32 at least; half precision makes similar risks equal."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

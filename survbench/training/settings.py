@@ -13,15 +13,22 @@ __all__ = ["SELECTION_RULE", "Settings"]
 SELECTION_RULE = "lowest validation loss of the objective; stop after `patience` epochs without improvement"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How every model is trained.
 
     Attributes
     ----------
-    epochs : at most, per stage. patience : epochs without a better validation loss before a stage stops.
-    batch_size : patients per optimizer step. patches : larger bags are sampled down to this while training; predictions
-    use all patches. learning_rate, weight_decay : of Adam.
+    epochs : at most, per stage.
+    patience : epochs without a better validation loss before a stage stops.
+    batch_size : patients per optimizer step.
+    learning_rate : of Adam.
+    weight_decay : of Adam.
+    patches : larger bags are sampled down to this number while training; predictions use all patches.
+
+    Raises
+    ------
+    BadConfig : an impossible value.
     """
 
     epochs: int
@@ -41,25 +48,24 @@ class Settings:
 
     @classmethod
     def build(cls, *layers: Mapping[str, Any]) -> Settings:
-        """Merge settings; later layers win.
+        """Merge settings.
+
+        Parameters
+        ----------
+        layers : settings by name; later layers win.
 
         Raises
         ------
         BadConfig : an unknown or missing key, or an impossible value.
         """
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged |= layer
+        merged = {key: value for layer in layers for key, value in layer.items()}
         known = {f.name: f.type for f in fields(cls)}
-        if set(merged) != set(known):
-            wrong = sorted(set(merged) ^ set(known))[0]
-            raise BadConfig(
-                f"training setting '{wrong}' is {'unknown' if wrong in merged else 'missing'}",
-                f"settings: {', '.join(known)}",
-            )
-        for key, kind in known.items():
-            if kind == "int" and isinstance(merged[key], float) and merged[key].is_integer():
+        if wrong := sorted(set(merged) ^ set(known)):
+            what = f"training setting '{wrong[0]}' is {'unknown' if wrong[0] in merged else 'missing'}"
+            raise BadConfig(what, f"settings: {', '.join(known)}")
+        for key in (key for key, kind in known.items() if kind == "int"):
+            if isinstance(merged[key], float) and merged[key].is_integer():
                 merged[key] = int(merged[key])
-            if kind == "int" and (isinstance(merged[key], bool) or not isinstance(merged[key], int)):
+            if isinstance(merged[key], bool) or not isinstance(merged[key], int):
                 raise BadConfig(f"training setting {key} is {merged[key]!r}", "it must be a whole number")
         return cls(**merged)

@@ -1,6 +1,6 @@
 """What one stage of training is made of: its batches, its optimizer, a step, an epoch, its loss on validation patients.
 
-fit.py puts them together into a job; what estimates or measures a step uses the very same.
+fit.py puts them together into a job; forecasts, costs and benchmarks measure the same functions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from survbench.cards import Modality
-from survbench.clock import Clock
 from survbench.data.batches import Split, device_batch
 from survbench.errors import TrainingFailed
 from survbench.model import Estimation, Objective, Prediction, Stage, SurvivalModel
+from survbench.training.clock import Clock
 from survbench.training.device import autocast, products
 from survbench.training.settings import Settings
 
@@ -27,7 +27,6 @@ __all__ = [
     "collect",
     "predict_logits",
     "prepared",
-    "refuse_infinite",
     "seed_everything",
     "stage_optimizer",
     "train_epoch",
@@ -53,22 +52,22 @@ def stage_optimizer(model: SurvivalModel, stage: Stage, settings: Settings, devi
 def prepared(
     model: SurvivalModel, stage: Stage, train: Split, settings: Settings, device: torch.device, clock: Clock
 ) -> Iterator[None]:
-    """While the epochs of a stage last: with what it wants done beforehand, also when it goes on after a kill."""
+    """Context for the epochs of a stage: its `prepare` is computed first, also when training goes on after a kill."""
     if stage.prepare is None:
         yield
         return
     model.eval()
-    with ExitStack() as until_the_end:
+    with ExitStack() as epochs:
         with clock("preparation"), torch.no_grad(), autocast(device):
             batches = training_batches(stage, train, settings, device, np.random.default_rng(0))
-            until_the_end.enter_context(stage.prepare(batches))
+            epochs.enter_context(stage.prepare(batches))
         yield
 
 
 def training_batches(
     stage: Stage, train: Split, settings: Settings, device: torch.device, generator: np.random.Generator
 ) -> Iterator[Batch]:
-    """The batches of one epoch of a stage, each on the device by the time it is asked for."""
+    """The batches of one epoch of a stage, on the device."""
     batches = train.batches(
         settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
     )
@@ -87,7 +86,7 @@ def train_step(
 
     Returns
     -------
-    The terms of the loss, on the device.
+    The terms of the loss, on the device. Nothing here waits for an accelerator.
     """
     with clock("forward"), autocast(device):
         terms = stage.loss(stage.predict(batch), batch, objective)
@@ -115,24 +114,30 @@ def train_epoch(
         terms = train_step(stage, objective, batch, optimizer, device, clock)
         for name, value in terms.items():  # summed on the device, so that no step waits for a number
             sums[name] = sums.get(name, 0) + value.detach() * len(batch.time)
-    with clock("optimizer"):  # a device that computes behind our back is waited for here
+    with clock("optimizer"):  # an asynchronous device is waited for here
         means = {f"train_{name}": value.item() / len(train) for name, value in sums.items()}
-    refuse_infinite(stage, "loss", means["train_total"])
+    _refuse_infinite(stage, "loss", means["train_total"])
     return means
 
 
-def validation_loss(stage: Stage, objective: Objective, val: Split, settings: Settings, device: torch.device) -> float:
-    """The objective over all validation patients at once: one risk set, however the batches fall.
+def validation_loss(
+    stage: Stage | Estimation, objective: Objective, val: Split, settings: Settings, device: torch.device
+) -> float:
+    """The objective over all validation patients at once: one risk set, whatever the batches.
 
-    A stage that is selected by its own loss is given the same batches, patches and random numbers in every epoch.
+    A stage that is selected by its own loss gets the same batches, patches and random numbers in every epoch.
+
+    Raises
+    ------
+    TrainingFailed : the loss is NaN or infinite.
     """
-    if stage.selected_by == "loss":
+    if isinstance(stage, Stage) and stage.selected_by == "loss":
         loss = _own_loss(stage, objective, val, settings, device)
     else:
-        granted = stage.inputs if stage.validation_inputs is None else stage.validation_inputs
-        logits = predict_logits(stage.predict, val, granted, device)
+        granted = stage.validation_inputs if isinstance(stage, Stage) else None
+        logits = predict_logits(stage.predict, val, stage.inputs if granted is None else granted, device)
         loss = objective.loss(logits, torch.tensor(val.time), torch.tensor(val.event)).item()
-    refuse_infinite(stage, "validation loss", loss)
+    _refuse_infinite(stage, "validation loss", loss)
     return loss
 
 
@@ -140,19 +145,14 @@ def validation_loss(stage: Stage, objective: Objective, val: Split, settings: Se
 def _own_loss(stage: Stage, objective: Objective, val: Split, settings: Settings, device: torch.device) -> float:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        generator = seed_everything((0,))
-        batches = val.batches(
-            settings.batch_size, stage.inputs, labels=True, max_patches=settings.patches, generator=generator
-        )
         total = 0.0
-        for batch in batches:
-            moved = device_batch(batch, device)
+        for batch in training_batches(stage, val, settings, device, seed_everything((0,))):
             with autocast(device):
-                total += stage.loss(stage.predict(moved), moved, objective)["total"].item() * len(moved.time)
+                total += stage.loss(stage.predict(batch), batch, objective)["total"].item() * len(batch.time)
     return total / len(val)
 
 
-def refuse_infinite(stage: Stage | Estimation, what: str, loss: float) -> None:
+def _refuse_infinite(stage: Stage | Estimation, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         raise TrainingFailed(
             f"the {what} of stage '{stage.name}' became {loss}", "lower the learning rate (--set learning_rate=...)"

@@ -96,7 +96,7 @@ def test_training_asks_once(model: AMKD, tmp_path: Path, monkeypatch: pytest.Mon
             Cox(),
             split(patients=30),
             split(patients=20, seed=2, prefix="V"),
-            Settings(4, 4, 8, 1e-3, 0.0, 100),
+            Settings(epochs=4, patience=4, batch_size=8, learning_rate=1e-3, weight_decay=0.0, patches=100),
             seed=(0,),
             device=torch.device("cpu"),
             scratch=tmp_path / name,

@@ -27,7 +27,7 @@ from survbench.registry import load_registry
 from survbench.training.fit import FitResult, fit
 from survbench.training.objectives import Cox
 from survbench.training.settings import Settings
-from survbench.training.shared import SharedStages
+from survbench.training.stage_cache import StageCache
 
 BOTH, SLIDES = (Modality.SLIDES, Modality.EXPRESSION), (Modality.SLIDES,)
 
@@ -262,15 +262,15 @@ def test_a_foreign_teacher_is_that_model_trained_alone(tmp_path: Path) -> None:
 
 
 def test_a_kept_teacher_gives_the_same_student_as_a_fresh_one(tmp_path: Path) -> None:
-    shared = SharedStages(tmp_path / "stages", {"fold": 0})
+    cache = StageCache(tmp_path / "stages", {"fold": 0})
     fresh, sweep = built(), [built(), built(alpha=0.25), built(Teacher)]
     trained(fresh, SLIDES, tmp_path / "fresh")
     results = [
-        trained(model, BOTH if isinstance(model, Teacher) else SLIDES, tmp_path / str(i), shared=shared)
+        trained(model, BOTH if isinstance(model, Teacher) else SLIDES, tmp_path / str(i), stage_cache=cache)
         for i, model in enumerate(sweep)
     ]
     again = built()
-    kept = trained(again, SLIDES, tmp_path / "again", shared=shared)
+    kept = trained(again, SLIDES, tmp_path / "again", stage_cache=cache)
     assert [r.reused for r in results] == [(), ("teacher",), ("teacher",)]
     assert kept.reused == ("teacher",)
     assert same(fresh, sweep[0])
@@ -287,17 +287,17 @@ def test_a_kept_teacher_gives_the_same_student_as_a_fresh_one(tmp_path: Path) ->
 def test_a_teacher_of_other_settings_or_another_fold_is_not_taken(
     changed: dict[str, Any], task: dict[str, int], tmp_path: Path
 ) -> None:
-    trained(built(), SLIDES, tmp_path / "a", shared=SharedStages(tmp_path / "stages", {"fold": 0}))
-    result = trained(built(**changed), SLIDES, tmp_path / "b", shared=SharedStages(tmp_path / "stages", task))
+    trained(built(), SLIDES, tmp_path / "a", stage_cache=StageCache(tmp_path / "stages", {"fold": 0}))
+    result = trained(built(**changed), SLIDES, tmp_path / "b", stage_cache=StageCache(tmp_path / "stages", task))
     assert result.reused == ()
 
 
 def test_a_damaged_kept_teacher_is_trained_again(tmp_path: Path) -> None:
-    shared, first, second = SharedStages(tmp_path / "stages", {}), built(), built()
-    trained(first, SLIDES, tmp_path / "a", shared=shared)
+    cache, first, second = StageCache(tmp_path / "stages", {}), built(), built()
+    trained(first, SLIDES, tmp_path / "a", stage_cache=cache)
     (file,) = (tmp_path / "stages").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
-    assert trained(second, SLIDES, tmp_path / "b", shared=shared).reused == ()
+    assert trained(second, SLIDES, tmp_path / "b", stage_cache=cache).reused == ()
     assert same(first, second)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from baselines.pathways import PathwayEncoder
 from baselines.pomp import POMP
-from survbench.complexity import paper_inputs
+from survbench.complexity.count import paper_inputs
 from survbench.model import rename_state
 from survbench.registry import import_target, load_registry
 

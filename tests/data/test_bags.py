@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support.builders import split
 from survbench.cards import Modality
-from survbench.data.bags import PinnedBags, ResidentBags, at_hand, copied, gathered
+from survbench.data.bags import PinnedBags, ResidentBags, bags_for, copied, gather
 from survbench.data.store import BagStore
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> BagStore:
 
 
 def written(folder: Path, slides: dict[str, list[int]]) -> BagStore:
-    """A packed store of patients with slides of so many patches; every number tells its row."""
+    """A packed store of patients with slides of so many patches; every number is that of its row."""
     rows, start = [], 0
     for patient, sizes in slides.items():
         for i, size in enumerate(sizes):
@@ -35,15 +35,15 @@ def written(folder: Path, slides: dict[str, list[int]]) -> BagStore:
     (folder / "index.csv").write_text("\n".join(["patient,slide,start,stop", *rows]) + "\n", encoding="utf-8")
     np.arange(start * 4, dtype=np.float16).tofile(folder / "features.bin")
     np.arange(start * 2, dtype=np.float32).tofile(folder / "coords.bin")
-    return BagStore(folder, 4, "float16", start, "", None, simulated=True)
+    return BagStore(folder=folder, dim=4, dtype="float16", patches=start, content_hash="", encoder=None, simulated=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_whole_bags_are_those_of_the_store(store: BagStore, dtype: torch.dtype) -> None:
     for patients in (["B"], ["D", "A", "C"], ["C", "C"]):
-        expected = gathered(store, patients, None, None)
+        expected = gather(store, patients, None, None)
         for bags in (copied(store, CPU, dtype), PinnedBags(store, dtype)):
-            ours = gathered(bags, patients, None, None)
+            ours = gather(bags, patients, None, None)
             assert ours.keys() == expected.keys()
             assert ours["sizes"] == expected["sizes"]
             for key in ("pos", "slide", "ptr", "batch"):
@@ -81,11 +81,11 @@ def test_every_patch_is_drawn_equally_often(store: BagStore) -> None:
 def test_sampling_needs_a_generator(store: BagStore) -> None:
     for bags in (store, copied(store, CPU, torch.float32)):
         with pytest.raises(ValueError, match="generator"):
-            gathered(bags, ["D"], 5, None)
+            gather(bags, ["D"], 5, None)
 
 
 def test_a_cpu_reads_from_the_memory_map(store: BagStore) -> None:
-    assert at_hand(store, CPU, torch.float32) is store
+    assert bags_for(store, CPU, torch.float32) is store
 
 
 def test_batches_read_ahead_are_the_same_ones(store: BagStore) -> None:

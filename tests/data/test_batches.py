@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.builders import split
 from survbench.batch import patches_of, take_patients
 from survbench.cards import Modality
-from survbench.errors import BadFolds, ModalityDenied
+from survbench.errors import ModalityDenied
 
 BOTH = (Modality.SLIDES, Modality.EXPRESSION)
 
@@ -20,7 +20,7 @@ BOTH = (Modality.SLIDES, Modality.EXPRESSION)
     ("granted", "denied"),
     [((Modality.SLIDES,), ("expression",)), ((Modality.EXPRESSION,), ("x", "pos", "ptr", "sizes"))],
 )
-def test_asking_for_what_was_not_granted_raises(granted: tuple[Modality, ...], denied: tuple[str, ...]) -> None:
+def test_reading_what_was_not_granted_raises(granted: tuple[Modality, ...], denied: tuple[str, ...]) -> None:
     batch = split().batch(np.arange(3), granted, labels=False)
     for key in (*denied, "time", "event"):
         with pytest.raises(ModalityDenied, match=key):
@@ -37,7 +37,7 @@ def test_predictions_are_made_without_labels_on_all_patches() -> None:
         assert torch.equal(torch.cat([b.expression for b in batches]), torch.from_numpy(patients.expression))
 
 
-def test_only_bags_of_the_asked_patients_are_read() -> None:
+def test_only_bags_of_the_patients_of_a_batch_are_read() -> None:
     patients = split(patients=6)
     batch = patients.batch(np.array([4, 1]), BOTH, labels=True)
     assert set(patients.bags.read) == {patients.patients[4], patients.patients[1]}
@@ -45,11 +45,6 @@ def test_only_bags_of_the_asked_patients_are_read() -> None:
     assert torch.equal(batch.x[: stop - start], torch.from_numpy(patients.bags.features[start:stop]))
     assert batch.num_graphs == 2
     assert batch.time.tolist() == pytest.approx(patients.time[[4, 1]].tolist())
-
-
-def test_a_patient_of_another_split_is_refused() -> None:
-    with pytest.raises(BadFolds, match="P099"):
-        split().rows(["P099"])
 
 
 @given(st.integers(2, 70), st.integers(2, 33))

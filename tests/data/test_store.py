@@ -32,7 +32,9 @@ def cohort(folder: Path, layout: str = "trident_h5", **slides: tuple[np.ndarray,
             rows.append((patient, name, str(layouts.WRITERS[layout](folder / "files" / layout, name, x, xy))))
     patients = pd.DataFrame({"patient": sorted(SLIDES), "os_months": ["1", "2", "3"], "os_event": "1"})
     table = pd.DataFrame(rows, columns=["patient", "slide", "file"])
-    return DataRoot.create(folder / layout).write(CohortContent(CohortInfo("toy"), patients, table))
+    return DataRoot.create(folder / layout).write(
+        CohortContent(info=CohortInfo(name="toy"), patients=patients, slides=table)
+    )
 
 
 def test_bags_are_whole_contiguous_and_in_order(tmp_path: Path) -> None:
@@ -145,8 +147,11 @@ def test_an_epoch_takes_the_memory_of_a_batch_however_large_the_cohort(tmp_path:
         rows.append((patient, patient, str(layouts.trident_h5(tmp_path / "files", patient, x, xy))))
     labels = pd.DataFrame({"patient": everyone, "os_months": "1", "os_event": "1"})
     slides = pd.DataFrame(rows, columns=["patient", "slide", "file"])
-    bags = pack(DataRoot.create(tmp_path / "root").write(CohortContent(CohortInfo("toy"), labels, slides)))
-    held = Split(tuple(everyone), np.ones(patients), np.ones(patients, bool), None, bags)
+    content = CohortContent(info=CohortInfo(name="toy"), patients=labels, slides=slides)
+    bags = pack(DataRoot.create(tmp_path / "root").write(content))
+    held = Split(
+        patients=tuple(everyone), time=np.ones(patients), event=np.ones(patients, bool), expression=None, bags=bags
+    )
     before, most = anonymous(), 0
     order = {"max_patches": sampled, "generator": np.random.default_rng(0)}
     for batch in held.batches(4, (Modality.SLIDES,), labels=True, **order):

@@ -87,7 +87,7 @@ def test_only_models_that_see_patches_have_them_on_the_device(
     model: str, sees: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(batches, "at_hand", lambda bags, *_: asked.append(bags) or bags)
+    monkeypatch.setattr(batches, "bags_for", lambda bags, *_: asked.append(bags) or bags)
     given = job(cohort(), model)
     job_split(given, given.fold.val, None, torch.device("cpu"))
     assert bool(asked) == sees

@@ -30,7 +30,7 @@ from survbench.experiments.forecast import (
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.registry import load_registry
-from survbench.report.listings import show_forecast
+from survbench.report.listings import forecast_sheet
 
 CPU = torch.device("cpu")
 LONG = replace(SETTINGS, epochs=20, patience=3)
@@ -92,13 +92,12 @@ def test_calibrating_reads_no_test_patient_and_writes_nothing(tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_without_steps_is_not_estimated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_steps_is_not_estimated(tmp_path: Path) -> None:
     jobs = [job(cohort(), "cox_clinical", fold=fold) for fold in range(2)]
     result = forecast([jobs], [calibrate(jobs[0], CPU)], 0, tmp_path, 1)
     assert result.untimed == 2
     assert result.wall == Range()
-    show_forecast(result, "cpu")
-    assert "not estimated" in capsys.readouterr().out
+    assert "not estimated" in forecast_sheet(result, "cpu").to_markdown()
 
 
 def known(seconds: float, least: int = 2, most: int = 5, **shared: str) -> Calibration:
@@ -126,13 +125,12 @@ def test_a_teacher_that_jobs_share_is_counted_once_for_each_fold(tmp_path: Path)
     assert [spent.most for spent in result.lines[0].each] == [50.0, 50.0, 0.0, 0.0]
 
 
-def test_a_model_that_fails_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_fails_hides_no_other(tmp_path: Path) -> None:
     jobs = [job(cohort(), "snn"), job(cohort(), "mlp")]
     result = forecast(grouped(jobs), ["ValueError: no", known(1.0)], 0, tmp_path, 1)
     assert result.lines[0] == Line(model="snn", cohort="toy", calibration=None, untimed=1, problem="ValueError: no")
     assert result.wall == Range(2.0, 5.0)
-    show_forecast(result, "cpu")
-    told = capsys.readouterr().out
+    told = forecast_sheet(result, "cpu").to_markdown()
     assert "failed" in told
     assert "2.0 s to 5.0 s" in told
     assert "an estimate" in told
@@ -157,9 +155,9 @@ def test_a_process_that_is_killed_hides_no_other_model(
     assert ([line.model for line in again.lines], again.done) == (["killed"], 1)
 
 
-def test_nothing_left_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show_forecast(forecast([], [], 7, tmp_path, 1), "cpu")
-    assert "Nothing is left to run: all 7 jobs are done." in capsys.readouterr().out
+def test_nothing_left_is_said(tmp_path: Path) -> None:
+    nothing = forecast_sheet(forecast([], [], 7, tmp_path, 1), "cpu")
+    assert "Nothing is left to run: all 7 jobs are done." in nothing.to_markdown()
 
 
 def test_the_sample_of_patients_has_deaths_and_is_small() -> None:

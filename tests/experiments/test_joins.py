@@ -10,11 +10,11 @@ import torch
 from support import layouts
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot
-from survbench.data.simulate import simulate_slides
 from survbench.experiments.collect import run_jobs
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.registry import load_registry
+from survbench.simulation.slides import simulate_slides
 
 MODELS = ("snn", "smlp", "abmil", "abmil_cat", "mcat", "survpath", "amkd", "cox_clinical", "coxnet_pathways")
 

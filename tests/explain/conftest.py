@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from support.planted import PROGNOSTIC, Planted
-from survbench.data import demo, simulation
-from survbench.data.demo import Recipe, build_cohorts
 from survbench.data.root import DataRoot
+from survbench.simulation import demo, generative
+from survbench.simulation.demo import Recipe, build_cohorts
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """160 patients, most of whom die, at the risk of one programme alone."""
     drawn: list[np.ndarray] = []
     regions: dict[str, list[np.ndarray]] = {}
-    draw: Callable[..., np.ndarray] = simulation.traced_region
+    draw: Callable[..., np.ndarray] = generative.traced_region
     write: Callable[..., Path] = demo.write_features
 
     def noted(rng: np.random.Generator, coords: np.ndarray) -> np.ndarray:
@@ -32,10 +32,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         drawn.clear()
         return write(folder, slide, *rest)
 
-    recipe = Recipe("stad", "stad", 160, 0.7, 4, "T", {PROGNOSTIC: 2.0}, 0.5, 24.0, trace=2.0)
+    recipe = Recipe(
+        name="stad",
+        title="stad",
+        patients=160,
+        event_rate=0.7,
+        sites=4,
+        site_letter="T",
+        effects={PROGNOSTIC: 2.0},
+        female=0.5,
+        follow_up=24.0,
+        trace=2.0,
+    )
     folder = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "traced_region", noted)
+        patch.setattr(generative, "traced_region", noted)
         patch.setattr(demo, "write_features", written)
         root = DataRoot.open(build_cohorts(folder / "root", "planted", [recipe]))
     return Planted(root, regions, folder / "out", {})

@@ -11,10 +11,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from support.planted import PROGNOSTIC, Planted
-from survbench.data.demo import TRACED
 from survbench.experiments.results import JobResult
 from survbench.explain.attribution import pathway_attribution
 from survbench.explain.patches import patch_attention
+from survbench.simulation.demo import TRACED
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"width": 64, "teacher_settings": {"pathway_width": 64}}

@@ -19,8 +19,7 @@ from amkd.model import AMKD
 from baselines.abmil import ABMIL
 from support.planted import Planted
 from support.toy import cohort, job, run
-from survbench.data.features import read_features
-from survbench.data.writers import write_features
+from survbench.data.formats import read_features, write_features
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.experiments.results import JobResult
 from survbench.explain.heatmap import Canvas, heatmap_figure, slide_canvas, write_geojson, write_table

@@ -179,10 +179,10 @@ def test_a_fold_without_pairs_is_undefined_with_its_reason(tmp_path: Path) -> No
 def test_labels_of_a_known_cohort(tmp_path: Path) -> None:
     people = TABLE.rename(columns={"time": "os_months"}).assign(os_event=1).drop(columns=["fold", "event"])
     root = DataRoot.create(tmp_path / "root", simulated=True)
-    info = CohortInfo("stad", simulated=True)
+    info = CohortInfo(name="stad", simulated=True)
     text = people.astype(str).assign(site="", age="", sex="", stage="", grade="")
     nothing = pd.DataFrame(columns=["patient", "slide", "file"])
-    root.write(CohortContent(info, text, nothing, None, {}, {}, {}))
+    root.write(CohortContent(info=info, patients=text, slides=nothing))
     bare = predicted().drop(columns=["time", "event"])
     rows, _ = read_rows(saved(tmp_path, bare), root, "OS", censorship=None, time_unit="months")
     assert rows[0].metrics["cindex"].mean == 1.0

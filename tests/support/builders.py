@@ -74,7 +74,14 @@ def split(patients: int = 12, width: int = 16, seed: int = 0, prefix: str = "P",
     event = rng.random(patients) < 0.7
     event[:2] = True, False
     bag_store: Any = MemoryBags(bags)
-    return Split(names, time, event, expression, bag_store, clinical.T.astype(np.float32))
+    return Split(
+        patients=names,
+        time=time,
+        event=event,
+        expression=expression,
+        bags=bag_store,
+        clinical=clinical.T.astype(np.float32),
+    )
 
 
 def batch(

@@ -21,7 +21,7 @@ from torch_geometric.data import Batch
 
 from support import toy
 from survbench.data.batches import Split
-from survbench.data.cohort import Cohort, ExpressionScaler, encode_clinical
+from survbench.data.cohort import Cohort, ExpressionScaler, Simulated, encode_clinical
 from survbench.data.folds import Fold
 from survbench.experiments.execute import train_model
 from survbench.experiments.job import Job
@@ -132,7 +132,20 @@ def _cohort(*, tied: bool) -> Cohort:
     store: Any = toy.Bags(bags)
     folder: Any = None
     clinical = encode_clinical(table)
-    return _DoubleCohort("tiny", "Tiny", "os", table, genes, PATHWAYS, FAMILIES, clinical, store, {}, "all", folder)
+    return _DoubleCohort(
+        name="tiny",
+        title="Tiny",
+        endpoint="os",
+        patients=table,
+        expression=genes,
+        pathways=PATHWAYS,
+        families=FAMILIES,
+        clinical=clinical,
+        bags=store,
+        excluded={},
+        simulated=Simulated.ALL,
+        folder=folder,
+    )
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

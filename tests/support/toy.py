@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from support.builders import GENES, MemoryBags
-from survbench.data.cohort import Cohort, encode_clinical
+from survbench.data.cohort import Cohort, Simulated, encode_clinical
 from survbench.data.folds import folds_hash
 from survbench.experiments.collect import Summary
 from survbench.experiments.execute import run_job
@@ -60,7 +60,20 @@ def cohort(seed: int = 0, patients: int = 80, test_shift: float = 0.0, test: tup
     folder: Any = None
     store: Any = Bags(bags)
     clinical = encode_clinical(table)
-    return Cohort("toy", "Toy", "os", table, expression, PATHWAYS, FAMILIES, clinical, store, {}, "all", folder)
+    return Cohort(
+        name="toy",
+        title="Toy",
+        endpoint="os",
+        patients=table,
+        expression=expression,
+        pathways=PATHWAYS,
+        families=FAMILIES,
+        clinical=clinical,
+        bags=store,
+        excluded={},
+        simulated=Simulated.ALL,
+        folder=folder,
+    )
 
 
 def job(data: Cohort, model: str = "snn", fold: int = 0, objective: str = "cox", **changes: Any) -> Job:

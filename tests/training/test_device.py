@@ -1,12 +1,16 @@
-"""What training changes about how torch multiplies, it changes back."""
+"""What training changes about how torch multiplies, it changes back; memory is in bytes on every platform."""
 
 from __future__ import annotations
+
+import resource
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from survbench.training import device as devices
-from survbench.training.device import multiplied, products
+from survbench.training.device import multiplied, peak_memory, products
 
 CPU = torch.device("cpu")
 
@@ -34,3 +38,12 @@ def test_where_bfloat16_is_used_the_rest_may_use_tf32_for_as_long(monkeypatch: p
         interrupted()
     assert settings() == before
     assert multiplied(CPU) is torch.bfloat16
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes_whatever_unit_the_system_reports(
+    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=7 * 2**20 // unit))
+    assert peak_memory(CPU) == {"process_bytes": 7 * 2**20}

@@ -99,7 +99,7 @@ def test_the_fit_is_not_given_test_patients() -> None:
         "device",
         "scratch",
         "report",
-        "shared",
+        "stage_cache",
         "clock",
     }
 

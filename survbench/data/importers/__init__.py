@@ -1,4 +1,4 @@
-"""Files that users already have, unchanged, into a data root. One module per layout; what they share is here."""
+"""Import of files that users already have, unchanged, into a data root. One module per layout of the source folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from survbench.data.features import find_features, slide_stem
+from survbench.data.formats import find_features, slide_stem
 from survbench.data.importers import survpath, tables
-from survbench.data.importers.common import CohortReport, Draft, ImportReport, event_counts, finish, read_pathways
-from survbench.data.root import DataRoot, check_counts
+from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish, read_pathways
+from survbench.data.root import DataRoot
+from survbench.data.validation import check_counts
 from survbench.errors import MissingFile, UnknownName
 
 __all__ = ["CohortReport", "ImportReport", "import_data"]
@@ -33,51 +34,55 @@ def import_data(
 
     Parameters
     ----------
+    source : folder to read.
+    out : data root to write; made where there is none.
     layout : `survpath` (datasets_csv/, splits/), `tables` (labels.csv, expression.csv, ... per cohort), or `auto`.
-    slides : folder of patch features. pathways : GMT or wide CSV that replaces the source's own.
+    slides : folder of patch features.
+    pathways : GMT or wide CSV that replaces the source's own.
     families : the same for gene families (MCAT's signatures.csv).
-    aliases : name in the files -> name of the cohort. expected : counts that a cohort card states.
+    cohorts : names of those to import; all by default.
+    aliases : name in the files -> name of the cohort.
+    expected : name -> `patients` and `events` that a cohort card states.
     drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them.
+    overwrite : replace cohorts that are in the root already.
 
     Raises
     ------
-    MissingFile : the source is not there or of no known layout.
-    BadLabels, BadExpression, BadFolds, BadFeatures, BadFile : what it holds cannot be right.
+    MissingFile : the source does not exist, or has no known layout.
+    UnknownName : no cohort of these names.
+    BadLabels, BadExpression, BadFolds, BadFeatures, BadFile : its content cannot be right.
     """
     source = Path(source)
     if not source.is_dir():
         raise MissingFile(f"source {source} does not exist or is not a folder")
-    drafts = _reader(source, layout)(source, aliases or {}, cohorts, pathways)
+    drafts = _importer(source, layout).read(source, aliases or {}, cohorts, pathways)
     if not drafts:
-        wanted = f" named {', '.join(cohorts)}" if cohorts else ""
-        raise UnknownName(f"{source} holds no cohort{wanted}", "see `survbench data import --help` for the layouts")
+        named = f" named {', '.join(cohorts)}" if cohorts else ""
+        raise UnknownName(f"{source} holds no cohort{named}", "see `survbench data import --help` for the layouts")
     if families is not None:
         for draft in drafts:
             draft.families = read_pathways(families)
     features = find_features(Path(slides)) if slides is not None else {}
-    finished = [finish(draft, _files(draft, features), drop_invalid) for draft in drafts]
-    for content, _ in finished:
-        name, events, fix = (
-            content.info.name,
-            event_counts(content.patients),
-            "check the polarity of the event column, or correct the card",
-        )
-        check_counts(name, len(content.patients), events, (expected or {}).get(name, {}), fix)
+    reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
+    for report in reports:
+        check_counts(report.name, report.patients, report.events, (expected or {}).get(report.name, {}))
     root = DataRoot.create(Path(out))
-    for content, _ in finished:
-        root.write(content, overwrite=overwrite)
-    return ImportReport(tuple(report for _, report in finished))
+    for draft in drafts:
+        root.write(draft, overwrite=overwrite)
+    return ImportReport(reports)
 
 
-def _reader(source: Path, layout: str) -> Any:
-    if layout == "auto":
-        layout = "survpath" if survpath.recognizes(source) else "tables" if tables.recognizes(source) else "unknown"
-    if layout == "unknown":
-        raise MissingFile(
-            f"{source} is of no known layout: it has neither datasets_csv/metadata nor labels.csv",
-            "name the folder that holds them; the README lists what is read",
-        )
-    return {"survpath": survpath.read, "tables": tables.read}[layout]
+def _importer(source: Path, layout: str) -> Any:
+    importers: dict[str, Any] = {"survpath": survpath, "tables": tables}
+    if layout != "auto":
+        return importers[layout]
+    for importer in importers.values():
+        if importer.recognizes(source):
+            return importer
+    raise MissingFile(
+        f"{source} is of no known layout: it has neither datasets_csv/metadata nor labels.csv",
+        "name the folder that holds them; the README lists what is read",
+    )
 
 
 def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:

@@ -1,18 +1,18 @@
-"""What all layouts share: drafts of cohorts, the rules for labels and expression, the report."""
+"""What all importers share: drafts of cohorts, the rules for labels and expression, the report."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from survbench.data import root
-from survbench.data.features import slide_stem
-from survbench.data.root import CohortContent, CohortInfo
+from survbench.data.formats import slide_stem
+from survbench.data.root import COVARIATES, FOLD_COLUMNS, CohortContent, read_gmt, read_table
+from survbench.data.validation import check_expression, label_problems, match_genes
 from survbench.errors import BadExpression, BadFile, BadLabels, MissingFile
 
 __all__ = [
@@ -21,64 +21,89 @@ __all__ = [
     "ImportReport",
     "as_event",
     "as_sex",
-    "event_counts",
     "finish",
-    "match_genes",
+    "first_file",
     "one_per_patient",
     "read_expression",
     "read_pathways",
-    "wanted",
+    "select",
 ]
 
 DAMAGED_SYMBOL = re.compile(r"^\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)$", re.IGNORECASE)
 
 
-@dataclass
-class Draft:
-    """A cohort as a layout's reader found it.
+@dataclass(kw_only=True)
+class Draft(CohortContent):
+    """A cohort as it is in its source, until `finish` has checked it: all values are text, slides have no file.
 
     Attributes
     ----------
-    patients : one row per patient, text: patient, covariates, `<endpoint>_months`, `<endpoint>_event` (1 = died).
-    slides : patient, slide. unlabeled_in_folds : patients that folds name and no label table does.
+    duplicated_expression : patients with several rows in the expression table.
+    unlabeled_in_folds : patients that are in the folds and not in the label table.
     """
 
-    name: str
-    title: str
-    source: Path
-    patients: pd.DataFrame
-    slides: pd.DataFrame
-    expression: pd.DataFrame | None = None
     duplicated_expression: tuple[str, ...] = ()
-    pathways: dict[str, list[str]] = field(default_factory=dict)
-    families: dict[str, list[str]] = field(default_factory=dict)
-    folds: dict[str, pd.DataFrame] = field(default_factory=dict)
     unlabeled_in_folds: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+
+    def add_expression(self, expression: Path, pathways: Path | None, families: Path | None) -> None:
+        """Read an expression table, and gene sets where there are files of them."""
+        self.expression, self.duplicated_expression = read_expression(expression)
+        self.pathways = read_pathways(pathways) if pathways is not None else {}
+        self.families = read_pathways(families) if families is not None else {}
 
     def add_official(self, folds: pd.DataFrame) -> None:
-        """Take folds as published, without the patients who have no label; these are remembered."""
-        known = folds["patient"].isin(self.patients["patient"])
-        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~known, "patient"])))
-        self.folds["official"] = folds.loc[known, list(root.FOLD_COLUMNS)]
+        """Keep folds as published, without the patients who have no label; these are listed."""
+        labeled = folds["patient"].isin(self.patients["patient"])
+        self.unlabeled_in_folds = tuple(sorted(set(folds.loc[~labeled, "patient"])))
+        self.folds = {"official": folds.loc[labeled, list(FOLD_COLUMNS)]}
 
 
-def wanted(
-    found: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
+def select(
+    places: Iterable[tuple[str, Path]], aliases: Mapping[str, str], only: Sequence[str] | None
 ) -> list[tuple[str, str, Path]]:
-    """Stem, name of the cohort and place of those that are asked for, by stem or name."""
-    named = [(stem, aliases.get(stem, stem), place) for stem, place in found]
+    """Cohorts to import.
+
+    Parameters
+    ----------
+    places : (stem, path) of each cohort in the source.
+    aliases : stem -> name of the cohort, where they differ.
+    only : stems or names; None for all.
+
+    Returns
+    -------
+    (stem, name, path) of each.
+    """
+    named = [(stem, aliases.get(stem, stem), place) for stem, place in places]
     return [of for of in named if only is None or of[0] in only or of[1] in only]
 
 
-@dataclass(frozen=True)
+def first_file(folder: Path, *names: str) -> Path | None:
+    """The first of these files that exists."""
+    return next((file for name in names if (file := folder / name).exists()), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CohortReport:
     """What was imported, and what was not.
 
     Attributes
     ----------
-    events : endpoint -> deaths. without_expression : patients. expression_only : rows of the expression table whose
-    patient has no label. invalid : endpoint -> patient -> what is wrong with the label. dropped : whether they were.
+    name : of the cohort.
+    patients : number of patients.
+    slides : number of slides.
+    slides_with_features : number of slides with a feature file.
+    events : endpoint -> deaths.
+    genes : number of genes in the expression table.
+    pathways : number of pathways.
+    families : number of functional gene families.
+    folds : scheme -> number of folds.
+    without_expression : patients without expression, where the cohort has some.
+    expression_only : number of rows of the expression table whose patient has no label.
+    duplicated_expression : see `Draft`.
+    unlabeled_in_folds : see `Draft`.
+    invalid : endpoint -> patient -> what is wrong with the label.
+    dropped : whether invalid labels were left out.
+    notes : for the user.
     """
 
     name: str
@@ -106,70 +131,73 @@ class ImportReport:
     cohorts: tuple[CohortReport, ...]
 
 
-def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> tuple[CohortContent, CohortReport]:
-    """Check a draft and bring it into the root's form.
+def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> CohortReport:
+    """Check a draft and complete it in place, so that it can be written.
+
+    Parameters
+    ----------
+    draft : to check.
+    files : slide without suffix -> feature file.
+    drop_invalid : leave out labels that cannot be right.
 
     Raises
     ------
     BadLabels : a negative time, or an event that is not 0 or 1. Times of zero and half labels, which public tables have
-    at single endpoints, are kept and reported; using that endpoint is then an error.
+        at single endpoints, are kept and reported; using that endpoint is then an error.
+    BadExpression : a pathway or family without measured genes.
     """
-    patients, invalid = _checked_labels(draft, drop_invalid)
-    expression = draft.expression
-    known = set(patients["patient"])
-    expression_only = 0 if expression is None else len(set(expression.index) - known)
-    without: tuple[str, ...] = ()
-    pathways: dict[str, list[str]] = {}
-    families: dict[str, list[str]] = {}
-    if expression is not None:
-        expression = expression.loc[[p for p in expression.index if p in known]].sort_index()
-        without = tuple(sorted(known - set(expression.index)))
-        pathways = match_genes(draft.pathways, expression.columns, draft.name)
-        families = match_genes(draft.families, expression.columns, draft.name)
-    twice = draft.slides.loc[draft.slides["slide"].map(slide_stem).duplicated(), "slide"]
-    if len(twice):
+    invalid, name = _check_labels(draft, drop_invalid), draft.info.name
+    labeled = measured = set(draft.patients["patient"])
+    if draft.expression is None:
+        draft.families = {}  # gene sets mean nothing without it
+    else:
+        measured = set(draft.expression.index)
+        draft.expression = draft.expression.loc[draft.expression.index.isin(labeled)].sort_index()
+        draft.pathways = match_genes(draft.pathways, draft.expression.columns, name)
+        draft.families = match_genes(draft.families, draft.expression.columns, name)
+    stems = draft.slides["slide"].map(slide_stem)
+    if stems.duplicated().any():
         raise BadLabels(
-            f"{draft.source}: cohort {draft.name} lists slide {twice.iloc[0]} twice",
+            f"{draft.info.source}: cohort {name} lists slide {draft.slides['slide'][stems.duplicated()].iloc[0]} twice",
             "a slide belongs to one patient, or it could be learned from and scored on",
         )
-    slides = draft.slides.assign(file=[files.get(slide_stem(s), "") for s in draft.slides["slide"]])
-    slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"]).reset_index(drop=True)
-    info = CohortInfo(draft.name, draft.title, str(draft.source), notes=tuple(draft.notes))
-    content = CohortContent(info, patients, slides, expression, pathways, families, draft.folds)
-    report = CohortReport(
-        name=draft.name,
-        patients=len(patients),
-        slides=len(slides),
-        slides_with_features=int((slides["file"] != "").sum()),
-        events=event_counts(patients),
-        genes=0 if expression is None else expression.shape[1],
-        pathways=len(pathways),
-        families=len(families),
+    slides = draft.slides.assign(file=[files.get(stem, "") for stem in stems])
+    draft.slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"], ignore_index=True)
+    return CohortReport(
+        name=name,
+        patients=len(draft.patients),
+        slides=len(draft.slides),
+        slides_with_features=int((draft.slides["file"] != "").sum()),
+        events=_event_counts(draft.patients),
+        genes=0 if draft.expression is None else draft.expression.shape[1],
+        pathways=len(draft.pathways),
+        families=len(draft.families),
         folds={scheme: table["fold"].nunique() for scheme, table in draft.folds.items()},
-        without_expression=without,
-        expression_only=expression_only,
+        without_expression=tuple(sorted(labeled - measured)),
+        expression_only=len(measured - labeled),
         duplicated_expression=draft.duplicated_expression,
         unlabeled_in_folds=draft.unlabeled_in_folds,
         invalid=invalid,
         dropped=drop_invalid,
-        notes=info.notes,
+        notes=draft.info.notes,
     )
-    return content, report
 
 
-def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
+def _check_labels(draft: Draft, drop_invalid: bool) -> dict[str, dict[str, str]]:
+    """Sort patients and columns, blank invalid labels if they are dropped; endpoint -> patient -> problem."""
     patients, invalid = draft.patients.sort_values("patient").reset_index(drop=True), {}
     endpoints = [c.removesuffix("_months") for c in map(str, patients.columns) if c.endswith("_months")]
+    where = f"{draft.info.source}: cohort {draft.info.name}"
     if not endpoints:
-        raise BadLabels(f"{draft.source}: cohort {draft.name} has no pair of time and event columns")
+        raise BadLabels(f"{where} has no pair of time and event columns")
     for endpoint in endpoints:
         columns = [f"{endpoint}_months", f"{endpoint}_event"]
         labels = patients.set_index("patient")[columns].set_axis(["time", "event"], axis=1).astype(str)
-        problems = root.label_problems(labels[(labels != "").any(axis=1)])
+        problems = label_problems(labels[(labels != "").any(axis=1)])
         for patient, problem in problems.items():
             if not drop_invalid and not _tolerated(str(labels.at[patient, "time"]), str(labels.at[patient, "event"])):
                 raise BadLabels(
-                    f"{draft.source}: cohort {draft.name}, endpoint {endpoint}: patient {patient} {problem}",
+                    f"{where}, endpoint {endpoint}: patient {patient} {problem}",
                     "correct the table, or add --drop-invalid to leave such labels out",
                 )
         if problems:
@@ -178,19 +206,20 @@ def _checked_labels(draft: Draft, drop_invalid: bool) -> tuple[pd.DataFrame, dic
             patients.loc[patients["patient"].isin(problems), columns] = ""
     order = [
         "patient",
-        *(c for c in root.COVARIATES if c in patients),
+        *(c for c in COVARIATES if c in patients),
         *(c for e in endpoints for c in (f"{e}_months", f"{e}_event")),
     ]
-    return patients.loc[:, order], invalid
+    draft.patients = patients.loc[:, order]
+    return invalid
 
 
 def _tolerated(time: str, event: str) -> bool:
-    """A time of zero or a blank beside a valid rest: no follow-up at this endpoint, not a damaged table."""
+    """Whether a label lacks its time, or has a time of zero, and is valid otherwise: no follow-up at this endpoint."""
     zero_or_blank = time == "" or (pd.notna(number := pd.to_numeric(time, errors="coerce")) and number == 0)
     return event in ("", "0", "1") and (zero_or_blank or event == "")
 
 
-def event_counts(patients: pd.DataFrame) -> dict[str, int]:
+def _event_counts(patients: pd.DataFrame) -> dict[str, int]:
     """Endpoint -> deaths."""
     columns = [c for c in map(str, patients.columns) if c.endswith("_event")]
     return {c.removesuffix("_event"): int((patients[c] == "1").sum()) for c in columns}
@@ -216,7 +245,13 @@ def one_per_patient(table: pd.DataFrame, source: Path) -> pd.DataFrame:
 
 
 def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
-    """Text flags as `1` (died), `0` (censored) or blank; what is neither is kept, to be refused by name later."""
+    """Text flags as `1` (died), `0` (censored) or blank; other texts are kept, to be refused by name later.
+
+    Parameters
+    ----------
+    values : of the source's column.
+    censorship : whether 1 means censored there.
+    """
     numbers = pd.to_numeric(values.replace("", np.nan), errors="coerce")
     flags = numbers.map({0.0: "1", 1.0: "0"} if censorship else {0.0: "0", 1.0: "1"})
     return flags.where(flags.notna(), values).astype(object)
@@ -228,12 +263,16 @@ def as_sex(is_female: pd.Series) -> pd.Series:
 
 
 def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Patients x genes from a CSV (also compressed) whose first column is the patient, and the patients it had twice.
+    """Expression from a CSV (also compressed) whose first column is the patient; the first row of a patient counts.
 
-    The first row of a patient counts.
+    Returns
+    -------
+    (patients, genes) float32, and the patients who have several rows.
 
     Raises
     ------
+    MissingFile : no such file.
+    BadFile : it is no table.
     BadExpression : values that are no numbers, genes twice, symbols that a spreadsheet turned into dates.
     """
     try:
@@ -258,31 +297,13 @@ def read_expression(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     twice = tuple(sorted(set(table.index[table.index.duplicated()])))
     table = table[~table.index.duplicated()]
-    root.check_expression(table, str(file))
+    check_expression(table, str(file))
     return table.astype(np.float32), twice
 
 
 def read_pathways(file: Path) -> dict[str, list[str]]:
     """Pathways of a GMT file, or of a wide CSV: a column is a pathway, its cells are genes, ragged with blanks."""
     if file.suffix.lower() == ".gmt":
-        return root.read_gmt(file)
-    table = root.read_table(file)
+        return read_gmt(file)
+    table = read_table(file)
     return {name: [gene for gene in dict.fromkeys(table[name]) if gene] for name in table.columns}
-
-
-def match_genes(pathways: Mapping[str, list[str]], genes: pd.Index, cohort: str) -> dict[str, list[str]]:
-    """Members that were measured, in alphabetical order.
-
-    Raises
-    ------
-    BadExpression : a pathway is left without genes.
-    """
-    measured = set(genes)
-    matched = {name: sorted(measured & set(members)) for name, members in pathways.items()}
-    empty = [name for name, members in matched.items() if not members]
-    if empty:
-        raise BadExpression(
-            f"cohort {cohort}: none of the genes of pathway '{empty[0]}' was measured ({len(empty)} such pathways)",
-            "remove these pathways, or add their genes to the expression table",
-        )
-    return matched

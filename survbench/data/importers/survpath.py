@@ -7,13 +7,14 @@ held-out fold.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from survbench.data.importers import common
 from survbench.data.importers.common import Draft
-from survbench.data.root import read_table
+from survbench.data.root import CohortInfo, read_table
 from survbench.errors import BadFolds, BadLabels, MissingFile
 
 __all__ = ["read", "recognizes"]
@@ -25,7 +26,7 @@ HELD_OUT_NOTE = "official folds: the split files' `val` is the held-out fifth an
 
 
 def recognizes(source: Path) -> bool:
-    """Whether the folder has this layout."""
+    """Whether the folder has these files."""
     return any((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
 
 
@@ -34,7 +35,7 @@ def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathw
     files = sorted((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
     if not files:
         raise MissingFile(f"{source / 'datasets_csv' / 'metadata'} has no tcga_<cohort>.csv")
-    chosen = common.wanted(((file.stem.removeprefix("tcga_"), file) for file in files), aliases, only)
+    chosen = common.select(((file.stem.removeprefix("tcga_"), file) for file in files), aliases, only)
     return [_cohort(source, file, stem, name, pathways) for stem, name, file in chosen]
 
 
@@ -48,12 +49,15 @@ def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | Non
             "keep one row per slide",
         )
     patients = _with_clinical(common.one_per_patient(table.drop(columns="slide"), file), source, stem)
-    draft = Draft(name, f"TCGA-{name.upper()}", source, patients, slides)
-    if (expression := _expression_file(source, stem)) is not None:
-        draft.expression, draft.duplicated_expression = common.read_expression(expression)
-        draft.pathways = common.read_pathways(pathways or _pathway_file(source))
-        if (families := source / "datasets_csv" / "metadata" / "signatures.csv").exists():
-            draft.families = common.read_pathways(families)
+    info = CohortInfo(name=name, title=f"TCGA-{name.upper()}", source=str(source))
+    draft = Draft(info=info, patients=patients, slides=slides)
+    tables = (f"{kind}/{stem}/rna_clean.csv" for kind in EXPRESSION_SETS)
+    if (expression := common.first_file(source / "datasets_csv" / "raw_rna_data", *tables)) is not None:
+        pathways = pathways or common.first_file(file.parent, *PATHWAY_FILES)
+        if pathways is None:
+            what = f"{file.parent} has none of {', '.join(PATHWAY_FILES)}"
+            raise MissingFile(what, "name a file with --pathways")
+        draft.add_expression(expression, pathways, common.first_file(file.parent, "signatures.csv"))
     _add_folds(draft, source / "splits" / "5foldcv" / f"tcga_{stem}")
     return draft
 
@@ -79,21 +83,8 @@ def _with_clinical(patients: pd.DataFrame, source: Path, stem: str) -> pd.DataFr
     if not file.exists():
         return patients
     clinical = read_table(file).drop_duplicates("case_id").set_index("case_id").replace("N/A", "")
-    found = clinical.reindex(columns=["stage", "grade"]).reindex(patients["patient"]).fillna("")
-    return patients.assign(stage=found["stage"].to_numpy(), grade=found["grade"].to_numpy())
-
-
-def _expression_file(source: Path, stem: str) -> Path | None:
-    folder = source / "datasets_csv" / "raw_rna_data"
-    files = (folder / kind / stem / "rna_clean.csv" for kind in EXPRESSION_SETS)
-    return next((file for file in files if file.exists()), None)
-
-
-def _pathway_file(source: Path) -> Path:
-    folder = source / "datasets_csv" / "metadata"
-    if (file := next((folder / name for name in PATHWAY_FILES if (folder / name).exists()), None)) is not None:
-        return file
-    raise MissingFile(f"{folder} has none of {', '.join(PATHWAY_FILES)}", "name a file with --pathways")
+    known = clinical.reindex(columns=["stage", "grade"]).reindex(patients["patient"]).fillna("")
+    return patients.assign(stage=known["stage"].to_numpy(), grade=known["grade"].to_numpy())
 
 
 def _add_folds(draft: Draft, folder: Path) -> None:
@@ -116,4 +107,4 @@ def _add_folds(draft: Draft, folder: Path) -> None:
     if len(twice):
         raise BadFolds(f"{folder}: patient {twice['patient'].iloc[0]} is twice in fold {twice['fold'].iloc[0]}")
     draft.add_official(folds)
-    draft.notes.append(HELD_OUT_NOTE)
+    draft.info = replace(draft.info, notes=(HELD_OUT_NOTE,))

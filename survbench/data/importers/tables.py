@@ -13,7 +13,7 @@ import pandas as pd
 
 from survbench.data.importers import common
 from survbench.data.importers.common import Draft
-from survbench.data.root import FOLD_COLUMNS, read_table
+from survbench.data.root import FOLD_COLUMNS, CohortInfo, read_table
 from survbench.errors import BadFolds, BadLabels
 
 __all__ = ["DAYS_PER_MONTH", "read", "recognizes"]
@@ -28,7 +28,15 @@ LIVING = {"0:living": "0", "1:deceased": "1", "0:censored": "0", "1:progression"
 
 @dataclass(frozen=True)
 class Pair:
-    """Columns of one endpoint in one convention. divisor : of the times, to give months."""
+    """Columns of one endpoint in one convention.
+
+    Attributes
+    ----------
+    endpoint : such as `os`.
+    time : column of the times.
+    flag : column of the events, or of the censorships.
+    divisor : of the times, to give months.
+    """
 
     endpoint: str
     time: str
@@ -37,6 +45,7 @@ class Pair:
 
     @property
     def censorship(self) -> bool:
+        """Whether a flag of 1 means censored."""
         return "cens" in self.flag.lower()
 
 
@@ -57,14 +66,14 @@ def known_pairs() -> list[Pair]:
 
 
 def recognizes(source: Path) -> bool:
-    """Whether the folder is a cohort of this layout, or holds some."""
+    """Whether the folder is a cohort with a labels.csv, or holds some."""
     return bool(_cohort_folders(source))
 
 
 def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathways: Path | None) -> list[Draft]:
     """The cohort in this folder, or every cohort in its subfolders; a cohort is named like its folder."""
     folders = ((folder.resolve().name.lower(), folder) for folder in _cohort_folders(source))
-    return [_cohort(folder, name, pathways) for _, name, folder in common.wanted(folders, aliases, only)]
+    return [_cohort(folder, name, pathways) for _, name, folder in common.select(folders, aliases, only)]
 
 
 def _cohort_folders(source: Path) -> list[Path]:
@@ -83,21 +92,14 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         twice = rows.loc[rows["patient"].duplicated(), "patient"].iloc[0]
         raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
-    draft = Draft(name, name.upper(), folder, common.one_per_patient(rows, file), slides)
-    if (expression := _first(folder, "expression.csv", "expression.csv.gz")) is not None:
-        draft.expression, draft.duplicated_expression = common.read_expression(expression)
-        if (chosen := pathways or _first(folder, "pathways.gmt", "pathways.csv")) is not None:
-            draft.pathways = common.read_pathways(chosen)
-        if (families := _first(folder, "families.gmt", "families.csv")) is not None:
-            draft.families = common.read_pathways(families)
+    info = CohortInfo(name=name, title=name.upper(), source=str(folder))
+    draft = Draft(info=info, patients=common.one_per_patient(rows, file), slides=slides)
+    if (expression := common.first_file(folder, "expression.csv", "expression.csv.gz")) is not None:
+        pathways = pathways or common.first_file(folder, "pathways.gmt", "pathways.csv")
+        draft.add_expression(expression, pathways, common.first_file(folder, "families.gmt", "families.csv"))
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft
-
-
-def _first(folder: Path, *names: str) -> Path | None:
-    """The first of these files that is there."""
-    return next((file for name in names if (file := folder / name).exists()), None)
 
 
 def _covariates(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -135,7 +137,7 @@ def _labels(table: pd.DataFrame, file: Path) -> dict[str, pd.Series]:
 
 
 def _months(values: pd.Series, divisor: float) -> pd.Series:
-    """Times as text in months; text that is no number stays as it is, to be refused by name."""
+    """Times as text in months; text that is no number is kept, to be refused by name later."""
     values = values.replace({"#N/A": "", "NA": "", "N/A": "", "nan": ""})
     if divisor == 1:
         return values
@@ -167,10 +169,10 @@ def _any_of(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
 
 
 def _one_of(table: pd.DataFrame, names: tuple[str, ...], file: Path, what: str) -> str:
-    found = [name for name in names if name in table]
-    if len(found) != 1:
-        problem = f"has the {what} columns {', '.join(found)}" if found else f"has no {what} column"
+    present = [name for name in names if name in table]
+    if len(present) != 1:
+        problem = f"has the {what} columns {', '.join(present)}" if present else f"has no {what} column"
         raise BadLabels(
             f"{file} {problem}; its columns are {', '.join(table.columns)}", f"keep one of {', '.join(names)}"
         )
-    return found[0]
+    return present[0]

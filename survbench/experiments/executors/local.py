@@ -178,7 +178,7 @@ def run_and_report(spec: JobSpec, send: Callable[..., None]) -> Outcome:
     from survbench.experiments.executors import gpu_admission
 
     def report(epoch: EpochReport) -> None:
-        bar = {"description": epoch.told(spec.title), "completed": epoch.epoch, "total": epoch.epochs}
+        bar = {"description": epoch.describe(spec.title), "completed": epoch.epoch, "total": epoch.epochs}
         send(progress=bar, memory=gpu_admission.device_memory(spec.device))
 
     outcome = run_spec(spec, report)

@@ -24,7 +24,7 @@ from survbench.training.device import cpu_threads
 __all__ = ["main"]
 
 LATE = (  # what each task would import otherwise
-    *("survbench.experiments.execute", "survbench.experiments.forecast", "survbench.profiling"),
+    *("survbench.experiments.execute", "survbench.experiments.forecast", "survbench.complexity.measure"),
     *("filelock", "fvcore.nn", "pyarrow.dataset", "pyarrow.parquet", "torch_geometric.data"),
     *("sklearn.model_selection", "sksurv.linear_model.coxph", "sksurv.metrics"),
 )

@@ -114,7 +114,8 @@ class RiskModel:
         if Modality.EXPRESSION in self.granted and self.scaler is not None:
             expression = self.scaler.transform(given["expression"])
         patients, unknown = tuple(map(str, range(number))), np.full(number, np.nan)  # named by their position
-        split = Split(patients, unknown, np.zeros(number, bool), expression, bags, clinical)
+        labels = {"time": unknown, "event": np.zeros(number, bool)}
+        split = Split(patients=patients, **labels, expression=expression, bags=bags, clinical=clinical)
         logits = predict_logits(self.model, split, self.granted, torch.device("cpu"))
         return pd.DataFrame({"risk": self.objective.risk(logits).double().numpy()})
 

@@ -1,4 +1,4 @@
-"""The clock: phases add up, interruptions don't lose what was spent, and nothing is told that was not measured."""
+"""The clock: phases add up, interruptions don't lose what was spent, and a step on an accelerator is one phase."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from survbench.clock import Clock, shares
+from survbench.training.clock import Clock, shares
 
 
-class Hand:
-    """A clock's hand that the test moves."""
+class Time:
+    """A time that the test moves."""
 
     def __init__(self) -> None:
         self.at = 100.0
@@ -20,49 +20,49 @@ class Hand:
 
 
 def test_phases_and_the_rest_are_the_total() -> None:
-    hand = Hand()
-    clock = Clock(now=hand)
+    time = Time()
+    clock = Clock(now=time)
     for seconds in (1.0, 2.0):
         with clock("forward"):
-            hand.at += seconds
-    hand.at += 4
+            time.at += seconds
+    time.at += 4
     assert clock.seconds() == {"forward": 3.0, "other": 4.0}
     assert clock.total == 7.0
 
 
 def test_making_an_item_is_timed_and_using_it_is_not() -> None:
-    hand = Hand()
+    time = Time()
 
     def items() -> Iterator[int]:
         for item in (1, 2):
-            hand.at += 1
+            time.at += 1
             yield item
-        hand.at += 1  # what it takes to find that there is no more
+        time.at += 1  # what it takes to find that there is no more
 
-    clock = Clock(now=hand)
+    clock = Clock(now=time)
     for _ in clock.each("data", items()):
-        hand.at += 10
+        time.at += 10
     assert clock.seconds() == {"data": 3.0, "other": 20.0}
 
 
 def test_what_was_spent_before_an_interruption_is_added() -> None:
-    hand = Hand()
-    clock = Clock(now=hand)
+    time = Time()
+    clock = Clock(now=time)
     clock.resume({"forward": 5.0, "other": 2.0})
     with clock("forward"):
-        hand.at += 1
-    hand.at += 1
+        time.at += 1
+    time.at += 1
     assert clock.seconds() == {"forward": 6.0, "other": 3.0}
     assert clock.total == 9.0
 
 
 def test_a_phase_that_fails_counts() -> None:
-    hand = Hand()
-    clock = Clock(now=hand)
+    time = Time()
+    clock = Clock(now=time)
 
     def fail() -> None:
         with clock("data"):
-            hand.at += 1
+            time.at += 1
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -70,12 +70,12 @@ def test_a_phase_that_fails_counts() -> None:
     assert clock.seconds()["data"] == 1.0
 
 
-def test_on_an_accelerator_the_parts_of_a_step_are_not_told_apart() -> None:
-    hand = Hand()
-    clock = Clock(separable=False, now=hand)
+def test_on_an_accelerator_the_parts_of_a_step_are_one_phase() -> None:
+    time = Time()
+    clock = Clock(separable=False, now=time)
     for phase in ("forward", "backward", "optimizer", "data"):
         with clock(phase):
-            hand.at += 1
+            time.at += 1
     assert clock.seconds() == {"steps": 3.0, "data": 1.0, "other": 0.0}
 
 

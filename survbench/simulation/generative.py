@@ -1,6 +1,6 @@
 """The generative model behind simulated data: latent programmes -> expression, survival, traces in slides.
 
-Arrays in, arrays out; what is written where is in demo.py (invented patients) and simulate.py (real patients).
+Arrays in, arrays out; the files are written by demo.py (invented patients) and slides.py (real patients).
 
 The model
 ---------
@@ -10,15 +10,15 @@ expression  E_ig = m_g + s_g (l_g z_ik(g) + sqrt(1 - l_g^2) (0.35 c_ik(g) + sqrt
             a gene g belongs to one programme k(g) or to none (l_g = 0); c_ik is variation that the genes of a programme
             share and that means nothing; log2(TPM + 0.001), below the detection limit the floor log2(0.001)
 survival    T_i = (-log U_i / exp(h_i))^(1/1.3), log hazard h_i = sum_k b_k z_ik + covariates; follow-up C_i ~ Gamma(2),
-            scaled so that exactly the wanted number of patients dies while under observation
+            scaled so that exactly a given number of patients dies while under observation
 slides      patch j of a slide:  x_j = gain (type_t(j) + sum_r y_jr texture_r + site + noise_j
                                              + sum_k a_jk (w_k + (1 + 0.25 n_jk) z_ik v_k))
             a_jk = 1 on one contiguous region per slide and programme, 10-30 % of its patches, and 0 elsewhere. There
             the marker w_k says that this is where to look and v_k carries the programme. Programmes that leave no
             trace are not in the sum, so slides know less than expression.
 
-Real patients (simulate.py) have their own expression and survival; only the slides are drawn, from programmes that are
-read off the expression.
+Real patients (slides.py) have their own expression and survival; only their slides are simulated, from programmes that
+are derived from the expression.
 
 Every random number comes from a stream named by strings (cohort, patient, slide), so a patient's slides do not depend
 on who else is generated. Sums of directions avoid BLAS, whose rounding differs between processors.
@@ -31,15 +31,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from survbench.data.formats.base import PATCH_PX
+
 __all__ = [
     "FLOOR",
     "Genome",
     "Tissue",
-    "draw_expression",
-    "draw_slide",
-    "draw_survival",
     "make_genome",
     "make_tissue",
+    "simulate_expression",
+    "simulate_slide",
+    "simulate_survival",
     "site_shift",
     "stream",
 ]
@@ -47,7 +49,6 @@ __all__ = [
 FLOOR = round(float(np.log2(0.001)), 4)
 DETECTION_LIMIT = -5.0
 WIDTH = 1024
-PATCH_PX = 256
 TRACE_SHARE = (0.1, 0.3)
 TRACE_JITTER = 0.25
 SHARED_NUISANCE = 0.35
@@ -56,20 +57,24 @@ DAYS_PER_MONTH = 30.4375
 
 
 def stream(*names: object) -> np.random.Generator:
-    """Random numbers that belong to these names and to nothing else."""
+    """Generator of random numbers that depend on these names alone."""
     digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.default_rng(np.random.SeedSequence(list(np.frombuffer(digest, dtype="<u4").tolist())))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Genome:
     """Genes, pathways and how programmes drive them.
 
     Attributes
     ----------
-    genes : names, alphabetical. programme : (genes,) index of the driving programme, -1 for none.
-    loading : (genes,) correlation with the programme. mean, spread : (genes,) of log2(TPM + 0.001).
-    pathways : name -> genes, alphabetical. drivers : name -> index of the programme, -1 for none.
+    genes : names, alphabetical.
+    programme : (genes,) index of the driving programme, -1 for none.
+    loading : (genes,) correlation with the programme.
+    mean : (genes,) of log2(TPM + 0.001).
+    spread : (genes,) standard deviation of the same.
+    pathways : name -> genes, alphabetical.
+    drivers : name of a pathway -> index of its programme, -1 for none.
     """
 
     genes: tuple[str, ...]
@@ -89,6 +94,10 @@ def make_genome(
     Parameters
     ----------
     programmes : names; pathways are called DEMO_<programme>_<n>, those without a programme DEMO_UNRELATED_<n>.
+    genes_each : genes of a programme.
+    unrelated : genes without a programme.
+    pathways_each : pathways of a programme.
+    key : names the random numbers.
     """
     rng = stream(key, "genome")
     owner = np.append(np.repeat(np.arange(len(programmes)), genes_each), np.full(unrelated, -1))
@@ -115,12 +124,17 @@ def make_genome(
     )
 
 
-def draw_expression(rng: np.random.Generator, genome: Genome, programmes: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def simulate_expression(
+    rng: np.random.Generator, genome: Genome, programmes: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
     """Expression of one patient.
 
     Parameters
     ----------
-    programmes : (K,). shift : (genes,) of the site and the domain, in units of a gene's spread.
+    rng : of the patient.
+    genome : of the cohort.
+    programmes : (K,) of the patient.
+    shift : (genes,) of the site and the domain, in units of a gene's spread.
 
     Returns
     -------
@@ -136,18 +150,22 @@ def draw_expression(rng: np.random.Generator, genome: Genome, programmes: np.nda
     return np.round(np.where(values < DETECTION_LIMIT, FLOOR, values), 4).astype(np.float32)
 
 
-def draw_survival(
+def simulate_survival(
     rngs: list[np.random.Generator], log_hazard: np.ndarray, events: int, follow_up: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Observed times and events with exactly `events` deaths.
 
     Parameters
     ----------
-    rngs : one stream per patient. log_hazard : (patients,). follow_up : median months under observation, deaths aside.
+    rngs : one stream per patient.
+    log_hazard : (patients,).
+    events : number of deaths.
+    follow_up : median months under observation, deaths aside.
 
     Returns
     -------
-    months (patients,) in whole days, at least one; event (patients,) bool, true = died.
+    months : (patients,) in whole days, at least one.
+    event : (patients,) bool, True = died.
     """
     draws = np.array([(rng.standard_exponential(), rng.gamma(2.0)) for rng in rngs])
     death = (draws[:, 0] * np.exp(-log_hazard)) ** (1 / WEIBULL_SHAPE)
@@ -167,8 +185,10 @@ class Tissue:
 
     Attributes
     ----------
-    types : (6, D) prototypes of tissue. texture : (24, D) directions in which all tissue varies.
-    markers, traces : (K, D) w_k and v_k of the programmes that leave traces.
+    types : (6, D) prototypes of tissue.
+    texture : (24, D) directions in which all tissue varies.
+    markers : (K, D) w_k of the programmes that leave traces.
+    traces : (K, D) v_k of the same.
     """
 
     types: np.ndarray
@@ -202,7 +222,7 @@ def site_shift(size: float, length: int, *names: object) -> np.ndarray:
     return (size * stream("site", *names).standard_normal(length)).astype(np.float32)
 
 
-def draw_slide(
+def simulate_slide(
     rng: np.random.Generator,
     tissue: Tissue,
     programmes: np.ndarray | None,
@@ -211,17 +231,21 @@ def draw_slide(
     shift: np.ndarray,
     gain: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One slide.
+    """Features and coordinates of one slide.
 
     Parameters
     ----------
-    programmes : (K,) of those that leave traces; None draws tissue without traces.
+    rng : of the slide.
+    tissue : what the encoder shows.
+    programmes : (K,) of those that leave traces; None for tissue without traces.
     patches : mean number of patches; slides have 45-155 % of it.
-    shift : (D,) offset of the site. gain : of the scanner and stain, multiplies everything.
+    shift : (D,) offset of the site.
+    gain : of the scanner and stain, multiplies everything.
 
     Returns
     -------
-    features (N, D) float16; coords (N, 2) int64, (x, y) in level-0 pixels, row by row.
+    features : (N, D) float16.
+    coords : (N, 2) int64, (x, y) in level-0 pixels, row by row.
     """
     count = max(1, round(patches * rng.uniform(0.45, 1.55)))
     coords = _tissue_outline(rng, count)

@@ -12,12 +12,11 @@ import pytest
 
 from support import layouts
 from survbench.data.cohort import load_cohort
-from survbench.data.features import read_features
+from survbench.data.formats import FORMATS, read_features
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot
-from survbench.data.simulate import MARK, programmes_of, simulate_slides
-from survbench.data.writers import LAYOUTS
 from survbench.errors import BadConfig, BadFile
+from survbench.simulation.slides import MARK, programmes_of, simulate_slides
 
 
 def real(folder: Path, shuffle: bool = False) -> DataRoot:
@@ -58,7 +57,7 @@ def test_expression_leaves_its_trace() -> None:
     assert programmes_of(None, {}).empty
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_every_layout_is_read_back_and_marked(tmp_path: Path, layout: str) -> None:
     root = real(tmp_path)
     report = simulate_slides(root, layout=layout, patches=8)
@@ -90,7 +89,7 @@ def test_an_interrupted_call_is_continued(tmp_path: Path) -> None:
     assert all(np.array_equal(before[slide], bag) for slide, bag in bags(root).items())
 
 
-def test_other_settings_replace_only_when_asked(tmp_path: Path) -> None:
+def test_other_settings_replace_only_with_overwrite(tmp_path: Path) -> None:
     root = real(tmp_path)
     simulate_slides(root, patches=8)
     before = bags(root)

@@ -18,12 +18,12 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from survbench.data import demo as demo_module
 from survbench.data.cohort import Simulated, load_cohort
-from survbench.data.demo import RECIPES, build_demo, demo_root
-from survbench.data.features import read_features
+from survbench.data.formats import read_features
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import BadFile
+from survbench.simulation import demo as demo_module
+from survbench.simulation.demo import RECIPES, build_demo, demo_root
 
 NAMES = [recipe.name for recipe in RECIPES]
 
@@ -133,7 +133,7 @@ def test_the_log_hazard_is_programmes_and_covariates(root: DataRoot) -> None:
 
 def test_the_full_size_truth_lies_where_it_is_meant_to() -> None:
     for recipe in RECIPES:
-        people = demo_module._People(recipe)
+        people = demo_module.People(recipe)
         outcome = people.months, people.event
         # the effects aim at 0.77 and 0.71; with 21 to 58 deaths a cohort lies up to 0.06 beside that
         assert 0.71 <= harrell(*outcome, people.log_hazard) <= 0.83
@@ -302,6 +302,6 @@ def test_a_cache_folder_that_is_no_root_is_refused(tiny: Path) -> None:
 
 def test_building_is_announced_as_simulated(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
     demo_root()
-    said = capfd.readouterr()
-    assert "demo (simulated)" in said.err
-    assert said.out == ""
+    output = capfd.readouterr()
+    assert "demo (simulated)" in output.err
+    assert output.out == ""

@@ -1,4 +1,4 @@
-"""Feature files: each layout as its tool writes it, and read back by the suite's own reader."""
+"""Feature files: each format as its tool writes it, and read back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from survbench.data.features import find_features, read_features
-from survbench.data.writers import LAYOUTS, write_features
+from survbench.data.formats import (
+    FORMATS,
+    find_features,
+    patch_count,
+    patch_edge,
+    read_features,
+    write_features,
+)
+from survbench.data.formats.base import PATCH_PX
 from survbench.errors import BadConfig, BadFeatures
 
+WITHOUT_COORDS = ("clam-pt", "npy")
 SLIDE = "DEMO-XX-0001-01Z-00-DX1.0A1B-2C3D"
 
 
@@ -26,16 +37,43 @@ def coords() -> np.ndarray:
     return np.array([(256 * x, 256 * y) for y in (2, 3, 4) for x in (5, 6, 7)][:7])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_read_back(tmp_path: Path, features: np.ndarray, coords: np.ndarray, layout: str) -> None:
-    file = write_features(tmp_path, SLIDE, features, coords, layout)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_read_back(tmp_path: Path, features: np.ndarray, coords: np.ndarray, name: str) -> None:
+    file = write_features(tmp_path, SLIDE, features, coords, name)
     assert find_features(tmp_path) == {SLIDE: file}
     slide = read_features(file)
     np.testing.assert_array_equal(slide.features, features)
-    if layout == "clam-pt":
+    if name in WITHOUT_COORDS:
         assert np.isnan(slide.coords).all()
     else:
         np.testing.assert_array_equal(slide.coords, coords / 256)
+        assert slide.simulated
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(
+    features=arrays.arrays(
+        np.float16,
+        st.tuples(st.integers(0, 9), st.integers(1, 5)),
+        elements=st.floats(-6e4, 6e4, width=16),
+    ),
+    seed=st.integers(0, 999),
+)
+def test_writing_and_reading_are_inverses(
+    tmp_path_factory: pytest.TempPathFactory, name: str, features: np.ndarray, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("features")
+    coords = PATCH_PX * np.random.default_rng(seed).permutation(400)[: 2 * len(features)].reshape(-1, 2)
+    file = write_features(folder, SLIDE, features, coords, name)
+    assert file == folder / FORMATS[name].path(SLIDE)
+    slide = read_features(file)
+    np.testing.assert_array_equal(slide.features, features)
+    assert patch_count(file) == features.shape
+    if name in WITHOUT_COORDS:
+        assert np.isnan(slide.coords).all()
+        assert patch_edge(file) is None
+    else:
+        np.testing.assert_array_equal(slide.coords, coords / PATCH_PX)
         assert slide.simulated
 
 
@@ -98,8 +136,8 @@ def test_only_simulated_files_say_so(tmp_path: Path, features: np.ndarray, coord
 
 
 def test_a_slide_without_tissue_is_written(tmp_path: Path) -> None:
-    for layout in LAYOUTS:
-        file = write_features(tmp_path / layout, SLIDE, np.empty((0, 4), np.float16), np.empty((0, 2), int), layout)
+    for name in FORMATS:
+        file = write_features(tmp_path / name, SLIDE, np.empty((0, 4), np.float16), np.empty((0, 2), int), name)
         assert read_features(file).features.shape == (0, 4)
 
 

@@ -1,12 +1,11 @@
 """Simulated slides for the real patients of a data root, to rehearse slide models on real labels.
 
-The equations are in simulation.py, the file formats in writers.py. Outcomes are never read.
+The equations are in generative.py, the file formats in data/formats/. Outcomes are never read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import track
-from survbench.data.features import slide_stem
-from survbench.data.root import CohortFolder, DataRoot, write_about
-from survbench.data.simulation import Tissue, draw_slide, make_tissue, site_shift, stream
-from survbench.data.writers import LAYOUTS, feature_file, write_features
+from survbench.data.formats import feature_file, slide_stem, write_features
+from survbench.data.root import CohortFolder, DataRoot, read_info, write_info
 from survbench.errors import BadConfig, BadFile
+from survbench.simulation.generative import Tissue, make_tissue, simulate_slide, site_shift, stream
 
 __all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
 
@@ -31,14 +29,18 @@ MARK = "simulated.json"
 NOTE = "slide features are simulated"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CohortSimulation:
-    """What was done for one cohort.
+    """The slides simulated for one cohort.
 
     Attributes
     ----------
-    written, kept : slides written now, and slides that an earlier, interrupted call had written.
-    without_trace : patients whose slides carry nothing, because they have no expression to take it from.
+    cohort : its name.
+    folder : of the feature files.
+    patients : number of patients.
+    written : slides written by this call.
+    kept : slides that an earlier, interrupted call had written.
+    without_trace : patients whose slides carry no trace, because they have no expression to derive it from.
     """
 
     cohort: str
@@ -55,15 +57,22 @@ class CohortSimulation:
 
 @dataclass(frozen=True)
 class SimulationReport:
-    """What `simulate_slides` did."""
+    """One entry per cohort."""
 
-    layout: str
     cohorts: tuple[CohortSimulation, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """One cohort, checked and ready to be written. slides : patient, slide, file as slides.csv will have them."""
+    """One cohort, checked and ready to be written.
+
+    Attributes
+    ----------
+    sites : of each patient.
+    slides : patient, slide, file as slides.csv will have them.
+    programmes : (patients with expression, programmes).
+    recipe : everything that decides what the slides show.
+    """
 
     cohort: CohortFolder
     folder: Path
@@ -85,34 +94,36 @@ def simulate_slides(
     """Write simulated slide features for the patients of a data root and enter them in its slides.csv.
 
     What a slide shows comes from the patient's expression (`programmes_of`) and site. No outcome is read, so whatever
-    a slide model learns from these slides about survival, the real expression knew.
+    a slide model learns from these slides about survival is in the real expression, too.
 
     Parameters
     ----------
-    cohorts : their names; all by default. patches : mean number per slide. overwrite : replace what was simulated
-    with other settings. The files go to <cohort>/features/<layout>/.
+    root : of the cohorts.
+    cohorts : their names; all by default.
+    layout : file format, one of `formats.FORMATS`; the files go to <cohort>/features/<layout>/.
+    patches : mean number per slide.
+    seed : of the random numbers.
+    overwrite : replace what was simulated with other settings.
 
     Raises
     ------
-    BadConfig : unknown layout, or no patches.
+    BadConfig : unknown format, or no patches.
     BadFile : the cohort has real feature files, is simulated as a whole, or has slides simulated with other settings
         (without `overwrite`). Nothing is written to any cohort then.
     UnknownName : no such cohort.
     """
-    if layout not in LAYOUTS:
-        raise BadConfig(f"Unknown feature layout '{layout}'", f"Known: {', '.join(LAYOUTS)}")
     if patches < 1:
-        raise BadConfig(f"{patches} patches per slide were asked for", "ask for at least 1")
+        raise BadConfig(f"{patches} patches per slide", "at least 1 is needed")
     root = root if isinstance(root, DataRoot) else DataRoot.open(root)
     plans = [
         _plan(root.cohort(name), layout, patches, seed, overwrite) for name in dict.fromkeys(cohorts or root.cohorts())
     ]
     tissue = make_tissue(PROGRAMMES, key=f"simulated slides {VERSION}/{seed}")
-    return SimulationReport(layout, tuple(_carry_out(plan, tissue, layout, patches, seed) for plan in plans))
+    return SimulationReport(tuple(_carry_out(plan, tissue, layout) for plan in plans))
 
 
 def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]]) -> pd.DataFrame:
-    """Latent programmes read off expression, without looking at outcomes.
+    """Latent programmes derived from expression, without looking at outcomes.
 
     The first principal components of the pathway scores, a score being the mean of a pathway's standardized genes; of
     the genes themselves where there are fewer pathways than programmes. Each is standardized over the patients, cut at
@@ -121,6 +132,7 @@ def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]
     Parameters
     ----------
     expression : (patients, genes) or None.
+    pathways : name -> genes.
 
     Returns
     -------
@@ -141,7 +153,7 @@ def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]
     return pd.DataFrame(np.round(np.clip(components, -3, 3), 4), index=values.index)
 
 
-def _plan(cohort: CohortFolder, layout: str, patches: int, seed: int, overwrite: bool) -> _Plan:
+def _plan(cohort: CohortFolder, format_name: str, patches: int, seed: int, overwrite: bool) -> _Plan:
     if cohort.info.simulated:
         raise BadFile(
             f"cohort {cohort.name} is simulated as a whole and has its slides", "name a cohort of real patients"
@@ -152,9 +164,10 @@ def _plan(cohort: CohortFolder, layout: str, patches: int, seed: int, overwrite:
     programmes = programmes_of(cohort.expression(), cohort.pathways())
     digest = hashlib.sha256(programmes.to_csv(lineterminator="\n").encode()).hexdigest()
     recipe = {"version": VERSION, "seed": seed, "patches": patches, "programmes": digest}
-    folder = cohort.path / "features" / layout
+    folder = cohort.path / "features" / format_name
     _refuse_other_recipe(cohort, folder, recipe, overwrite)
-    return _Plan(cohort, folder, sites, _slide_table(cohort, patients.index, folder, layout), programmes, recipe)
+    slides = _slide_table(cohort, patients.index, folder, format_name)
+    return _Plan(cohort=cohort, folder=folder, sites=sites, slides=slides, programmes=programmes, recipe=recipe)
 
 
 def _refuse_real_files(cohort: CohortFolder) -> None:
@@ -167,31 +180,32 @@ def _refuse_real_files(cohort: CohortFolder) -> None:
 
 
 def _refuse_other_recipe(cohort: CohortFolder, folder: Path, recipe: dict[str, Any], overwrite: bool) -> None:
-    """Slides that were simulated before are continued with the same settings, and replaced only when asked for."""
+    """Slides simulated before are completed with the same settings, and replaced only with `overwrite`."""
     if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
         raise BadFile(f"{folder} holds files that were not simulated", "move them away")
-    for mark in _marks(cohort):
-        if not overwrite and (mark.parent != folder or _recipe_in(mark) != recipe):
-            raise BadFile(
-                f"cohort {cohort.name} has slides simulated with other settings ({mark.parent})",
-                "repeat those settings to complete them, or add --overwrite to replace them",
-            )
+    others = _of_other_recipes(cohort, folder, recipe)
+    if others and not overwrite:
+        raise BadFile(
+            f"cohort {cohort.name} has slides simulated with other settings ({others[0]})",
+            "repeat those settings to complete them, or add --overwrite to replace them",
+        )
 
 
-def _marks(cohort: CohortFolder) -> list[Path]:
-    """The files that say of the folder they are in: everything here is simulated."""
-    return sorted((cohort.path / "features").glob(f"*/{MARK}"))
+def _of_other_recipes(cohort: CohortFolder, folder: Path, recipe: dict[str, Any]) -> list[Path]:
+    """Folders of slides that were simulated in another format or with other settings."""
+    marked = sorted(mark.parent for mark in (cohort.path / "features").glob(f"*/{MARK}"))
+    return [other for other in marked if other != folder or _recipe_of(other) != recipe]
 
 
-def _recipe_in(mark: Path) -> object:
+def _recipe_of(folder: Path) -> object:
     try:
-        return json.loads(mark.read_text(encoding="utf-8"))["recipe"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_info(folder / MARK).get("recipe")
+    except BadFile:
         return None
 
 
-def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout: str) -> pd.DataFrame:
-    """All listed slides, and one for each patient without; file is blank for patients whom the cohort does not know."""
+def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, format_name: str) -> pd.DataFrame:
+    """All listed slides, and one for each patient without; file is blank for patients who are not in the cohort."""
     listed = cohort.slides()[["patient", "slide"]]
     bare = sorted(set(patients) - set(listed["patient"]))
     added = pd.DataFrame({"patient": bare, "slide": [f"{patient}-SIMULATED" for patient in bare]}, dtype=object)
@@ -202,12 +216,13 @@ def _slide_table(cohort: CohortFolder, patients: pd.Index, folder: Path, layout:
             f"{cohort.path / 'slides.csv'}: slide {stems[stems.duplicated()].iloc[0]} is there twice",
             "keep one row per slide",
         )
-    files = [feature_file(folder, stem, layout).relative_to(cohort.path).as_posix() for stem in stems]
+    files = [feature_file(folder, stem, format_name).relative_to(cohort.path).as_posix() for stem in stems]
     return table.assign(file=np.where(table["patient"].isin(patients), files, ""))
 
 
-def _carry_out(plan: _Plan, tissue: Tissue, layout: str, patches: int, seed: int) -> CohortSimulation:
-    cohort, known = plan.cohort, set(plan.programmes.index)
+def _carry_out(plan: _Plan, tissue: Tissue, format_name: str) -> CohortSimulation:
+    cohort, with_expression = plan.cohort, set(plan.programmes.index)
+    patches, seed = plan.recipe["patches"], plan.recipe["seed"]
     _begin(plan)
     todo = plan.slides[plan.slides["file"] != ""]
     written = 0
@@ -215,24 +230,29 @@ def _carry_out(plan: _Plan, tissue: Tissue, layout: str, patches: int, seed: int
     for patient, slide, file in track(rows, f"Simulating slides of {cohort.name}"):
         if (cohort.path / file).is_file():
             continue
-        programmes = plan.programmes.loc[patient].to_numpy() if patient in known else None
+        programmes = plan.programmes.loc[patient].to_numpy() if patient in with_expression else None
         shift = site_shift(0.2, tissue.width, VERSION, seed, cohort.name, plan.sites[patient])
         rng = stream("simulated slide", VERSION, seed, cohort.name, patient, slide)
-        features, coords = draw_slide(rng, tissue, programmes, patches=patches, shift=shift)
-        write_features(plan.folder, slide_stem(slide), features, coords, layout)
+        features, coords = simulate_slide(rng, tissue, programmes, patches=patches, shift=shift)
+        write_features(plan.folder, slide_stem(slide), features, coords, format_name)
         written += 1
     _enter(plan, plan.slides)
-    without = tuple(patient for patient in plan.sites.index if patient not in known)
-    return CohortSimulation(cohort.name, plan.folder, len(plan.sites), written, len(todo) - written, without)
+    return CohortSimulation(
+        cohort=cohort.name,
+        folder=plan.folder,
+        patients=len(plan.sites),
+        written=written,
+        kept=len(todo) - written,
+        without_trace=tuple(patient for patient in plan.sites.index if patient not in with_expression),
+    )
 
 
 def _begin(plan: _Plan) -> None:
-    """Clear what other settings left, and mark folder and cohort before there is anything to be taken for real."""
+    """Remove slides of other settings, and mark folder and cohort before there is a file that could pass as real."""
     _enter(plan, plan.slides.assign(file=""))
-    for mark in _marks(plan.cohort):
-        if mark.parent != plan.folder or _recipe_in(mark) != plan.recipe:
-            shutil.rmtree(mark.parent)
-    write_about(plan.folder / MARK, {"simulated": True, "recipe": plan.recipe})
+    for folder in _of_other_recipes(plan.cohort, plan.folder, plan.recipe):
+        shutil.rmtree(folder)
+    write_info(plan.folder / MARK, {"simulated": True, "recipe": plan.recipe})
 
 
 def _enter(plan: _Plan, slides: pd.DataFrame) -> None:
@@ -240,5 +260,5 @@ def _enter(plan: _Plan, slides: pd.DataFrame) -> None:
         f"{NOTE}: about {plan.recipe['patches']} patches each, seed {plan.recipe['seed']}; traces come from expression "
         "without looking at outcomes, patients without expression have none"
     )
-    others = [said for said in plan.cohort.info.notes if not said.startswith(NOTE)]
+    others = [text for text in plan.cohort.info.notes if not text.startswith(NOTE)]
     plan.cohort.write_slides(slides, simulated_slides=True, notes=[*others, note])

@@ -1,6 +1,6 @@
 """The built-in demo root: five simulated cohorts under the real cohorts' names, with a known truth.
 
-The equations are in simulation.py; this module chooses sizes and effects, writes the data root and caches it.
+The equations are in generative.py; this module chooses sizes and effects, writes the data root and caches it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import note, track
-from survbench.data import simulation
-from survbench.data.root import CohortContent, CohortInfo, DataRoot, write_about
-from survbench.data.simulation import Genome, Tissue, site_shift, stream
-from survbench.data.writers import write_features
+from survbench.data.formats import write_features
+from survbench.data.root import CohortContent, CohortInfo, DataRoot, write_info
 from survbench.errors import BadFile
 from survbench.files import atomic_folder, atomic_write
+from survbench.simulation import generative
+from survbench.simulation.generative import Genome, Tissue, site_shift, stream
 
 __all__ = ["STAD_EFFECTS", "VERSION", "Recipe", "build_cohorts", "build_demo", "demo_root", "open_root"]
 
 VERSION = 3
-_KEY = "survbench demo 1/302"  # of 400 draws the one whose oracles are nearest to the average of all
+_KEY = "survbench demo 1/302"  # of 400 seeds the one whose oracles are nearest to the average of all
 _STALE_SECONDS = 24 * 3600
 
 PROGRAMMES = (
@@ -59,15 +59,24 @@ PATCHES = 16
 LACKING = 0.02  # share of patients without expression, and the same share without slides
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What makes a cohort.
+    """Sizes and effects of a cohort.
 
     Attributes
     ----------
-    site_letter : first letter of its sites' codes. effects : programme -> log hazard ratio per standard deviation.
-    follow_up : median months under observation. gain, domain : scanner contrast and size of the shift that the whole
-    cohort shares, against the other cohorts. trace : how strongly programmes show in slides, against the demo.
+    name : of the cohort.
+    title : for people.
+    patients : number of them.
+    event_rate : share of patients who die under observation.
+    sites : number of tissue source sites.
+    site_letter : first letter of their codes.
+    effects : programme -> log hazard ratio per standard deviation.
+    female : share of the patients.
+    follow_up : median months under observation.
+    gain : contrast of the scanner; 1 for the other cohorts.
+    domain : size of a shift that the whole cohort shares, against the other cohorts.
+    trace : how strongly programmes show in slides; 1 in the demo.
     people : cohorts with equal `people` have the same patients, whatever else differs; by default those of the name.
     """
 
@@ -87,37 +96,87 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Names the streams of random numbers."""
+        """Name of its streams of random numbers."""
         return self.people or self.name
 
 
 STAD_EFFECTS = {0: 0.6, 3: 0.7, 4: 0.55, 7: 0.75}
 _HEAD_AND_NECK = {1: 0.7, 2: -0.6, 5: 0.5, 6: 0.75}
 RECIPES = (
-    Recipe("brca", "TCGA-BRCA", 160, 0.13, 16, "B", {0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7}, 0.99, 30.0),
-    Recipe("stad", "TCGA-STAD", 120, 0.38, 10, "S", STAD_EFFECTS, 0.36, 24.0),
-    Recipe("hnsc", "TCGA-HNSC", 130, 0.45, 12, "H", _HEAD_AND_NECK, 0.27, 28.0),
-    Recipe("crad", "TCGA-CRAD", 110, 0.20, 12, "C", {2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7}, 0.47, 26.0),
-    Recipe("cptac-hnsc", "CPTAC-HNSC", 60, 0.35, 8, "P", _HEAD_AND_NECK, 0.14, 25.0, gain=1.2, domain=0.25),
+    Recipe(
+        name="brca",
+        title="TCGA-BRCA",
+        patients=160,
+        event_rate=0.13,
+        sites=16,
+        site_letter="B",
+        effects={0: 0.65, 2: -0.55, 3: 0.45, 8: -0.7},
+        female=0.99,
+        follow_up=30.0,
+    ),
+    Recipe(
+        name="stad",
+        title="TCGA-STAD",
+        patients=120,
+        event_rate=0.38,
+        sites=10,
+        site_letter="S",
+        effects=STAD_EFFECTS,
+        female=0.36,
+        follow_up=24.0,
+    ),
+    Recipe(
+        name="hnsc",
+        title="TCGA-HNSC",
+        patients=130,
+        event_rate=0.45,
+        sites=12,
+        site_letter="H",
+        effects=_HEAD_AND_NECK,
+        female=0.27,
+        follow_up=28.0,
+    ),
+    Recipe(
+        name="crad",
+        title="TCGA-CRAD",
+        patients=110,
+        event_rate=0.2,
+        sites=12,
+        site_letter="C",
+        effects={2: -0.65, 3: 0.6, 4: 0.5, 9: -0.7},
+        female=0.47,
+        follow_up=26.0,
+    ),
+    Recipe(
+        name="cptac-hnsc",
+        title="CPTAC-HNSC",
+        patients=60,
+        event_rate=0.35,
+        sites=8,
+        site_letter="P",
+        effects=_HEAD_AND_NECK,
+        female=0.14,
+        follow_up=25.0,
+        gain=1.2,
+        domain=0.25,
+    ),
 )
 
 
 def open_root(path: Path | str | None) -> DataRoot:
-    """The data root that was named, or the demo."""
+    """The data root at a path; without one the demo."""
     return DataRoot.open(demo_root() if path is None else Path(path))
 
 
 def demo_root() -> Path:
     """The cached demo root, built on first use.
 
-    It lies in $SURVBENCH_CACHE, else $XDG_CACHE_HOME/survbench, else ~/.cache/survbench.
+    The cache is $SURVBENCH_CACHE, else $XDG_CACHE_HOME/survbench, else ~/.cache/survbench.
     """
     root = _cache() / f"demo-v{VERSION}"
     if not (root / "root.json").is_file():
-        note(f"building the demo (simulated) data in {root}")
         _remove_stale(root)
-        _build_atomically(root, "demo", RECIPES)
-    return root
+    return build_cohorts(root, "demo", RECIPES)
 
 
 def build_demo(path: Path, scale: float = 1.0) -> Path:
@@ -125,6 +184,7 @@ def build_demo(path: Path, scale: float = 1.0) -> Path:
 
     Parameters
     ----------
+    path : of the new folder.
     scale : multiplies the number of patients; a patient's own data do not depend on it, times and events do.
 
     Raises
@@ -134,22 +194,31 @@ def build_demo(path: Path, scale: float = 1.0) -> Path:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadFile(f"{path} exists already, the demo is written to a new folder", "name another folder or remove it")
-    note(f"building the demo (simulated) data in {path}")
     recipes = [replace(recipe, patients=max(10, round(recipe.patients * scale))) for recipe in RECIPES]
-    _build_atomically(path, "demo", recipes)
-    return path
+    return build_cohorts(path, "demo", recipes)
 
 
 def build_cohorts(path: Path, name: str, recipes: Sequence[Recipe]) -> Path:
-    """A data root of simulated cohorts with known truth, made as the demo's are; one that is there is kept.
+    """A data root of simulated cohorts with known truth, unless the folder has one; it appears by one rename.
 
     Parameters
     ----------
-    name : of the root. recipes : one per cohort.
+    path : of the root.
+    name : of the root.
+    recipes : one per cohort.
+
+    Raises
+    ------
+    BadFile : the folder exists and is no data root.
     """
     if not (path / "root.json").is_file():
-        note(f"simulating {len(recipes)} cohorts in {path}")
-        _build_atomically(path, name, recipes)
+        note(f"building the {name} (simulated) data in {path}")
+        try:
+            with atomic_folder(path) as scratch:
+                _build(scratch, name, recipes)
+        except FileExistsError:  # another process was faster; what it built is the same
+            if not (path / "root.json").is_file():
+                raise BadFile(f"{path} exists and is no data root", "remove it or name another folder") from None
     return path
 
 
@@ -160,34 +229,25 @@ def _cache() -> Path:
 
 
 def _remove_stale(root: Path) -> None:
-    """Remains of builds that were killed; younger ones may belong to a process that is building right now."""
+    """Remove what killed builds left; younger folders may belong to a process that is building now."""
     for left in root.parent.glob(f".{root.name}.*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _build_atomically(root: Path, name: str, recipes: Sequence[Recipe]) -> None:
-    try:
-        with atomic_folder(root) as scratch:
-            _build(scratch, name, recipes)
-    except FileExistsError:  # another process was faster; what it built is the same
-        if not (root / "root.json").is_file():
-            raise BadFile(f"{root} exists and is no data root", "remove it or name another folder") from None
-
-
 def _build(path: Path, name: str, recipes: Sequence[Recipe]) -> None:
-    genome = simulation.make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
-    tissue = simulation.make_tissue(TRACED, key=_KEY)
+    genome = generative.make_genome(PROGRAMMES, pathways_each=2, key=_KEY)
+    tissue = generative.make_tissue(TRACED, key=_KEY)
     root = DataRoot(path, name, simulated=True)
     for recipe in recipes:
-        people = _People(recipe)
+        people = People(recipe)
         folder = root.write(_content(people, genome))
         folder.write_slides(_write_features(folder.path, people, tissue))
         _write_truth(folder.path, people, genome)
-    write_about(path / "root.json", {"name": root.name, "simulated": root.simulated})
+    write_info(path / "root.json", {"name": root.name, "simulated": root.simulated})
 
 
-class _People:
+class People:
     """Patients of a cohort: identifiers, covariates, programmes, outcome."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -205,7 +265,7 @@ class _People:
         self.log_hazard = self.programmes @ effects + covariates
         seen = np.arange(len(PROGRAMMES)) < TRACED
         self.log_hazard_in_slides = self.programmes[:, seen] @ effects[seen]
-        self.months, self.event = simulation.draw_survival(
+        self.months, self.event = generative.simulate_survival(
             streams, self.log_hazard, round(recipe.event_rate * count), recipe.follow_up
         )
         chance = np.array([rng.random(5) for rng in streams])
@@ -224,7 +284,7 @@ class _People:
         )
 
 
-def _content(people: _People, genome: Genome) -> CohortContent:
+def _content(people: People, genome: Genome) -> CohortContent:
     recipe = people.recipe
     return CohortContent(
         info=CohortInfo(
@@ -253,7 +313,7 @@ def _families(genome: Genome) -> dict[str, list[str]]:
     }
 
 
-def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
+def _write_truth(folder: Path, people: People, genome: Genome) -> None:
     names = [f"programme_{k}" for k in range(len(PROGRAMMES))]
     table = pd.DataFrame(people.programmes, columns=names)
     table.insert(0, "true_log_hazard", np.round(people.log_hazard, 6))
@@ -275,13 +335,13 @@ def _write_truth(folder: Path, people: _People, genome: Genome) -> None:
     atomic_write(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
 
 
-def _harrell(people: _People, risk: np.ndarray) -> float:
+def _harrell(people: People, risk: np.ndarray) -> float:
     from sksurv.metrics import concordance_index_censored
 
     return round(float(concordance_index_censored(people.event, people.months, risk)[0]), 6)
 
 
-def _expression(people: _People, genome: Genome) -> pd.DataFrame:
+def _expression(people: People, genome: Genome) -> pd.DataFrame:
     recipe, count = people.recipe, len(genome.genes)
     domain = site_shift(2 * recipe.domain, count, _KEY, recipe.key, "expression")
     rows = {}
@@ -290,13 +350,13 @@ def _expression(people: _People, genome: Genome) -> pd.DataFrame:
     ):
         if not lacks:
             shift = domain + site_shift(0.25, count, _KEY, recipe.key, site, "expression")
-            rows[name] = simulation.draw_expression(
+            rows[name] = generative.simulate_expression(
                 stream(_KEY, recipe.key, name, "expression"), genome, programmes, shift
             )
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(genome.genes))
 
 
-def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFrame:
+def _write_features(folder: Path, people: People, tissue: Tissue) -> pd.DataFrame:
     """Write the feature files below a cohort's folder; returns the cohort's table of slides."""
     recipe = people.recipe
     domain = site_shift(recipe.domain, tissue.width, _KEY, recipe.key, "slides")
@@ -309,7 +369,7 @@ def _write_features(folder: Path, people: _People, tissue: Tissue) -> pd.DataFra
         slides = stream(_KEY, recipe.key, name, "slides").choice([1, 2, 3], p=(0.85, 0.12, 0.03))
         for slide in (f"{name}-01Z-00-DX{n + 1}" for n in range(slides)):
             rng = stream(_KEY, recipe.key, slide)
-            features, coords = simulation.draw_slide(
+            features, coords = generative.simulate_slide(
                 rng, tissue, recipe.trace * programmes[:TRACED], patches=PATCHES, shift=shift, gain=recipe.gain
             )
             file = write_features(folder / "features", slide, features, coords, "trident")

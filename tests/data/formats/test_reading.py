@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from torch_geometric.data import Data
 
 from support import layouts
-from survbench.data.features import find_features, patch_count, read_features, slide_stem
+from survbench.data import formats
+from survbench.data.formats import PatchEdge, find_features, patch_count, read_features, slide_stem
+from survbench.data.formats.hdf5 import Hdf5Format
 from survbench.errors import BadFeatures, BadFile, MissingFile
 
 X, XY = layouts.features()
@@ -104,6 +107,29 @@ def test_h5_is_preferred_and_folders_without_patches_are_skipped(tmp_path: Path)
     (tmp_path / "slide_features_titan").mkdir()
     h5(tmp_path / "slide_features_titan" / "S.h5", features=X[0])
     assert find_features(tmp_path)["S"] == preferred
+
+
+class Mine(Hdf5Format):
+    """A format that somebody adds: features under another tool's key, the size of a patch under a name of its own."""
+
+    name = "mine"
+
+    def recognizes(self, content: Any) -> bool:
+        return "my_edge" in content.attrs
+
+    def edge(self, content: Any, file: Path) -> PatchEdge:
+        return PatchEdge(float(content.attrs["my_edge"]), "px")
+
+
+def test_a_format_is_added_by_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", {"mine": Mine(), **formats.FORMATS})
+    file = h5(tmp_path / "S.h5", features=X, coords=XY)
+    with h5py.File(file, "a") as content:
+        content.attrs["my_edge"] = 256
+    np.testing.assert_array_equal(read_features(file).coords, (XY / 256).astype(np.float32))
+    assert formats.patch_edge(file) == PatchEdge(256.0, "px")
+    theirs = layouts.trident_h5(tmp_path, "T", X, XY)
+    np.testing.assert_array_equal(read_features(theirs).coords, (XY / 512).astype(np.float32))
 
 
 def test_two_encoders_in_one_folder_are_refused(tmp_path: Path) -> None:

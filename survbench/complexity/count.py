@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates by two counters, memory and time, for one patient.
+"""Parameters of a model, and multiply-accumulates by two counters, for one patient.
 
 fvcore counts one multiply-accumulate as 1 and normalization at 5 per element; `macs` is half of torch's own count of
 floating-point operations in every matrix product, attention written out.
@@ -34,7 +34,13 @@ _FAMILIES = (53, 173, 216, 252, 387, 200)  # MCAT's six among these genes
 
 @dataclass(frozen=True)
 class Complexity:
-    """parameters : of the deployed part. fvcore_flops : one multiply-accumulate counts 1; None where tracing fails."""
+    """Size and operations of a model.
+
+    Attributes
+    ----------
+    parameters : of the part that predicts.
+    fvcore_flops : of a prediction, one multiply-accumulate counts 1; None where tracing fails.
+    """
 
     parameters: int
     fvcore_flops: int | None
@@ -43,7 +49,15 @@ class Complexity:
 def complexity(
     model: SurvivalModel, inputs: Inputs, granted: Collection[Modality], patches: int = PATCHES
 ) -> Complexity:
-    """Count parameters and operations of a forward pass over one patient, fused attention included."""
+    """Count parameters and operations of a forward pass over one patient, fused attention included.
+
+    Parameters
+    ----------
+    model : on any device.
+    inputs : that it was built for.
+    granted : modalities that it predicts from.
+    patches : of the patient.
+    """
     parameters = sum(parameter.numel() for parameter in model.deployed().parameters())
     device = next(model.parameters(), torch.empty(0)).device
     batch = one_patient(inputs, granted, patches).to(device)
@@ -51,7 +65,7 @@ def complexity(
 
 
 class _OnTensors(nn.Module):
-    """fvcore traces functions of tensors; the batch is put together inside."""
+    """The model as a function of a tensor, as fvcore traces it; the batch is held inside."""
 
     def __init__(self, model: SurvivalModel, batch: Any) -> None:
         super().__init__()
@@ -94,7 +108,7 @@ def _baddbmm_flops(inputs: list[Any], _: list[Any]) -> int:
 
 
 def count_macs(model: SurvivalModel, batch: Any) -> int:
-    """Multiply-accumulates of every matrix product of a forward pass."""
+    """Multiply-accumulates of all matrix products of a forward pass, attention written out."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,7 +125,7 @@ def count_macs(model: SurvivalModel, batch: Any) -> int:
 
 @contextmanager
 def _without_fast_path() -> Iterator[None]:
-    """torch's fused transformer layers, whose one operation counters take for nothing, are left out."""
+    """Context without torch's fused transformer layers, whose one operation counters do not see."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

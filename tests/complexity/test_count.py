@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 from torch.nn import functional as F
 
 from survbench.cards import Modality
-from survbench.cli import cli
-from survbench.complexity import complexity, count_macs, one_patient, paper_inputs
+from survbench.complexity.count import complexity, count_macs, one_patient, paper_inputs
 from survbench.model import Inputs, Prediction, SurvivalModel
 from survbench.registry import import_target, load_registry
 
@@ -83,19 +79,6 @@ def test_inputs_of_the_papers_size(pathways: int) -> None:
         assert np.median(sizes) == pytest.approx(8, abs=1)
     for genes in paper_inputs(pathways).pathways.values():
         assert len(set(genes)) == len(genes)
-
-
-def test_the_command_measures_and_sets_published_figures_beside() -> None:
-    arguments = ["complexity", "--model", "mcat,mlp,null", "--patches", "32", "--pathways", "5", "--json"]
-    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    rows = {row["model"]: row for row in json.loads(done.stdout)}
-    assert list(rows) == ["mcat", "mlp", "null"]
-    assert rows["mcat"]["published"] == {"parameters": 2_640_000, "flops": 1_080_000_000}
-    assert rows["mlp"]["published"] is None
-    assert rows["mlp"]["parameters"] == 4999 * 256 + 256 + 256 * 256 + 256 + 257
-    assert rows["mcat"]["step_seconds"] > 0
-    assert rows["null"]["step_seconds"] is None
-    assert all(row["peak_bytes"] > 0 for row in rows.values())
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

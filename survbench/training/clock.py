@@ -1,7 +1,4 @@
-"""Where a job's time goes: seconds by phase, on record in job.json and summed up after `run`.
-
-It stands outside the code whose digest identifies a job: what is timed decides no result.
-"""
+"""Where a job's time goes: seconds by phase, recorded in job.json and summed up after `run`."""
 
 from __future__ import annotations
 
@@ -24,9 +21,10 @@ class Clock:
 
     Parameters
     ----------
-    separable : False for devices that compute behind the program's back: there, a forward pass returns before it is
-    done, and waiting for it would slow training down. Its phases are then one, `steps`, which ends when the epoch's
-    numbers are read. seconds : of the same work before an interruption.
+    separable : False for devices that compute asynchronously: a forward pass returns before it is done, and waiting
+        for it would slow training down. Forward, backward and optimizer are then one phase, `steps`, which ends when
+        the epoch's numbers are read.
+    now : gives the time in seconds.
     """
 
     def __init__(self, *, separable: bool = True, now: Callable[[], float] = time.perf_counter) -> None:

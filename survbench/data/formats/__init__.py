@@ -1,0 +1,192 @@
+"""Patch features of slides in the file formats of CLAM, TRIDENT, STAMP and their relatives, read and written.
+
+One file per tool; here are the functions for whatever format a file has. Packing many files is in store.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
+from survbench.data.formats.clam import ClamH5, ClamPt
+from survbench.data.formats.npy import Npy
+from survbench.data.formats.stamp import Stamp
+from survbench.data.formats.trident import Trident
+from survbench.errors import BadConfig, BadFeatures, BadFile, MissingFile
+from survbench.files import atomic_file
+
+__all__ = [
+    "FORMATS",
+    "PatchEdge",
+    "SlideFeatures",
+    "feature_file",
+    "find_features",
+    "patch_count",
+    "patch_edge",
+    "read_features",
+    "slide_stem",
+    "write_features",
+]
+
+# The first that recognizes a file reads it. Of two files of one slide, the one whose suffix comes first here is read:
+# HDF5 files carry coordinates.
+FORMATS: dict[str, Format] = {of.name: of for of in (Trident(), Stamp(), ClamH5(), ClamPt(), Npy())}
+READABLE = tuple(dict.fromkeys(of.suffix for of in FORMATS.values()))
+SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", *READABLE)
+NOT_PATCHES = ("patches", "slide_features")  # folders of coordinates, and of one vector per slide
+
+
+def slide_stem(name: str) -> str:
+    """A slide's name without one known suffix; other dots belong to the name."""
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def find_features(folder: Path) -> dict[str, Path]:
+    """Slide stem -> feature file, over all subfolders.
+
+    Raises
+    ------
+    MissingFile : the folder does not exist or holds no feature file.
+    BadFeatures : two files of the same kind for one slide.
+    """
+    if not folder.is_dir():
+        raise MissingFile(f"feature folder {folder} does not exist")
+    files: dict[str, Path] = {}
+    for file in sorted(f for f in folder.rglob("*") if f.suffix.lower() in READABLE and f.is_file()):
+        parents = file.relative_to(folder).parts[:-1]
+        if any(part == NOT_PATCHES[0] or part.startswith(NOT_PATCHES[1]) for part in parents):
+            continue
+        stem = slide_stem(file.name)
+        other = files.get(stem)
+        if other is not None and other.suffix == file.suffix:
+            raise BadFeatures(
+                f"slide {stem} has two feature files, {other} and {file}", "name the folder of one encoder"
+            )
+        if other is None or READABLE.index(file.suffix.lower()) < READABLE.index(other.suffix.lower()):
+            files[stem] = file
+    if not files:
+        raise MissingFile(f"feature folder {folder} holds no {', '.join(READABLE)} file")
+    return files
+
+
+def read_features(file: Path) -> SlideFeatures:
+    """Read one slide's patch features, whatever format they are in.
+
+    Raises
+    ------
+    MissingFile : there is no such file.
+    BadFile : it cannot be read.
+    BadFeatures : not patch features: one vector per slide, NaN, or another number of coordinates than of patches.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise MissingFile(f"feature file {file} does not exist")
+    formats = _with_suffix(file)
+    with formats[0].open(file, "it may be cut off; copy or extract it again") as content:
+        recognized = next(of for of in formats if of.recognizes(content))
+        slide = recognized.read(content, file)
+    features = slide.features.reshape(_two_dimensional(slide.features.shape, file))
+    if features.dtype.kind != "f":
+        raise BadFeatures(f"{file} holds {features.dtype}, expected floating-point features")
+    bad, coords = ~np.isfinite(features).all(axis=1), slide.coords
+    if bad.any():
+        what = f"{file}: {int(bad.sum())} of {len(features)} patches have NaN or infinite features"
+        raise BadFeatures(what, "extract the features again")
+    if coords.size == 0:
+        coords = np.full((len(features), 2), np.nan)
+    if len(coords) != len(features):
+        what = f"{file} has {len(features)} patches and {len(coords)} coordinates"
+        raise BadFeatures(what, "extract the features again")
+    if features.dtype.itemsize > 4:
+        features = features.astype(np.float32)
+    return SlideFeatures(features, coords.astype(np.float32), slide.encoder, slide.simulated)
+
+
+def patch_count(file: Path) -> tuple[int, int]:
+    """(patches, width) of a feature file, without reading the features where the format allows that."""
+    container = _with_suffix(file)[0]
+    with container.open(file, "") as content:
+        shape = container.shape(content, file)
+    return read_features(file).features.shape if shape is None else _two_dimensional(shape, file)
+
+
+def patch_edge(file: Path) -> PatchEdge | None:
+    """Edge of a feature file's patches; None where it has no coordinates."""
+    formats = _with_suffix(file)
+    with formats[0].open(file, "") as content:
+        return next(of for of in formats if of.recognizes(content)).patch_edge(content, file)
+
+
+def feature_file(folder: Path, slide: str, format_name: str) -> Path:
+    """Where a format keeps a slide's features below `folder`.
+
+    Raises
+    ------
+    BadConfig : unknown format.
+    BadFeatures : a slide identifier that cannot be a file name.
+    """
+    if not slide or slide != Path(slide).name or slide in (".", ".."):
+        raise BadFeatures(f"slide identifier {slide!r} cannot be a file name", "remove separators from it")
+    if format_name not in FORMATS:
+        raise BadConfig(f"Unknown feature format '{format_name}'", f"Known: {', '.join(FORMATS)}")
+    return folder / FORMATS[format_name].path(slide)
+
+
+def write_features(
+    folder: Path, slide: str, features: np.ndarray, coords: np.ndarray, format_name: str, *, simulated: bool = True
+) -> Path:
+    """Write a slide's features as the format's own tool would; the file appears by one rename.
+
+    Parameters
+    ----------
+    folder : of the features; subfolders are made, for CLAM also `patches/` with the coordinates.
+    slide : identifier without extension.
+    features : (N, D). TRIDENT and NumPy files keep the type, CLAM's are float32, STAMP's float16.
+    coords : (N, 2), (x, y) of the top left corner in level-0 pixels; .pt and .npy files hold none.
+    format_name : one of `FORMATS`.
+    simulated : HDF5 files get the attributes `simulated` and `simulated_by`; other formats have no place for a mark.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    BadConfig : unknown format.
+    BadFeatures : shapes that do not fit each other, or an impossible identifier.
+    """
+    file = feature_file(folder, slide, format_name)
+    if features.ndim != 2 or coords.shape != (len(features), 2):
+        raise BadFeatures(
+            f"slide {slide}: features {features.shape} and coords {coords.shape}, expected (N, D) and (N, 2)",
+            "give one coordinate pair per patch",
+        )
+    with atomic_file(file) as scratch:
+        FORMATS[format_name].write(scratch, slide, features, coords, simulated)
+    return file
+
+
+def _with_suffix(file: Path) -> list[Format]:
+    formats = [of for of in FORMATS.values() if of.suffix == file.suffix.lower()]
+    if not formats:
+        raise BadFile(f"{file} is not one of {', '.join(READABLE)}")
+    return formats
+
+
+def _two_dimensional(shape: tuple[int, ...], file: Path) -> tuple[int, int]:
+    """(patches, width); a leading axis of 1 is left out, and (0,) is how TRIDENT writes a slide without tissue."""
+    if len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if shape == (0,):
+        return 0, 0
+    if len(shape) != 2:
+        raise BadFeatures(
+            f"{file} has features of shape {shape}: one vector for the whole slide, expected patches x width",
+            "name the folder of patch features",
+        )
+    return shape[0], shape[1]

@@ -1,0 +1,36 @@
+"""The table of `survbench data check`: what a data root holds, beside what a publication states of the real cohorts."""
+
+from __future__ import annotations
+
+from survbench.data.check import CheckReport
+from survbench.report.sheet import Sheet
+
+__all__ = ["check_sheet"]
+
+NAMED = 5  # patients named in a note; JSON has all
+
+
+def check_sheet(report: CheckReport) -> Sheet:
+    """One row per cohort, with the published count in brackets; who lacks what, and the problems, are notes."""
+    rows, notes = [], []
+    for name, counts in report.cohorts.items():
+        stated = report.published.get(name, {})
+        patients, slides, patches = (
+            f"{getattr(counts, k):,}" + (f" [{stated[k]:,}]" if k in stated else "")
+            for k in ("patients", "slides", "patches")
+        )
+        events = ", ".join(f"{endpoint} {n}" for endpoint, n in counts.events.items())
+        kind = "simulated" if counts.simulated else "simulated slides" if counts.simulated_slides else "real"
+        rows.append((name, patients, events, slides, patches, f"{counts.genes:,}", counts.pathways, kind))
+        for modality, lacking in counts.missing.items():
+            if lacking:
+                more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+                notes.append(f"{name}: {len(lacking)} without {modality}: {', '.join(lacking[:NAMED])}{more}")
+    notes += [f"problem: {p.problem}. {p.fix}" for p in report.problems] or ["no problems found"]
+    return Sheet(
+        title="Cohorts; in brackets what the paper's Table 1 states for the real ones",
+        headers=("cohort", "patients", "events", "slides", "patches", "genes", "pathways", "data"),
+        rows=rows,
+        notes=notes,
+        align="lrlrrrrl",
+    )
