@@ -86,6 +86,10 @@ def run_jobs(
 
     Parameters
     ----------
+    jobs : as planned.
+    out : folder of the results.
+    device : of the training.
+    mirror : of finished jobs in MLflow.
     workers : processes at once; None takes what suits the machine and, on CUDA, what its memory holds.
     threads : of each job, on which its last digits depend on a CPU; None takes one, so that they don't depend on the
         machine. Jobs that share an accelerator would take the cores from each other with more.

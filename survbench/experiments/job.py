@@ -103,11 +103,8 @@ class Job:
 
     def plain(self) -> dict[str, Any]:
         """As JSON values, the cohort by name and the fold by its number."""
-        of = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("card", "settings", "cohort", "fold")
-        }
         return {
-            **of,
+            **{f.name: getattr(self, f.name) for f in fields(self)},
             "card": asdict(self.card),
             "settings": asdict(self.settings),
             "cohort": self.cohort.name,

@@ -257,9 +257,8 @@ class JobResult(Identified):
         path = self._intact(folders.PREDICTIONS)
         table = read_table(path)
         out = self.path.parents[3] if len(self.path.parents) > 3 else self.path
-        problem = schema.table_problem(table, len(self.grid))
-        problem = problem or contradiction(table, self.identity["cohort_hash"], out)
-        if problem:
+        cohort = self.identity["cohort_hash"]
+        if problem := schema.table_problem(table, len(self.grid)) or contradiction(table, cohort, out):
             raise BadFile(f"{path}: {problem}", AGAIN)
         return table.astype({"patient": str, "time": float, "event": bool, "risk": float})
 
@@ -336,21 +335,15 @@ def find_results(jobs: Sequence[Job], out: Path) -> list[JobResult]:
         except BadConfig as error:
             missing.append(error)
     if missing:
-        raise BadConfig(
-            f"{len(missing)} of {len(jobs)} jobs have no result in {out}, first {missing[0].what}", missing[0].fix
-        )
+        what = f"{len(missing)} of {len(jobs)} jobs have no result in {out}, first {missing[0].what}"
+        raise BadConfig(what, missing[0].fix)
     if unsealed := sum(result.unsealed for result in results):
         note(f"{unsealed} of {len(results)} results are unsealed: of the first edition, whose files have no digests")
     return results
 
 
 def read_results(out: Path) -> Iterator[JobResult | Unreadable]:
-    """Every finished and every failed job of a results folder, in the order of their paths.
-
-    Parameters
-    ----------
-    out : folder that `survbench run --out` wrote to; it may be missing or empty.
-    """
+    """Every finished and every failed job of a results folder, which may be missing or empty, ordered by path."""
     for folder in sorted(p for p in (out / "jobs").glob("*/*/*") if p.is_dir()):
         yield read_record(folder / folders.RECORD, folder, _finished)
     for file in sorted((out / "failures").glob("*/*/*.json")):

@@ -91,14 +91,11 @@ def unversioned(value: Any) -> Any:
 
 def targets(value: Any) -> Iterator[str]:
     """Every `module:Class` or `file.py:Class` that settings name."""
-    if isinstance(value, Mapping):
-        for part in value.values():
-            yield from targets(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from targets(part)
-    elif isinstance(value, str) and _TARGET.fullmatch(value):
+    if isinstance(value, str) and _TARGET.fullmatch(value):
         yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from targets(part)
 
 
 def _is_shipped(target: str) -> bool:

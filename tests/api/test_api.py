@@ -486,3 +486,15 @@ def test_the_old_name_of_an_argument_works_and_warns(
             call(folds="official", scheme="official")
     assert "scheme : " in (survbench.run.__doc__ or "")
     assert "scheme" in inspect.signature(survbench.run).parameters
+
+
+@pytest.mark.parametrize("wrong", [{"workerz": 1}, {"test": "crad"}, {"models": "snn"}])
+def test_an_option_that_does_not_exist_is_a_type_error(wrong: dict[str, Any], options: dict[str, Any]) -> None:
+    calls: list[Callable[..., Any]] = [
+        lambda **o: survbench.tune("snn", "stad", **options, **o),
+        lambda **o: survbench.ablate("losses", cohorts="stad", **options, **o),
+        lambda **o: api.explain_pathways("snn", "stad", **options, **o),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            call(**wrong)
