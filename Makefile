@@ -1,4 +1,4 @@
-# `make run`, `make test` and `make bench` set up what they need on a fresh machine and then do it.
+# `make run`, `make test`, `make docs` and `make bench` set up what they need on a fresh machine and then do it.
 # make bench BENCH='--quick' passes options on; see benchmarks/README.md.
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 QUICK := not (slow or slurm or ray or slides or browser)
 
-.PHONY: run test test-all examples lint bench wheel clean
+.PHONY: run test test-all examples docs lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
@@ -20,6 +20,10 @@ test-all: $(VENV)/.installed lint
 examples: $(VENV)/.installed
 	@set -e; here=$$PWD; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \
 	for script in "$$here"/examples/*.py; do echo "$$script"; "$$here/$(BIN)/python" "$$script"; done
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs docs/_build
+	@echo "open docs/_build/index.html"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -38,5 +42,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,e2e]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist docs/_build

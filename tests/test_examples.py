@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import survbench
+from support.commands import clean_environment
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 KERNEL = """
@@ -29,10 +30,7 @@ assert "fold" in kernel.locals
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SURVBENCH_", "MLFLOW_"))}
-    if "SURVBENCH_TEST_CACHE" in os.environ:
-        clean["SURVBENCH_CACHE"] = os.environ["SURVBENCH_TEST_CACHE"]
-    return clean
+    return clean_environment()
 
 
 def cells() -> list[str]:

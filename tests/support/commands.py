@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,3 +18,11 @@ def executable() -> str:
     found = str(beside) if beside.exists() else shutil.which("survbench")
     assert found, "install the project first: pip install -e ."
     return found
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without its survbench and MLflow settings; the demo from a cache for tests."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SURVBENCH_", "MLFLOW_"))}
+    if "SURVBENCH_TEST_CACHE" in os.environ:
+        clean["SURVBENCH_CACHE"] = os.environ["SURVBENCH_TEST_CACHE"]
+    return clean
