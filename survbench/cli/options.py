@@ -216,7 +216,7 @@ def print_result(as_json: bool, document: Any, *sheets: Sheet) -> None:
     sheets : for people.
     """
     if as_json:
-        from survbench.report.written import SCHEMA_VERSION
+        from survbench.report.columns import SCHEMA_VERSION
 
         versioned = {"schema_version": SCHEMA_VERSION, **document} if isinstance(document, Mapping) else document
         click.echo(json.dumps(versioned, indent=1))

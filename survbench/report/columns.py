@@ -22,7 +22,19 @@ from survbench.leaderboard.published import published_cindex, published_logrank,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Entry", "RowColumn", "check_metric", "p_text", "to_csv", "to_frame", "to_plain"]
+__all__ = [
+    "COLUMNS",
+    "SCHEMA_VERSION",
+    "Entry",
+    "RowColumn",
+    "check_metric",
+    "p_text",
+    "to_csv",
+    "to_frame",
+    "to_plain",
+]
+
+SCHEMA_VERSION = 1  # of JSON documents; raised when a field changes its meaning or goes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from survbench.files import atomic_write
 from survbench.leaderboard.board import KINDS
 from survbench.leaderboard.paired_differences import difference_of
 from survbench.leaderboard.rows import grouped
+from survbench.report.columns import SCHEMA_VERSION
 from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure
 from survbench.report.plots.transfer import transfer_figure
@@ -60,6 +61,7 @@ def write_study(study: Study, frame: pd.DataFrame, request: Mapping[str, Any], f
     """table.csv, table.md, plot.png and study.json, in a folder of the study's own."""
     title = study.heading(frame)
     about = {
+        "schema_version": SCHEMA_VERSION,
         "study": study.name,
         "title": title,
         "model": study.model.name,

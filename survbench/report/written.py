@@ -19,14 +19,13 @@ from survbench.errors import BadConfig, BadFile, MissingFile
 from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write, plain
 from survbench.leaderboard.board import Leaderboard
-from survbench.report.columns import to_csv, to_plain
+from survbench.report.columns import SCHEMA_VERSION, to_csv, to_plain
 from survbench.report.studies import external_markdown
 from survbench.report.tables import to_markdown
 from survbench.studies.external_validation import ExternalRow, external_plain
 
 __all__ = ["Checked", "Mismatch", "check_written", "document", "read_written", "write_leaderboard"]
 
-SCHEMA_VERSION = 1
 STEM = "leaderboard"
 TOLERANCE = 1e-9
 _ABSENT = "absent"
