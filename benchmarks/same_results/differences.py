@@ -128,7 +128,11 @@ def _compare_part(before: Path, after: Path, tolerance: float) -> Compared:
 
 
 def _compare_values(part: Compared, file: str, before: Named, after: Named, tolerance: float) -> None:
-    for name in [*before, *(name for name in after if name not in before)]:
+    """A field that no item had before is noted; a new item, or a field that is gone, is a difference."""
+    fields = set(map(_field, before))
+    new = sorted({_field(name) for name in after} - fields)
+    part.notes += [f"{file}: fields that are only after: {', '.join(new)}"] if new else []
+    for name in [*before, *(name for name in after if name not in before and _field(name) in fields)]:
         label = f"{file}: {name}"
         if name not in after or name not in before:
             part.differences.append(f"{label} is only {'before' if name in before else 'after'}")
@@ -142,6 +146,11 @@ def _compare_values(part: Compared, file: str, before: Named, after: Named, tole
         part.values += 1
         if isinstance(one, Numbers) or isinstance(other, Numbers) or one != other:
             part.differences.append(f"{label}: {_shown(one)} -> {_shown(other)}")
+
+
+def _field(name: str) -> str:
+    """What a value is, whatever the item: `rows.metrics.auc.mean`, or `risk` of a patient."""
+    return re.sub(r"\[[^\]]*\]", "", name).partition(" of ")[0]
 
 
 def _judge(part: Compared, label: str, one: Numbers, other: Numbers, tolerance: float) -> None:

@@ -90,6 +90,19 @@ def test_a_missing_row_is_a_difference_on_either_side(before: Path, tmp_path: Pa
     assert "P2 is only after" in compared(after, before, "--show", "99")[1]
 
 
+def test_a_new_field_is_noted_and_one_that_is_gone_is_a_difference(before: Path, tmp_path: Path) -> None:
+    after = part(tmp_path / "after")
+    file = after / "models" / "board.json"
+    document = json.loads(file.read_text())
+    for row in document["rows"]:
+        row["deaths"] = {"mean": 3.0}
+    file.write_text(json.dumps(document))
+    code, printed = compared(before, after, "--exact")
+    assert code == 0
+    assert "fields that are only after: rows.deaths.mean" in printed
+    assert compared(after, before, "--exact")[0] == 1
+
+
 def test_a_missing_part_or_file_is_a_difference(before: Path, tmp_path: Path) -> None:
     after = part(part(tmp_path / "after"), "losses")
     assert compared(before, after)[0] == 1
