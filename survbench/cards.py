@@ -51,6 +51,8 @@ def takes_old_calls(
 
         @wraps(build)
         def init(self: Described, *values: Any, **named: Any) -> None:
+            if twice := set(before[: len(values)]) & named.keys():
+                raise TypeError(f"{kind.__name__}() got multiple values for argument '{min(twice)}'")
             given = dict(zip(before, values, strict=False)) | named
             changed = {new: given.pop(old) for old, new in renamed.items() if old in given}
             for name, group in grouped.items():

@@ -81,6 +81,11 @@ def test_values_of_distillation_without_names_stand_in_their_old_order() -> None
         assert Reference("mcat", "m:C", {}, SLIDES, SLIDES).model == "mcat"
 
 
+def test_a_value_given_twice_is_refused() -> None:
+    with pytest.raises(TypeError, match="multiple values for argument 'feature_width'"):
+        Inputs(16, feature_width=8)  # type: ignore[misc]
+
+
 def test_the_old_name_of_the_attention_axis_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"Asking\.SETS is now AttentionAxis\.PATCHES"):
         asking = contract.Asking
