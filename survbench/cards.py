@@ -36,7 +36,7 @@ def takes_old_calls(
 ) -> Callable[[type[Described]], type[Described]]:
     """A decorator of dataclasses whose old calls, in files of users, work for one minor version and warn.
 
-    Values without names become those of the fields in their order.
+    Values without names become those of the fields in their order, with those of a group in its place.
 
     Parameters
     ----------
@@ -47,18 +47,22 @@ def takes_old_calls(
     def decorate(kind: type[Described]) -> type[Described]:
         build, order = kind.__init__, [f.name for f in fields(cast(Any, kind))]
         free = sum(not f.kw_only for f in fields(cast(Any, kind)))
+        before = [n for name in order for n in ([f.name for f in fields(grouped[name])] if name in grouped else [name])]
 
         @wraps(build)
         def init(self: Described, *values: Any, **named: Any) -> None:
-            given = dict(zip(order, values, strict=False)) | named
+            if twice := set(before[: len(values)]) & named.keys():
+                raise TypeError(f"{kind.__name__}() got multiple values for argument '{min(twice)}'")
+            given = dict(zip(before, values, strict=False)) | named
             changed = {new: given.pop(old) for old, new in renamed.items() if old in given}
             for name, group in grouped.items():
                 own = {f.name: given.pop(f.name) for f in fields(group) if f.name in given}
                 changed |= {name: group(**own)} if own else {}
             if changed or len(values) > free:
-                calls = ", ".join(f"{name}=..." for name in [*order[: len(values)], *changed])
+                written = dict.fromkeys([*(n for n in before[: len(values)] if n in order), *changed])
+                calls = ", ".join(f"{name}=..." for name in written)
                 warnings.warn(f"name the fields: {kind.__name__}({calls})", DeprecationWarning, stacklevel=2)
-            build(self, *values[len(order) :], **given, **changed)
+            build(self, *values[len(before) :], **given, **changed)
 
         kind.__init__ = init  # type: ignore[assignment]
         return kind
@@ -196,6 +200,7 @@ class CohortCard:
         object.__setattr__(self, "aliases", tuple(self.aliases))
 
 
+@takes_old_calls()
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """Another registered model, named in a model's settings, with all that decides what it learns.

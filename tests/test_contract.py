@@ -64,6 +64,28 @@ def test_values_without_names_work_and_warn() -> None:
         Stage(*range(40))
 
 
+def test_values_of_distillation_without_names_stand_in_their_old_order() -> None:
+    layer: Any = nn.Linear(1, 1)
+    first = ("fit", layer, SLIDES, layer, layer, None, {}, "objective", None)
+    with pytest.warns(DeprecationWarning, match=r"decided_by=\.\.\., distillation=\.\.\.\)"):
+        old = Stage(*first, (0, 2), 3, None)
+    assert old == Stage(
+        **vars(stage())
+        | {"trained": layer, "predict": layer, "loss": layer}
+        | {"distillation": Distillation(held_out=(0, 2), parts=3)}
+    )
+    with pytest.warns(DeprecationWarning, match=r"distillation=\.\.\.\)"):
+        estimation = Estimation("fit", layer, SLIDES, layer, layer, layer, None, (0, 2))
+    assert estimation.distillation == Distillation(held_out=(0, 2))
+    with pytest.warns(DeprecationWarning, match="Reference"):
+        assert Reference("mcat", "m:C", {}, SLIDES, SLIDES).model == "mcat"
+
+
+def test_a_value_given_twice_is_refused() -> None:
+    with pytest.raises(TypeError, match="multiple values for argument 'feature_width'"):
+        Inputs(16, feature_width=8)  # type: ignore[misc]
+
+
 def test_the_old_name_of_the_attention_axis_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"Asking\.SETS is now AttentionAxis\.PATCHES"):
         asking = contract.Asking

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
         if getattr(sys, name) is None:  # closed, and the next file to be opened would take its place
             setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "r+"))  # noqa: SIM115
             os.set_inheritable(getattr(sys, name).fileno(), True)
+    old_names = "name the fields|Asking"  # in model files of users, who would not see a DeprecationWarning otherwise
+    warnings.filterwarnings("default", old_names, DeprecationWarning)
     try:
         os.getcwd()  # fails where it was deleted, and libraries would end the process
         cli.main(arguments, prog_name="survbench", standalone_mode=True)

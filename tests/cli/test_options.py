@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,17 @@ def test_an_old_name_means_the_same_and_warns_once(
         assert len(warnings) == (len(names) if form == old else 0)
         assert all(name in line for name, line in zip(names, warnings, strict=False))
     assert options[0] == options[1]
+
+
+def test_commands_show_the_warnings_of_model_files_with_old_calls(tmp_path: Path) -> None:
+    file = tmp_path / "old.py"
+    card = 'ModelCard("old", "Old", "wsi", ("slides",), ("slides",))'
+    head = "from survbench.model import ModelCard, SurvivalModel"
+    file.write_text(f"{head}\nclass Old(SurvivalModel):\n    card = {card}\n")
+    command = [sys.executable, "-m", "survbench", "complexity", "--model", f"{file},nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "name the fields: ModelCard(name=..., title=..., modality=..." in done.stderr
 
 
 def test_both_names_at_once_are_refused() -> None:

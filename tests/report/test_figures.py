@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from matplotlib import pyplot as plt
 
-from survbench.report.plots.figures import file_name, title_figure
+from survbench.report.plots.figures import file_name, subplots, title_figure
 
 
 @pytest.mark.parametrize("inches", [3, 5, 14])
@@ -24,3 +26,14 @@ def test_a_title_stays_inside_its_figure_and_off_its_panels(inches: int) -> None
 
 def test_files_have_plain_names() -> None:
     assert file_name("km", "my/model", "", "dropout=0.5 (half)", "a.b+c") == "km-my_model-dropout_0.5_half-a.b+c.png"
+
+
+def test_names_in_a_figure_are_no_formulas() -> None:
+    figure, axis = subplots(figsize=(3, 3))
+    axis.set_title("mode=$\\foo{$")
+    axis.set_yticks([0], ["$a$"])
+    axis.plot([0, 1], [0, 1], label="$\\frac{$")
+    axis.legend()
+    figure.savefig(io.BytesIO())
+    assert not any(text.get_parse_math() for text in axis.get_legend().get_texts())
+    assert axis.get_yticklabels()[0].get_text() == "$a$"

@@ -35,7 +35,7 @@ class ClamH5(Hdf5Format):
         for twin in (patches / file.name, patches / f"{file.stem}_patches.h5"):
             if twin.is_file():
                 with h5py.File(twin, "r") as coordinates:
-                    attributes = coordinates["coords"].attrs
+                    attributes = coordinates["coords"].attrs if "coords" in coordinates else {}
                     size, factor = positive_number(attributes.get("patch_size")), attributes.get("downsample", 1)
                     if size is not None:
                         return PatchEdge(size * float(np.ravel(factor)[0]), "px")

@@ -36,7 +36,12 @@ class Hdf5Format(Format, Protocol):
         return content[_features_key(content, file)].shape
 
     def patch_edge(self, content: Any, file: Path) -> PatchEdge | None:
-        return self.edge(content, file) if "coords" in content else None
+        if "coords" not in content:
+            return None
+        coords = content["coords"]
+        if not _has_numbers(coords) or coords.size % 2:
+            raise BadFeatures(f"{file} has coordinates that are not pairs of numbers", "extract the features again")
+        return self.edge(content, file)
 
     def edge(self, content: Any, file: Path) -> PatchEdge:
         """Edge of a patch, for a file with coordinates."""
@@ -78,8 +83,14 @@ def positive_number(value: Any) -> float | None:
 def _features_key(content: Any, file: Path) -> str:
     for key in KEYS:
         if key in content:
+            if not _has_numbers(content[key]):
+                raise BadFeatures(f"{file} holds no array of numbers in {key}", "extract the features again")
             return key
     raise BadFeatures(f"{file} holds {', '.join(content) or 'nothing'}, expected one of {', '.join(KEYS)}")
+
+
+def _has_numbers(content: Any) -> bool:
+    return isinstance(content, h5py.Dataset) and content.dtype.kind in "fiu" and content.shape is not None
 
 
 def _text(value: Any) -> str | None:

@@ -27,9 +27,15 @@ def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], *
 @cache
 def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     class NotebookFigure(Figure):
-        """Shown where a notebook's cell ends with it, whatever the backend."""
+        """Shown where a notebook's cell ends with it, whatever the backend; names in it are no formulas."""
+
+        def draw(self, renderer: Any) -> None:
+            for text in self.findobj(Text):
+                text.set_parse_math(False)  # names and settings may hold dollars, anywhere
+            super().draw(renderer)
 
         def _repr_png_(self) -> bytes:
             buffer = io.BytesIO()

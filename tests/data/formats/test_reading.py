@@ -100,6 +100,26 @@ def test_wrong_files_are_named_with_what_was_found(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_datasets_that_are_no_arrays_of_numbers_are_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "group.h5", "w") as content:
+        content.create_group("features")
+    with h5py.File(tmp_path / "text.h5", "w") as content:
+        content["features"] = "abc"
+    odd = h5(tmp_path / "odd.h5", features=np.zeros((2, 4), np.float32), coords=np.arange(5))
+    for file, what in ((tmp_path / "group.h5", "no array"), (tmp_path / "text.h5", "no array"), (odd, "not pairs")):
+        with pytest.raises(BadFeatures, match=what):
+            read_features(file)
+
+
+def test_clam_coordinates_without_their_dataset_do_not_give_the_edge(tmp_path: Path) -> None:
+    for folder in ("h5_files", "patches"):
+        (tmp_path / folder).mkdir()
+    coords = np.array([[0, 0], [128, 0]])
+    file = h5(tmp_path / "h5_files/S.h5", features=np.zeros((2, 4), np.float32), coords=coords)
+    h5(tmp_path / "patches/S.h5", contours=np.zeros(3))
+    assert formats.patch_edge(file) == PatchEdge(128.0, "")
+
+
 def test_h5_is_preferred_and_folders_without_patches_are_skipped(tmp_path: Path) -> None:
     layouts.clam_pt(tmp_path, "S", X, XY)
     preferred = layouts.clam_h5(tmp_path, "S", X, XY)
