@@ -32,7 +32,7 @@ from support.stored_predictions import (
     strangers,
 )
 from survbench.errors import BadConfig
-from survbench.experiments.build import build_model
+from survbench.experiments.trained_models import build_model
 
 FORMS = forms()
 HEADROOM = 1e-7  # SD of the risks; a hundredth of the tolerance

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from survbench.data.root import DataRoot
-    from survbench.experiments.collect import Summary
+    from survbench.experiments.dispatch import Summary
     from survbench.experiments.job import Job
     from survbench.experiments.mlflow.tracking import Mirror
     from survbench.experiments.plan import Request
@@ -84,7 +84,7 @@ class Setup:
 
     def run(self, jobs: Sequence[Job], description: Sequence[str]) -> tuple[Summary, Mirror]:
         """Run jobs with their progress; an interruption says how to go on."""
-        from survbench.experiments.collect import run_jobs
+        from survbench.experiments.dispatch import run_jobs
         from survbench.experiments.mlflow.tracking import Mirror
 
         address = self.mlflow if isinstance(self.mlflow, str) else os.environ.get("MLFLOW_TRACKING_URI")

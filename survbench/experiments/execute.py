@@ -24,12 +24,12 @@ from survbench.data.cohort import POLICY, ExpressionScaler
 from survbench.errors import BadModel, SurvbenchError
 from survbench.evaluation.groups import risk_cut
 from survbench.evaluation.metrics import prediction_grid, prediction_horizon, score_fold
-from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.cohort_labels import write_cohort
 from survbench.experiments.folders import failure_file, scratch_folder, stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
 from survbench.experiments.results import FittedState, JobResult, ResultWriter, write_failure
+from survbench.experiments.trained_models import build_model, build_objective
 from survbench.experiments.versions import package_versions
 from survbench.files import lock
 from survbench.model import Objective, SurvivalModel

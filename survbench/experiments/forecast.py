@@ -20,13 +20,13 @@ import torch
 
 from survbench.console import track, warn
 from survbench.data.batches import Split
-from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.executors.gpu_admission import sensible_workers
 from survbench.experiments.executors.local import TaskFailed, call
 from survbench.experiments.folders import stages_folder
 from survbench.experiments.job import Job, JobSpec
 from survbench.experiments.plan import job_split
 from survbench.experiments.results import JobResult
+from survbench.experiments.trained_models import build_model, build_objective
 from survbench.model import Objective, Stage, SurvivalModel
 from survbench.training.checkpoint import Progress, save_checkpoint
 from survbench.training.clock import Clock

@@ -17,9 +17,9 @@ from survbench.data.cohort import Cohort, ExpressionScaler, load_cohort
 from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
-from survbench.experiments.build import build_objective, trusted
 from survbench.experiments.job import Job
 from survbench.experiments.results import JobResult, find_results
+from survbench.experiments.trained_models import build_objective, trusted
 from survbench.experiments.versions import versions_of
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick, refuse_shared_settings, settings_of

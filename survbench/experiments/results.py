@@ -294,7 +294,7 @@ class JobResult(Identified):
         self, device: torch.device, *, job: Job | None = None, registry: Registry | None = None
     ) -> tuple[SurvivalModel, Objective]:
         """The trained model in evaluation mode and its fitted objective; see `build.load_trained`."""
-        from survbench.experiments.build import load_trained
+        from survbench.experiments.trained_models import load_trained
 
         model, objective = load_trained(self, job, registry)
         return model.to(device), objective

@@ -1,6 +1,6 @@
 """What a leaderboard consists of: rows, the tables they may share, and what was refused.
 
-Descriptions only; `aggregate` fills them and `render` shows them.
+Descriptions only; `aggregate` fills them, and survbench.report shows them.
 """
 
 from __future__ import annotations

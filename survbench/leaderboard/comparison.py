@@ -1,6 +1,6 @@
 """Models of a results folder set against each other in pairs, and their ranks over cohorts (protocol rule 13).
 
-What `survbench compare` computes; its figures are in `comparison_plot`, its words in `terminal`.
+What `survbench compare` computes; survbench.report shows it.
 """
 
 from __future__ import annotations

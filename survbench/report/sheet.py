@@ -98,7 +98,7 @@ class Sheet:
 def escape_markdown(text: str) -> str:
     """Text on one line that Markdown and HTML show as it is."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
 
 
 def _cell(value: Any) -> Cell:

@@ -20,7 +20,7 @@ from survbench.report.plots.ablation import ablation_figure
 from survbench.report.plots.figures import save_figure, title_figure
 from survbench.report.plots.transfer import transfer_figure
 from survbench.report.sheet import Look, Sheet
-from survbench.report.wording import DIFFERENCES, difference_text
+from survbench.report.wording import DIFFERENCES, difference_text, number_text
 from survbench.studies.external_validation import ExternalRow
 from survbench.studies.transfer import SETTING, Transfer
 
@@ -166,7 +166,8 @@ def _external_cells(row: ExternalRow, metric: str) -> dict[str, str]:
         "published": _known(row.published),
     }
     if metric != "cindex":
-        cells[METRICS[metric].title] = _known(row.metrics.get(metric, {}).get("mean"))
+        of = row.metrics.get(metric)
+        cells[METRICS[metric].title] = number_text(of["mean"], of["sd"]) if of else ""
     return cells
 
 

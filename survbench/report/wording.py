@@ -34,6 +34,7 @@ __all__ = [
     "headers",
     "line_name",
     "nothing",
+    "number_text",
     "simulation",
     "title",
 ]
@@ -284,12 +285,15 @@ def _cell(row: Row | None, metric: str) -> str:
         return ""
     if row.failed:
         return "failed"
-    summary = row.metrics[metric]
-    if math.isnan(summary.mean):
+    return number_text(row.metrics[metric].mean, row.metrics[metric].sd)
+
+
+def number_text(mean: float, sd: float) -> str:
+    """Mean ± SD; large numbers without decimals."""
+    if math.isnan(mean):
         return "undefined"
-    return (
-        f"{summary.mean:,.0f} ± {summary.sd:,.0f}" if summary.mean >= 10 else f"{summary.mean:.3f} ± {summary.sd:.3f}"
-    )
+    digits = ",.0f" if mean >= 10 else ".3f"
+    return f"{mean:{digits}} ± {sd:{digits}}"
 
 
 def _seed_spread(row: Row, metric: str) -> str:

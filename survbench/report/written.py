@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from survbench.console import note
 from survbench.errors import BadConfig, BadFile, MissingFile
 from survbench.evaluation.metrics import METRICS
 from survbench.files import atomic_write, plain
@@ -125,12 +126,19 @@ def check_written(
     written : its document.
     """
     expected = document(board, external, metric)
+    current = written.get("schema_version") == SCHEMA_VERSION
+    if not current:  # written before documents said their version: fields that it did not have are no differences
+        known = {name for row in _entries(written.get("external")) for name in row}
+        expected["external"] = [{k: v for k, v in row.items() if k in known} for row in expected["external"]]
     mismatches = [
         *_lists(written.get("rows"), expected["rows"], (*_ROW, *_SETTINGS), ("model", "cohort", "endpoint", "source")),
         *_lists(written.get("differences", []), expected["differences"], _DIFFERENCE, ("first", "second", "cohort")),
         *_lists(written.get("external", []), expected["external"], _EXTERNAL, ("model", "train", "test")),
     ]
     texts = {"csv": to_csv(board, metric), "md": _markdown(board, external, metric)} if path.is_dir() else {}
+    if texts and not current:
+        texts.pop("md")
+        note(f"{path / STEM}.md has the form of an older version and is not compared; write the board again")
     for ending, text in texts.items():
         file, compare = path / f"{STEM}.{ending}", _csv if ending == "csv" else _tables
         mismatches += compare(file, text) if file.exists() else [Mismatch(file.name, "file", _ABSENT, "recomputed")]
@@ -146,8 +154,7 @@ def _lists(
     written: Any, recomputed: Iterable[Mapping[str, Any]], key: Sequence[str], shown: Sequence[str]
 ) -> list[Any]:
     """Entries with the same key are compared; one that is on one side only is a mismatch."""
-    given = [entry for entry in written if isinstance(entry, Mapping)] if isinstance(written, list) else []
-    one, other = _keyed(given, key), _keyed(recomputed, key)
+    one, other = _keyed(_entries(written), key), _keyed(recomputed, key)
     mismatches: list[Mismatch] = []
     for name in [*one, *(name for name in other if name not in one)]:
         entry = one.get(name) or other[name]
@@ -159,6 +166,10 @@ def _lists(
         else:
             mismatches += [Mismatch(label, *rest) for rest in _compared(one[name], other[name], "")]
     return mismatches
+
+
+def _entries(written: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in written if isinstance(entry, Mapping)] if isinstance(written, list) else []
 
 
 def _keyed(entries: Iterable[Mapping[str, Any]], key: Sequence[str]) -> dict[str, Mapping[str, Any]]:

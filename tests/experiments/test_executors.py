@@ -20,7 +20,7 @@ import torch
 
 from support.toy import TINY
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import Summary, run_jobs
+from survbench.experiments.dispatch import Summary, run_jobs
 from survbench.experiments.executors import gpu_admission, local
 from survbench.experiments.executors.gpu_admission import MOST, GpuAdmission, admission_of, sensible_workers
 from survbench.experiments.executors.local import LocalExecutor, TaskFailed, call, start_ahead
@@ -91,7 +91,7 @@ except KeyboardInterrupt:
     pass
 import torch
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import run_jobs
+from survbench.experiments.dispatch import run_jobs
 from survbench.experiments.plan import Request, plan
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.registry import load_registry

@@ -13,7 +13,7 @@ import torch
 
 from support.toy import SETTINGS, cohort, job
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import run_jobs
+from survbench.experiments.dispatch import run_jobs
 from survbench.experiments.forecast import (
     SAMPLE,
     Calibration,

@@ -10,7 +10,7 @@ import torch
 from support import layouts
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot
-from survbench.experiments.collect import run_jobs
+from survbench.experiments.dispatch import run_jobs
 from survbench.experiments.mlflow.tracking import Mirror
 from survbench.experiments.plan import Request, plan
 from survbench.registry import load_registry

@@ -19,7 +19,7 @@ from support.job_folders import seal
 from support.toy import cohort, job, run
 from survbench.errors import BadConfig, BadFile, BadModel
 from survbench.experiments.cohort_labels import write_cohort
-from survbench.experiments.collect import run_jobs
+from survbench.experiments.dispatch import run_jobs
 from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job
 from survbench.experiments.mlflow.tracking import Mirror

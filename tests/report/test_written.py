@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support.job_folders import write_row
+from survbench import load_results
 from survbench.cli import cli
 from survbench.errors import BadConfig, BadFile, MissingFile
 
@@ -128,6 +129,22 @@ def test_the_readable_copies_are_checked_too(out: Path, written: Path, name: str
         assert (done.exit_code, name in done.stdout) == (1, True)
     file.unlink()
     assert command("--out", out, "--check", written).exit_code == 1
+
+
+def test_a_board_of_an_older_version_is_checked_but_for_its_markdown(
+    out: Path, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written / "leaderboard.json"
+    document = json.loads(file.read_text())
+    document["asked"] = document.pop("selection")
+    del document["schema_version"]
+    file.write_text(json.dumps(document))
+    (written / "leaderboard.md").write_text("| another form |\n")
+    assert load_results(out).check(written).mismatches == ()
+    assert "older version" in capsys.readouterr().err
+    document["rows"][0]["metrics"]["cindex"]["mean"] = 0.9
+    file.write_text(json.dumps(document))
+    assert load_results(out).check(written).mismatches
 
 
 def test_newer_predictions_no_longer_give_what_was_written(out: Path, written: Path) -> None:

@@ -18,9 +18,9 @@ from sksurv.metrics import concordance_index_censored
 from support.toy import cohort, job, run
 from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
-from survbench.experiments.build import build_model, build_objective
 from survbench.experiments.folders import result_folder
 from survbench.experiments.job import Job
+from survbench.experiments.trained_models import build_model, build_objective
 from survbench.report.studies import external_markdown
 from survbench.studies.external_validation import apply_frozen, check_external, external_plain, external_rows
 

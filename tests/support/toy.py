@@ -13,7 +13,7 @@ import torch
 from support.builders import GENES, MemoryBags
 from survbench.data.cohort import Cohort, Simulated, encode_clinical
 from survbench.data.folds import folds_hash
-from survbench.experiments.collect import Summary
+from survbench.experiments.dispatch import Summary
 from survbench.experiments.execute import run_job
 from survbench.experiments.job import Job
 from survbench.registry import load_registry

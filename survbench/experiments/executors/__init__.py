@@ -1,6 +1,6 @@
 """Where jobs run: one protocol, whatever machine and however many processes are behind it.
 
-What a job does is in execute.py, what becomes of its outcome in collect.py.
+What a job does is in execute.py, what becomes of its outcome in dispatch.py.
 """
 
 from __future__ import annotations
