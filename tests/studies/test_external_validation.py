@@ -96,7 +96,7 @@ def test_the_table_equals_scikit_survival(tmp_path: Path) -> None:
     assert row.metrics["cindex"]["mean"] == pytest.approx(row.mean, abs=1e-12)
     assert row.metrics["comparable_pairs"]["mean"] > 0
     assert "no training patients" in row.metrics["uno_c"]["reason"]
-    assert f"{row.metrics['comparable_pairs']['mean']:.3f}" in external_markdown([row], "comparable_pairs")
+    assert f"{row.metrics['comparable_pairs']['mean']:,.0f} ± " in external_markdown([row], "comparable_pairs")
     assert row.low < row.mean < row.high
     assert row.ensemble_low < row.ensemble < row.ensemble_high
     assert external_plain([row])[0]["published"] is None
