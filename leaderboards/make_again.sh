@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the generated boards of this folder and the README's picture again, and prints every command that it runs.
 #
-#   leaderboards/make_again.sh RESULTS            all of it: many hours on two cores
+#   leaderboards/make_again.sh RESULTS            all of it: hours on two cores; the main board alone took 35 minutes
 #   leaderboards/make_again.sh --quick RESULTS    every step with next to no training, in minutes; boards go to RESULTS/boards
 #
 # RESULTS keeps what was trained, so the same command goes on after an interruption.

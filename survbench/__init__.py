@@ -1,6 +1,6 @@
 """Survival prediction from slides and transcriptomes: one interface, one trainer, one leaderboard.
 
-Nothing heavy is imported here: what is exported loads when it is first asked for.
+Nothing heavy is imported here: what is exported loads when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any

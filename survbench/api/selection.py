@@ -29,22 +29,7 @@ __all__ = ["Selection", "one_configuration", "with_job"]
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Selection:
-    """Finished and failed jobs of a folder, or the part of them that `select` or `run` left.
-
-    What was read is kept: call `load_results` again for what has been added to the folder since.
-
-    Attributes
-    ----------
-    out : folder of results.
-    registry : where models are looked up.
-    data : data root for explanations and `predict`; None is the demo.
-    models : names or wildcards; empty means all.
-    cohorts : the same of cohorts.
-    endpoint : only this outcome.
-    scheme : only this fold scheme.
-    external_predictions : rows of `add_predictions`, and what made none.
-    failures : a line for each job that failed in the call to `run`; None where there was none.
-    """
+    """Which jobs `Results` holds, and how a part of them is chosen; `Results` documents the attributes."""
 
     out: Path
     registry: Registry

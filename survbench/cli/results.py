@@ -164,7 +164,7 @@ def km(out: Path, as_json: bool, **selection: Any) -> None:
       survbench km --model 'amkd,abmil' --cohort stad --json > groups.json
     """
     records = api.load_results(out).select(**selection).write_km()
-    if not records and not as_json:
+    if not records:
         raise BadConfig(f"no finished row in {out}", "make one with: survbench run --model MODEL --cohort COHORT")
 
     from survbench.report.tables import risk_group_sheet

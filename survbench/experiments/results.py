@@ -293,7 +293,7 @@ class JobResult(Identified):
     def load_model(
         self, device: torch.device, *, job: Job | None = None, registry: Registry | None = None
     ) -> tuple[SurvivalModel, Objective]:
-        """The trained model in evaluation mode and its fitted objective; see `build.load_trained`."""
+        """The trained model in evaluation mode and its fitted objective; see `trained_models.load_trained`."""
         from survbench.experiments.trained_models import load_trained
 
         model, objective = load_trained(self, job, registry)

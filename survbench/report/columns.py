@@ -1,12 +1,12 @@
-"""What is known of a row of a leaderboard: an entry of COLUMNS appears in every output.
+"""What is known of a row of a leaderboard: one entry of COLUMNS is all that a new fact takes.
 
-CSV, data frames and JSON hold its value; tables that people read and the page show its text, where it has one.
+CSV, data frames and JSON hold its value; with a label, tables that people read and the page show its text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,8 @@ class RowColumn:
     ----------
     name : in CSV, data frames and JSON.
     value : a JSON value; NaN is shown as missing.
-    csv : whether it is a column of CSV and data frames.
+    csv : whether it is a column of CSV.
+    frame : whether it is a column of data frames; None: where CSV has it.
     json : whether it is a field of JSON.
     label : of the line below a model's mean in tables for people and on the page; without one it is not shown there.
     text : of that line, for a row that has not failed.
@@ -71,6 +72,7 @@ class RowColumn:
     name: str
     value: Callable[[Entry], Any]
     csv: bool = True
+    frame: bool | None = None
     json: bool = True
     label: str = ""
     text: Callable[[Row], str] = str
@@ -104,7 +106,7 @@ def _of_summary(name: str) -> RowColumn:
 COLUMNS = [
     _of_row("source"),
     RowColumn(name="data", value=attrgetter("row.kind"), json=False),
-    RowColumn(name="simulated", value=attrgetter("row.invented"), csv=False),
+    RowColumn(name="simulated", value=attrgetter("row.invented"), csv=False, frame=True),
     RowColumn(name="simulated_kind", value=attrgetter("row.simulated"), csv=False),
     _of_identity("model"),
     _of_row("title"),
@@ -140,9 +142,12 @@ def to_csv(board: Leaderboard, metric: str = "cindex") -> str:
     """One line per model, configuration and cohort, published figures as lines of their own."""
     import pandas as pd
 
-    lines = [{**line, "seeds": " ".join(map(str, line["seeds"]))} for line in _lines(board, metric, published=True)]
-    names = [column.name for column in COLUMNS if column.csv]
-    return str(pd.DataFrame(lines, columns=names, dtype=object).to_csv(index=False, lineterminator="\n")).rstrip("\n")
+    columns = [column for column in COLUMNS if column.csv]
+    lines = list(_lines(board, metric, columns, published=True))
+    for line in lines:
+        line["seeds"] = " ".join(map(str, line["seeds"]))
+    table = pd.DataFrame(lines, columns=[column.name for column in columns], dtype=object)
+    return str(table.to_csv(index=False, lineterminator="\n")).rstrip("\n")
 
 
 def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = False) -> pd.DataFrame:
@@ -160,8 +165,9 @@ def to_frame(board: Leaderboard, metric: str = "cindex", *, published: bool = Fa
     """
     import pandas as pd
 
-    names = [column.name for column in COLUMNS if column.csv or column.name == "simulated"]
-    frame = pd.DataFrame(list(_lines(board, metric, published=published)), columns=names)
+    columns = [column for column in COLUMNS if (column.csv if column.frame is None else column.frame)]
+    lines = list(_lines(board, metric, columns, published=published))
+    frame = pd.DataFrame(lines, columns=[column.name for column in columns])
     numbers = ("mean", "sd", "sd_sample", "sd_seeds", "logrank_p", "logrank_p_stratified")
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -185,11 +191,13 @@ def _entries(board: Leaderboard, metric: str) -> Iterator[Entry]:
             yield from (Entry(row, line, metric) for row in line.rows.values())
 
 
-def _lines(board: Leaderboard, metric: str, *, published: bool) -> Iterator[dict[str, Any]]:
+def _lines(
+    board: Leaderboard, metric: str, columns: Sequence[RowColumn], *, published: bool
+) -> Iterator[dict[str, Any]]:
     """Of CSV and data frames."""
     check_metric(metric)
     for entry in _entries(board, metric):
-        yield {column.name: plain(column.value(entry)) for column in COLUMNS} | {"seeds": entry.row.seeds}
+        yield {column.name: plain(column.value(entry)) for column in columns} | {"seeds": entry.row.seeds}
     for row in _published_rows(board) if published and metric == "cindex" else ():
         figures = row | row["metrics"]["cindex"] | {"metric": metric, "seeds": ()}
         yield {name: value for name, value in figures.items() if value is not None}

@@ -169,7 +169,7 @@ def _difference_rows(differences: Sequence[Compared]) -> Iterator[Sequence[Any]]
             if of.reason:
                 yield names, one.cohort, "undefined"
                 continue
-            higher = (first if of.mean > 0 else second) if one.separated else "not told apart"
+            higher = (first if of.mean > 0 else second) if one.separated else "not distinguished"
             intervals = _interval(of.low, of.high), _interval(of.patient_low, of.patient_high)
             yield names, one.cohort, f"{of.mean:+.3f}", *intervals, p_text(of.p), p_text(one.p_holm), higher
         yield ()
@@ -187,7 +187,7 @@ def _rank_notes(comparison: Comparison) -> list[str]:
     groups = "; ".join(", ".join(group) for group in comparison.ranks.groups)
     return [
         f"Average ranks over cohorts: {ranked}",
-        f"{ranks_text(comparison.ranks)}. Not told apart: {groups or 'nobody'}",
+        f"{ranks_text(comparison.ranks)}. Not distinguished: {groups or 'nobody'}",
     ]
 
 

@@ -20,7 +20,7 @@ from survbench.console import note, track, warn
 from survbench.errors import BadConfig, BadModel
 from survbench.evaluation.compare import bootstrap_cindex
 from survbench.evaluation.groups import logrank
-from survbench.evaluation.metrics import METRICS, harrell, score_fold
+from survbench.evaluation.metrics import METRICS, Value, harrell, score_fold
 from survbench.experiments.cohort_labels import write_cohort
 from survbench.experiments.folders import Unreadable, result_folder, validation_folder
 from survbench.experiments.results import FittedState, JobResult
@@ -277,34 +277,35 @@ def _scored(row: ExternalRow, tables: Sequence[pd.DataFrame]) -> ExternalRow:
     time, event = tables[0]["time"].to_numpy(float), tables[0]["event"].to_numpy(bool)
     risks = np.stack([t["risk"].to_numpy(float) for t in tables])
     ensemble = np.mean([t["standardized"].to_numpy(float) for t in tables], axis=0)
-    each = [harrell(time, event, risk) for risk in risks]
-    if each[0].reason:
-        return replace(row, problem=each[0].reason)
+    scores = [score_fold(table.assign(split="test"), np.empty(0), math.nan) for table in tables]
+    if reason := scores[0]["cindex"].reason:
+        return replace(row, problem=reason)
     resampled = bootstrap_cindex(time, event, np.vstack([risks, ensemble]))
     low, high = np.nanpercentile(resampled[:-1].mean(axis=0), [2.5, 97.5])
     ensemble_low, ensemble_high = np.nanpercentile(resampled[-1], [2.5, 97.5])
     votes = np.mean([t["high"].to_numpy(float) for t in tables], axis=0)
-    values = np.array([c.value for c in each])
+    metrics = _metrics(scores)
     return replace(
         row,
-        mean=float(values.mean()),
-        sd=float(values.std()),
+        mean=metrics["cindex"]["mean"],
+        sd=metrics["cindex"]["sd"],
         low=float(low),
         high=float(high),
         ensemble=harrell(time, event, ensemble).value,
         ensemble_low=float(ensemble_low),
         ensemble_high=float(ensemble_high),
         logrank_p=logrank(time, event, votes > 0.5).p,
-        metrics=_metrics(tables),
+        metrics=metrics,
     )
 
 
-def _metrics(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    scores = [score_fold(table.assign(split="test"), np.empty(0), math.nan) for table in tables]
+def _metrics(scores: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, Any]]:
+    """Mean and SD over the models; a metric that is undefined for one of them is undefined for all."""
     spread = {}
     for name in METRICS:
         values = np.array([score[name].value for score in scores])
-        spread[name] = {"mean": float(values.mean()), "sd": float(values.std()), "reason": scores[0][name].reason}
+        reason = next((score[name].reason for score in scores if score[name].reason), "")
+        spread[name] = {"mean": float(values.mean()), "sd": float(values.std()), "reason": reason}
     return spread
 
 

@@ -113,7 +113,7 @@ def test_higher_only_where_both_intervals_and_the_adjusted_p_say_so(tmp_path: Pa
         )
         assert not (overlapping and one.separated)
     text = CliRunner().invoke(cli, ["compare", "all", "--out", str(tmp_path)], env={"COLUMNS": "160"}).stdout
-    assert "not told apart" in text
+    assert "not distinguished" in text
     assert "good" in next(line for line in text.splitlines() if "mean over cohorts" in line).split()[-1]
 
 

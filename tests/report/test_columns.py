@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,18 +30,18 @@ def deaths(fold: metrics.FoldPredictions) -> Value:
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Leaderboard:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leaderboard]:
     """Two models, after a metric was added and then a column."""
     added = Metric(title="Deaths", meaning="test patients who died", larger_is_better=True, compute=deaths)
     monkeypatch.setitem(METRICS, "deaths", added)
     seeds = RowColumn(
         name="first_seed", value=lambda of: of.row.seeds[0], label="first seed", text=lambda row: f"no. {row.seeds[0]}"
     )
-    monkeypatch.setattr(columns, "COLUMNS", [*columns.COLUMNS, seeds])
-    monkeypatch.setattr("survbench.report.wording.COLUMNS", columns.COLUMNS)
+    columns.COLUMNS.append(seeds)
     for model in ("snn", "abmil"):
         write_row(tmp_path, model, seeds=(7,))
-    return build(tmp_path)
+    yield build(tmp_path)
+    columns.COLUMNS.remove(seeds)
 
 
 def terminal(board: Leaderboard, metric: str) -> str:

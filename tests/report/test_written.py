@@ -165,3 +165,9 @@ def test_what_is_no_leaderboard_is_refused(out: Path, tmp_path: Path) -> None:
         command("--out", out, "--write", file)
     with pytest.raises(BadConfig, match="exclude each other"):
         command("--out", out, "--write", tmp_path, "--check", tmp_path)
+
+
+def test_no_finished_row_is_refused_in_json_too(out: Path) -> None:
+    done = CliRunner().invoke(cli, ["km", "--out", str(out), "--model", "nope", "--json"])
+    assert isinstance(done.exception, BadConfig)
+    assert done.stdout == ""

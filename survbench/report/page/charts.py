@@ -259,7 +259,7 @@ def rank_picture(ranks: CriticalDifference, name: str, kind: str) -> Picture:
     title = f"Average rank over {ranks.cohorts} cohorts, best first · {kind}"
     listed = ", ".join(f"{model} {rank:.2f}" for model, rank in ranks.ranks.items() if not math.isnan(rank))
     words = ranks_text(ranks)
-    caption = f"{words[:1].upper()}{words[1:]}. A bar joins models that are not told apart."
+    caption = f"{words[:1].upper()}{words[1:]}. A bar joins models that are not distinguished."
     return _picture(figure, name, title, caption, f" Ranks: {listed or 'none'}.")
 
 

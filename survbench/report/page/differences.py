@@ -81,7 +81,7 @@ class Matrix:
 
 
 def best_line(comparison: Comparison | None, cohort: str) -> Line | None:
-    """The line that is told apart from every other one on a cohort, if there is one."""
+    """The line that is distinguished from every other one on a cohort, if there is one."""
     if comparison is None:
         return None
     pairs = comparison.both_ways(cohort)

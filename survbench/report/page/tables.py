@@ -42,7 +42,7 @@ class Cell:
     ----------
     parts : lines of the cell.
     value : that it is sorted by; None sorts last.
-    best : whether the model is told apart from every other model.
+    best : whether the model is distinguished from every other model.
     """
 
     parts: tuple[Part, ...]
@@ -105,7 +105,7 @@ def model_table(table: Table, metric: str, interval: Interval, best: Mapping[str
     table : of the leaderboard.
     metric : a key of METRICS.
     interval : the C-index of a row with its intervals.
-    best : by label of a column, or MEAN: the line that is told apart from all others.
+    best : by label of a column, or MEAN: the line that is distinguished from all others.
     """
     rows = []
     for place, (line, block) in enumerate(zip(table.lines, blocks(table, metric), strict=True)):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison"]
 
 _NAMED = 3  # more models than this are counted in a file's name instead
-_STAR = "* told apart: both intervals leave out zero, Holm-adjusted p below 5 %"
+_STAR = "* distinguished: both intervals leave out zero, Holm-adjusted p below 5 %"
 _FOLDS, _PATIENTS = "#1f4e79", "#b35900"
 
 

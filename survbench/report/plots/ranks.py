@@ -1,4 +1,4 @@
-"""The critical-difference diagram: models on the axis of their average rank, a bar over those not told apart."""
+"""The critical-difference diagram: models on the axis of their average rank, a bar over those not distinguished."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def ranks_text(difference: CriticalDifference) -> str:
         return difference.reason
     test = difference.reason if math.isnan(difference.p) else f"Friedman p = {difference.p:.2g}"
     beyond = ", wider than the axis" if difference.distance > len(difference.ranks) - 1 else ""
-    verdict = "" if difference.p < ALPHA else ": nothing is told apart"
+    verdict = "" if difference.p < ALPHA else ": nothing is distinguished"
     return f"critical difference {difference.distance:.2f}{beyond} ({difference.cohorts} cohorts); {test}{verdict}"
