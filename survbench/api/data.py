@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from survbench.data.check import CheckReport
     from survbench.data.cohort import Cohort
-    from survbench.data.importers.common import ImportReport
+    from survbench.data.importers.finish import ImportReport
 
 __all__ = ["check_data", "fold_summaries", "import_data", "list_cohorts", "load_cohort", "pack_data"]
 

@@ -17,14 +17,16 @@ import pandas as pd
 
 from survbench.cards import Modality
 from survbench.data.batches import Split
+from survbench.data.covariates import encode_clinical
 from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
+from survbench.data.gene_sets import match_genes
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.data.store import BagStore, pack
-from survbench.data.validation import check_counts, match_genes
+from survbench.data.validation import check_counts
 from survbench.errors import BadLabels, UnknownName
 from survbench.model import Inputs
 
-__all__ = ["Cohort", "ExpressionScaler", "Simulated", "encode_clinical", "load_cohort"]
+__all__ = ["Cohort", "ExpressionScaler", "Simulated", "load_cohort"]
 
 POLICY = "complete cases: a patient counts when no modality that the cohort has is missing"
 
@@ -245,25 +247,3 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
         simulated=Simulated.ALL if info.simulated else Simulated.SLIDES if slides_alone else Simulated.NO,
         folder=folder,
     )
-
-
-def encode_clinical(patients: pd.DataFrame) -> pd.DataFrame | None:
-    """Age in years, sex (female 1, male 0), stage 1-4 and grade 1-4 as numbers; NaN where unknown.
-
-    `Stage IIIA`, `IIIA` and `III` are 3, `G2` and `2` are 2. Nothing is fitted. A column that is known of nobody is
-    left out; None if that leaves nothing.
-    """
-    given = patients.reindex(columns=["age", "sex", "stage", "grade"]).astype(object)
-    text = given.where(given.notna(), "").astype(str).apply(lambda column: column.str.strip().str.upper())
-    stage = text["stage"].str.extract(r"^(?:STAGE\s*)?(IV|III|II|I)(?:[ABC]\d?)?$")[0]
-    numbers = pd.DataFrame(
-        {
-            "age": pd.to_numeric(text["age"], errors="coerce"),
-            "sex": text["sex"].map({"F": 1.0, "FEMALE": 1.0, "M": 0.0, "MALE": 0.0}),
-            "stage": stage.map({"I": 1.0, "II": 2.0, "III": 3.0, "IV": 4.0}),
-            "grade": pd.to_numeric(text["grade"].str.extract(r"^G?([1-4])$")[0], errors="coerce"),
-        },
-        index=patients.index,
-    ).astype(np.float64)
-    known = numbers.loc[:, numbers.notna().any()]
-    return known if len(known.columns) else None

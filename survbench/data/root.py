@@ -5,7 +5,6 @@ ROOT/root.json; per cohort: cohort.json, patients.csv, slides.csv, expression.pa
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import os
@@ -19,11 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from survbench.data.delimited import read_table, write_table
+from survbench.data.gene_sets import read_gmt, write_gmt
 from survbench.data.validation import check_expression, label_problems
-from survbench.errors import BadExpression, BadFile, BadFolds, BadLabels, MissingFile, UnknownName
+from survbench.errors import BadFile, BadFolds, BadLabels, MissingFile, UnknownName
 from survbench.files import atomic_write
 
-__all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot", "read_gmt", "read_table"]
+__all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot"]
 
 FORMAT = 1
 COVARIATES = ("site", "age", "sex", "stage", "grade")
@@ -277,58 +278,8 @@ class CohortFolder:
         slides : columns patient, slide, file (text, blank where there is none).
         changes : fields of `CohortInfo`.
         """
-        _write_csv(self.path / "slides.csv", slides)
+        write_table(self.path / "slides.csv", slides)
         write_info(self.path / "cohort.json", {**asdict(self.info), **changes})
-
-
-def read_table(file: Path, separator: str = ",") -> pd.DataFrame:
-    """A table in which every value is text and blanks are empty text, so that identifiers keep their zeros.
-
-    Raises
-    ------
-    MissingFile : no such file.
-    BadFile : it is empty, or no table.
-    """
-    try:
-        return pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise MissingFile(f"{file} does not exist") from None
-    except pd.errors.EmptyDataError:
-        raise BadFile(f"{file} is empty") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise BadFile(f"{file} is not a table: {error}") from None
-
-
-def read_gmt(file: Path) -> dict[str, list[str]]:
-    """Pathways of a GMT file: name, description, genes, separated by tabs.
-
-    Returns
-    -------
-    Name -> genes, in the file's order.
-
-    Raises
-    ------
-    MissingFile : no such file.
-    BadFile : it is not text.
-    BadExpression : a pathway twice, or without genes.
-    """
-    pathways: dict[str, list[str]] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise MissingFile(f"pathway file {file} does not exist") from None
-    except UnicodeDecodeError:
-        raise BadFile(f"pathway file {file} is not text") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, *rest = line.split("\t")
-        genes = [gene.strip() for gene in rest[1:] if gene.strip()]
-        if name in pathways or not genes:
-            problem = "is there twice" if name in pathways else "has no genes"
-            raise BadExpression(f"{file}, line {number}: pathway '{name}' {problem}")
-        pathways[name] = list(dict.fromkeys(genes))
-    return pathways
 
 
 def _endpoints(patients: pd.DataFrame) -> list[str]:
@@ -343,24 +294,20 @@ def _with_covariates(table: pd.DataFrame) -> list[str]:
 
 def _write_cohort(folder: Path, content: CohortContent) -> None:
     folder.mkdir(parents=True)
-    _write_csv(folder / "patients.csv", content.patients.sort_values("patient"))
-    _write_csv(folder / "slides.csv", content.slides)
+    write_table(folder / "patients.csv", content.patients.sort_values("patient"))
+    write_table(folder / "slides.csv", content.slides)
     if content.expression is not None:
         content.expression.rename_axis("patient").sort_index().astype(np.float32).to_parquet(
             folder / "expression.parquet"
         )
     for name, sets in (("pathways.gmt", content.pathways), ("families.gmt", content.families)):
         if sets:
-            _write_gmt(folder / name, sets)
+            write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
-        _write_csv(folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS)))
+        write_table(
+            folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
+        )
     write_info(folder / "cohort.json", asdict(content.info))
-
-
-def _write_gmt(file: Path, sets: Mapping[str, list[str]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-        writer.writerows([name, "", *sorted(genes)] for name, genes in sets.items())
 
 
 def read_info(file: Path) -> dict[str, Any]:
@@ -382,7 +329,3 @@ def read_info(file: Path) -> dict[str, Any]:
 def write_info(file: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that describes the folder it is in; each has the number of the format."""
     atomic_write(file, json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
-
-
-def _write_csv(file: Path, table: pd.DataFrame) -> None:
-    atomic_write(file, table.to_csv(index=False, lineterminator="\n"))

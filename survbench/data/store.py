@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import track
+from survbench.data.delimited import read_table
 from survbench.data.formats import SlideFeatures, read_features
-from survbench.data.root import CohortFolder, read_info, read_table, write_info
+from survbench.data.root import CohortFolder, read_info, write_info
 from survbench.errors import BadFeatures, BadFile, MissingFile
 from survbench.files import lock
 

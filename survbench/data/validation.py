@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from survbench.errors import BadExpression, BadLabels
 
-__all__ = ["check_counts", "check_expression", "label_problems", "match_genes"]
+__all__ = ["check_counts", "check_expression", "label_problems"]
 
 
 def check_counts(cohort: str, patients: int, events: Mapping[str, int], expected: Mapping[str, Any]) -> None:
@@ -73,21 +73,3 @@ def check_expression(table: pd.DataFrame, source: str) -> None:
             f"({int(bad.sum())} such values)",
             "expression must be finite; leave the gene or the patient out",
         )
-
-
-def match_genes(sets: Mapping[str, list[str]], measured: Iterable[str], cohort: str) -> dict[str, list[str]]:
-    """Members of gene sets that were measured, in alphabetical order.
-
-    Raises
-    ------
-    BadExpression : a set has none.
-    """
-    known = set(measured)
-    matched = {name: sorted(known & set(members)) for name, members in sets.items()}
-    empty = [name for name, members in matched.items() if not members]
-    if empty:
-        raise BadExpression(
-            f"cohort {cohort}: none of the genes of pathway '{empty[0]}' was measured ({len(empty)} such pathways)",
-            "remove these pathways, or add their genes to the expression table",
-        )
-    return matched

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from survbench.console import note
+from survbench.data.delimited import read_table
 from survbench.data.importers.tables import DAYS_PER_MONTH
-from survbench.data.root import DataRoot, read_table
+from survbench.data.root import DataRoot
 from survbench.errors import BadFile, BadLabels, SurvbenchError
 
 __all__ = ["TIME_UNITS", "read_predictions_file"]

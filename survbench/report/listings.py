@@ -224,7 +224,7 @@ def _remarks(cohort: Any) -> Iterable[str]:
             "left out" if cohort.dropped else "kept as they are, so this endpoint cannot be used yet (--drop-invalid)"
         )
         yield f"{endpoint}: {', '.join(f'{p} {text}' for p, text in problems.items())}; {what}"
-    yield from cohort.notes
+    yield from (*cohort.remarks, *cohort.notes)
 
 
 def simulation_sheet(report: Any) -> Sheet:

@@ -21,7 +21,8 @@ from torch_geometric.data import Batch
 
 from support import toy
 from survbench.data.batches import Split
-from survbench.data.cohort import Cohort, ExpressionScaler, Simulated, encode_clinical
+from survbench.data.cohort import Cohort, ExpressionScaler, Simulated
+from survbench.data.covariates import encode_clinical
 from survbench.data.folds import Fold
 from survbench.experiments.execute import train_model
 from survbench.experiments.job import Job

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from support.builders import GENES, MemoryBags
-from survbench.data.cohort import Cohort, Simulated, encode_clinical
+from survbench.data.cohort import Cohort, Simulated
+from survbench.data.covariates import encode_clinical
 from survbench.data.folds import folds_hash
 from survbench.experiments.dispatch import Summary
 from survbench.experiments.execute import run_job

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from survbench.data.formats import find_features, slide_stem
+from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers import survpath, tables
-from survbench.data.importers.common import CohortReport, Draft, ImportReport, finish, read_pathways
+from survbench.data.importers.draft import Draft
+from survbench.data.importers.finish import CohortReport, ImportReport, finish
 from survbench.data.root import DataRoot
 from survbench.data.validation import check_counts
 from survbench.errors import MissingFile, UnknownName
@@ -61,7 +63,7 @@ def import_data(
         raise UnknownName(f"{source} holds no cohort{named}", "see `survbench data import --help` for the layouts")
     if families is not None:
         for draft in drafts:
-            draft.families = read_pathways(families)
+            draft.families = read_gene_sets(families)
     features = find_features(Path(slides)) if slides is not None else {}
     reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
     for report in reports:

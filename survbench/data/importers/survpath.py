@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers import common
-from survbench.data.importers.common import Draft
-from survbench.data.root import CohortInfo, read_table
+from survbench.data.delimited import read_table
+from survbench.data.importers.draft import Draft, first_file, select
+from survbench.data.importers.labels import as_event, as_sex, one_per_patient
+from survbench.data.root import CohortInfo
 from survbench.errors import BadFolds, BadLabels, MissingFile
 
 __all__ = ["read", "recognizes"]
@@ -35,7 +36,7 @@ def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathw
     files = sorted((source / "datasets_csv" / "metadata").glob("tcga_*.csv"))
     if not files:
         raise MissingFile(f"{source / 'datasets_csv' / 'metadata'} has no tcga_<cohort>.csv")
-    chosen = common.select(((file.stem.removeprefix("tcga_"), file) for file in files), aliases, only)
+    chosen = select(((file.stem.removeprefix("tcga_"), file) for file in files), aliases, only)
     return [_cohort(source, file, stem, name, pathways) for stem, name, file in chosen]
 
 
@@ -48,16 +49,16 @@ def _cohort(source: Path, file: Path, stem: str, name: str, pathways: Path | Non
             f"{file}: duplicate row of patient {twice['patient'].iloc[0]}, slide {twice['slide'].iloc[0]}",
             "keep one row per slide",
         )
-    patients = _with_clinical(common.one_per_patient(table.drop(columns="slide"), file), source, stem)
+    patients = _with_clinical(one_per_patient(table.drop(columns="slide"), file), source, stem)
     info = CohortInfo(name=name, title=f"TCGA-{name.upper()}", source=str(source))
     draft = Draft(info=info, patients=patients, slides=slides)
     tables = (f"{kind}/{stem}/rna_clean.csv" for kind in EXPRESSION_SETS)
-    if (expression := common.first_file(source / "datasets_csv" / "raw_rna_data", *tables)) is not None:
-        pathways = pathways or common.first_file(file.parent, *PATHWAY_FILES)
+    if (expression := first_file(source / "datasets_csv" / "raw_rna_data", *tables)) is not None:
+        pathways = pathways or first_file(file.parent, *PATHWAY_FILES)
         if pathways is None:
             what = f"{file.parent} has none of {', '.join(PATHWAY_FILES)}"
             raise MissingFile(what, "name a file with --pathways")
-        draft.add_expression(expression, pathways, common.first_file(file.parent, "signatures.csv"))
+        draft.add_expression(expression, pathways, first_file(file.parent, "signatures.csv"))
     _add_folds(draft, source / "splits" / "5foldcv" / f"tcga_{stem}")
     return draft
 
@@ -70,11 +71,11 @@ def _labels(file: Path) -> pd.DataFrame:
     columns = {"patient": table["case_id"], "slide": table["slide_id"]}
     columns |= {c: table[c] for c in ("site", "age") if c in table}
     if "is_female" in table:
-        columns["sex"] = common.as_sex(table["is_female"])
+        columns["sex"] = as_sex(table["is_female"])
     for endpoint, suffix in ENDPOINTS.items():
         if f"survival_months{suffix}" in table and f"censorship{suffix}" in table:
             columns[f"{endpoint}_months"] = table[f"survival_months{suffix}"]
-            columns[f"{endpoint}_event"] = common.as_event(table[f"censorship{suffix}"], censorship=True)
+            columns[f"{endpoint}_event"] = as_event(table[f"censorship{suffix}"], censorship=True)
     return pd.DataFrame(columns)
 
 

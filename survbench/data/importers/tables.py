@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.data.importers import common
-from survbench.data.importers.common import Draft
-from survbench.data.root import FOLD_COLUMNS, CohortInfo, read_table
+from survbench.data.delimited import read_table
+from survbench.data.importers.draft import Draft, first_file, select
+from survbench.data.importers.labels import as_event, as_sex, one_per_patient
+from survbench.data.root import FOLD_COLUMNS, CohortInfo
 from survbench.errors import BadFolds, BadLabels
 
 __all__ = ["DAYS_PER_MONTH", "read", "recognizes"]
@@ -73,7 +74,7 @@ def recognizes(source: Path) -> bool:
 def read(source: Path, aliases: Mapping[str, str], only: list[str] | None, pathways: Path | None) -> list[Draft]:
     """The cohort in this folder, or every cohort in its subfolders; a cohort is named like its folder."""
     folders = ((folder.resolve().name.lower(), folder) for folder in _cohort_folders(source))
-    return [_cohort(folder, name, pathways) for _, name, folder in common.select(folders, aliases, only)]
+    return [_cohort(folder, name, pathways) for _, name, folder in select(folders, aliases, only)]
 
 
 def _cohort_folders(source: Path) -> list[Path]:
@@ -93,10 +94,10 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
         raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
     info = CohortInfo(name=name, title=name.upper(), source=str(folder))
-    draft = Draft(info=info, patients=common.one_per_patient(rows, file), slides=slides)
-    if (expression := common.first_file(folder, "expression.csv", "expression.csv.gz")) is not None:
-        pathways = pathways or common.first_file(folder, "pathways.gmt", "pathways.csv")
-        draft.add_expression(expression, pathways, common.first_file(folder, "families.gmt", "families.csv"))
+    draft = Draft(info=info, patients=one_per_patient(rows, file), slides=slides)
+    if (expression := first_file(folder, "expression.csv", "expression.csv.gz")) is not None:
+        pathways = pathways or first_file(folder, "pathways.gmt", "pathways.csv")
+        draft.add_expression(expression, pathways, first_file(folder, "families.gmt", "families.csv"))
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft
@@ -106,7 +107,7 @@ def _covariates(table: pd.DataFrame) -> dict[str, pd.Series]:
     columns = {}
     for column, name in COVARIATES.items():
         if column in table and name not in columns:
-            columns[name] = common.as_sex(table[column]) if column == "is_female" else table[column]
+            columns[name] = as_sex(table[column]) if column == "is_female" else table[column]
     return columns
 
 
@@ -118,7 +119,7 @@ def _labels(table: pd.DataFrame, file: Path) -> dict[str, pd.Series]:
         if not pairs:
             continue
         months = [_months(table[p.time], p.divisor) for p in pairs]
-        events = [common.as_event(table[p.flag].str.lower().replace(LIVING), censorship=p.censorship) for p in pairs]
+        events = [as_event(table[p.flag].str.lower().replace(LIVING), censorship=p.censorship) for p in pairs]
         for pair, event in zip(pairs[1:], events[1:], strict=True):
             differing = table.index[event.to_numpy() != events[0].to_numpy()]
             if len(differing):
