@@ -20,7 +20,7 @@ from survbench.data.text import Say, read_text
 from survbench.errors import BadFile
 from survbench.files import atomic_write
 
-__all__ = ["BLANKS", "Delimited", "read_delimited", "read_table", "write_table"]
+__all__ = ["BLANKS", "BREAK", "Delimited", "read_delimited", "read_table", "write_table"]
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 BLANKS = " \t\u00a0\u200b\u2003\u3000\ufeff"  # around names; some of them nobody sees
@@ -122,7 +122,7 @@ def _parsed(found: Delimited) -> pd.DataFrame:
         return pd.DataFrame(columns=columns, dtype=str)
     try:
         return pd.read_csv(
-            io.StringIO(found.body), sep=found.separator, header=None, names=columns, index_col=False, dtype=str,
+            io.BytesIO(found.body.encode()), sep=found.separator, header=None, names=columns, index_col=False, dtype=str,
             na_filter=False, skip_blank_lines=False,
         )  # fmt: skip
     except pd.errors.ParserError as error:

@@ -64,12 +64,13 @@ def check_expression(table: pd.DataFrame, source: str) -> None:
         twice = names[names.duplicated()]
         if len(twice):
             raise BadExpression(f"{source}: {kind} {twice[0]} is there twice", f"keep one entry per {kind}")
-    bad = ~np.isfinite(table.to_numpy(np.float64))
+    values = table.to_numpy(np.float64)
+    bad = ~(np.abs(values) <= np.finfo(np.float32).max)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
-        value = float(table.to_numpy(np.float64)[row, column])
+        value = float(values[row, column])
         raise BadExpression(
-            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is {value} "
-            f"({int(bad.sum())} such values)",
+            f"{source}: patient {table.index[row]}, gene {table.columns[column]} is "
+            f"{'blank or NA (nan)' if np.isnan(value) else value} ({int(bad.sum())} such values)",
             "expression must be finite; leave the gene or the patient out",
         )

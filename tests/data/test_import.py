@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,8 @@ def test_expression_that_cannot_be_right_is_refused(source: Path, tmp_path: Path
         (good.replace("MYC", "EGFR"), BadExpression, "gene EGFR is there twice"),
         (good.replace(good.splitlines()[2].split(",")[2], "", 1), BadExpression, "nan"),
         (good.replace(good.splitlines()[2].split(",")[2], "high", 1), BadExpression, "'high'"),
-        ("", BadFile, "not a table"),
-        (good.replace("NA", "X1").replace("MYC", "X2").replace("KRAS", "X3"), BadExpression, "pathway 'Two'"),
+        ("", BadFile, "is empty"),
+        (re.sub("NA|MYC|KRAS|TP53|EGFR", lambda gene: f"X{gene[0]}", good), BadExpression, "pathway 'One"),
     ):
         file.write_text(text)
         with pytest.raises(error, match=message):

@@ -32,9 +32,11 @@ class Draft(CohortContent):
 
     def add_expression(self, expression: Path, pathways: Path | None, families: Path | None) -> None:
         """Read an expression table, and gene sets where there are files of them."""
-        self.expression, self.duplicated_expression = read_expression(expression)
-        self.pathways = read_gene_sets(pathways) if pathways is not None else {}
-        self.families = read_gene_sets(families) if families is not None else {}
+        say = self.remarks.append
+        self.expression, self.duplicated_expression = read_expression(expression, self.patients["patient"], say)
+        measured = frozenset(self.expression.columns)
+        self.pathways = read_gene_sets(pathways, say, measured) if pathways is not None else {}
+        self.families = read_gene_sets(families, say, measured) if families is not None else {}
 
     def add_official(self, folds: pd.DataFrame) -> None:
         """Keep folds as published, without the patients who have no label; these are listed."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from survbench.data.formats import slide_stem
-from survbench.data.gene_sets import match_genes
+from survbench.data.gene_sets import match_genes, measured_remark
 from survbench.data.importers.draft import Draft
 from survbench.data.importers.labels import check_labels, event_counts
 from survbench.errors import BadLabels
@@ -87,8 +87,11 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> Cohort
     else:
         measured = set(draft.expression.index)
         draft.expression = draft.expression.loc[draft.expression.index.isin(labeled)].sort_index()
-        draft.pathways = match_genes(draft.pathways, draft.expression.columns, name)
-        draft.families = match_genes(draft.families, draft.expression.columns, name)
+        for kind, sets in (("pathways", draft.pathways), ("families", draft.families)):
+            matched = match_genes(sets, draft.expression.columns, name, draft.remarks.append)
+            if sets:
+                draft.remarks.append(measured_remark(kind, sets, matched))
+            setattr(draft, kind, matched)
     stems = draft.slides["slide"].map(slide_stem)
     if stems.duplicated().any():
         raise BadLabels(

@@ -1,0 +1,113 @@
+"""Which column of an expression table is the patient, and whether its rows are patients at all."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from survbench.data.importers.expression_cells import Cells
+from survbench.data.importers.identifiers import PATIENT, SAMPLE, alike, match_patients, normal, shown
+from survbench.data.text import Say
+from survbench.errors import BadExpression
+
+__all__ = ["genes_in_rows", "patient_column"]
+
+ROW_NUMBERS = {
+    "",
+    "index",
+    "row",
+    "rows",
+    "rowname",
+    "rownames",
+    "rownumber",
+    "x",
+    "v1",
+    "1",
+    "no",
+    "nr",
+    "n",
+    "unnamed0",
+}
+WHOLE = re.compile(r"\d+(\.0)?")
+NUMBER = re.compile(r"[-+]?\d*([.,]\d*)?([eE][-+]?\d+)?")
+
+
+def genes_in_rows(cells: Cells, patients: list[str]) -> bool:
+    """Whether the header names more patients of the labels than any column that may hold names."""
+    across = len(match_patients(cells.header, patients).patients)
+    return across > 0 and across > max(len(match_patients(names, patients).patients) for names in cells.text.values())
+
+
+def patient_column(cells: Cells, patients: list[str], say: Say) -> tuple[int, list[int]]:
+    """The column of the patients, and the columns that are neither that nor genes.
+
+    Raises
+    ------
+    BadExpression : there is none, or there are two that disagree.
+    """
+    file, header = cells.found.file, cells.header
+    rows = [number for number in cells.text if _counts_rows(cells, number)]
+    named = [number for number in cells.text if normal(header[number]) in PATIENT]
+    samples = [number for number in cells.text if normal(header[number]) in SAMPLE]
+    if len(named) > 1 and not all((cells.names(named[0]) == cells.names(other)).all() for other in named[1:]):
+        listed = " and ".join(header[number] for number in named)
+        raise BadExpression(f"{file} names patients in {listed}, which differ", "keep one of these columns")
+    if not named and samples:
+        named = [max(samples, key=lambda number: len(match_patients(cells.names(number), patients).patients))]
+    column = named[0] if named else _first_column(cells, patients, rows, say)
+    rows = [number for number in rows if number != column]
+    others = [number for number in (*named[1:], *samples) if number != column]
+    if rows:
+        say(f"{file.name}: {_listed(cells, rows)} only numbers the rows and was left out")
+    if others:
+        say(f"{file.name}: patients are in column '{header[column]}'; {_listed(cells, others)} was left out")
+    return column, [*rows, *others]
+
+
+def _listed(cells: Cells, numbers: list[int]) -> str:
+    names = [f"'{cells.header[n]}'" if cells.header[n] else f"{n + 1}, which has no name," for n in numbers]
+    return f"column{'s' if len(names) > 1 else ''} {' and '.join(names)}"
+
+
+def _counts_rows(cells: Cells, number: int) -> bool:
+    """Whether a column without a name, or of the name of an index, holds a different whole number in each row."""
+    name, values = cells.header[number], cells.names(number)
+    if normal(name) not in ROW_NUMBERS and not re.fullmatch(r"unnamed\d+", normal(name)):
+        return False
+    return len(values) > 0 and len(set(values)) == len(values) and all(WHOLE.fullmatch(value) for value in values)
+
+
+def _in_order(values: np.ndarray) -> bool:
+    numbers = [int(float(value)) for value in values]
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _first_column(cells: Cells, patients: list[str], rows: list[int], say: Say) -> int:
+    """The first column, where it is no row numbers and holds patients of the labels."""
+    file, known = cells.found.file, set(patients)
+    for number in range(min(2, len(cells.header))):
+        values = cells.names(number)
+        matched = len(match_patients(values, patients).patients)
+        counting = number in rows and _in_order(values)
+        if counting and set(values) != known:
+            continue  # the rows' numbers, also where some of them look like patients
+        numeric = all(WHOLE.fullmatch(value) for value in values)
+        if matched and (not numeric or 2 * matched >= min(len(values), len(known))):
+            name = f"'{cells.header[number]}'" if cells.header[number] else "without a name"
+            if counting:
+                say(f"{file.name}: the column {name} holds {shown(list(values))}, read as the patients of the labels")
+            return number
+        if number not in rows:
+            break
+    texts = [n for n in range(min(2, len(cells.header))) if not all(map(NUMBER.fullmatch, cells.names(n)))]
+    number = texts[0] if texts else 0
+    found = list(dict.fromkeys(cells.names(number)))
+    way, pairs = alike([name for name in found if name not in known], [p for p in patients if p not in set(found)])
+    differ = f"; they differ by {way}: '{pairs[0][0]}' and '{pairs[0][1]}'" if pairs else ""
+    name = f"'{cells.header[number]}' " if cells.header[number] else ""
+    raise BadExpression(
+        f"{file} has no patient column: its column {name}holds {shown(found)}, the labels {shown(patients)}; "
+        f"its columns are {shown(list(filter(None, cells.header)), 5)}{differ}",
+        "name the patient's column patient, and write identifiers in the same way in both files, as text",
+    )
