@@ -122,9 +122,15 @@ def _parsed(found: Delimited) -> pd.DataFrame:
         return pd.DataFrame(columns=columns, dtype=str)
     try:
         return pd.read_csv(
-            io.BytesIO(found.body.encode()), sep=found.separator, header=None, names=columns, index_col=False, dtype=str,
-            na_filter=False, skip_blank_lines=False,
-        )  # fmt: skip
+            io.BytesIO(found.body.encode()),
+            sep=found.separator,
+            header=None,
+            names=columns,
+            index_col=False,
+            dtype=str,
+            na_filter=False,
+            skip_blank_lines=False,
+        )
     except pd.errors.ParserError as error:
         raise BadFile(f"{found.file} is not a table: {error}") from None
 

@@ -110,9 +110,16 @@ def _parsed(found: Delimited, types: dict[int, type], **options: object) -> pd.D
         return pd.DataFrame({number: pd.Series(dtype=str) for number in range(len(found.header))})
     try:
         return pd.read_csv(  # type: ignore[call-overload]
-            io.BytesIO(found.body.encode()), sep=found.separator, header=None, names=range(len(found.header)), index_col=False,
-            dtype=types, low_memory=False, skip_blank_lines=False, **options,
-        )  # fmt: skip
+            io.BytesIO(found.body.encode()),
+            sep=found.separator,
+            header=None,
+            names=range(len(found.header)),
+            index_col=False,
+            dtype=types,
+            low_memory=False,
+            skip_blank_lines=False,
+            **options,
+        )
     except pd.errors.ParserError as error:
         raise BadFile(f"{found.file} is not a table: {error}") from None
 
