@@ -220,7 +220,7 @@ def _resized(where: str, row: str, separator: str, counts: tuple[int, int], ragg
     if any(cell.strip(BLANKS) for cell in content[width:]):
         raise BadFile(
             f"{where} has {cells} cells, the header {width}; it begins '{row[:40]}'",
-            "name every column, and put cells that hold a separator into quotation marks",
+            "name every column, also the first one (R: write.csv), and put cells that hold a separator into quotes",
         )
     if '"' not in row:
         return separator.join(content[:width])

@@ -176,7 +176,7 @@ def match_genes(
         )
     if empty and say is not None:
         more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
-        say(f"{len(empty)} gene sets left out, none of their genes is measured: {', '.join(empty[:SHOWN])}{more}")
+        say(f"gene sets of which no gene is measured, left out ({len(empty)}): {', '.join(empty[:SHOWN])}{more}")
     return {name: members for name, members in matched.items() if members}
 
 

@@ -63,7 +63,8 @@ def import_data(
         raise UnknownName(f"{source} holds no cohort{named}", "see `survbench data import --help` for the layouts")
     if families is not None:
         for draft in drafts:
-            draft.families = read_gene_sets(families)
+            measured = frozenset() if draft.expression is None else frozenset(draft.expression.columns)
+            draft.families = read_gene_sets(families, draft.remarks.append, measured)
     features = find_features(Path(slides)) if slides is not None else {}
     reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
     for report in reports:

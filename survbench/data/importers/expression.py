@@ -48,7 +48,7 @@ def read_expression(file: Path, patients: Collection[str], say: Say = note) -> t
     cells = Cells.read(read_delimited(file, say))
     known = list(dict.fromkeys(patients))
     transposed = genes_in_rows(cells, known)
-    table = _of_gene_rows(cells, known, say) if transposed else _of_patient_rows(cells, known, say)
+    table, left = _of_gene_rows(cells, known, say) if transposed else (_of_patient_rows(cells, known, say), [])
     damaged = damaged_names(table.columns)
     if damaged:
         gene, kind = next(iter(damaged.items()))
@@ -56,7 +56,7 @@ def read_expression(file: Path, patients: Collection[str], say: Say = note) -> t
     if table.empty:
         raise BadExpression(f"{file} has {len(table)} patients and {table.shape[1]} genes", "fill it, or remove it")
     table = as_numbers(table, file)
-    joined, twice = _joined(table, known, file, say)
+    joined, twice = _joined(table, known, file, say, left)
     check_expression(joined, str(file))
     _describe(joined, joined.index.isin(known), say)
     return joined.astype(np.float32), twice
@@ -75,7 +75,8 @@ def _of_patient_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFram
     return table.set_axis(pd.Index([cells.header[number] for number in genes]), axis=1)
 
 
-def _of_gene_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFrame:
+def _of_gene_rows(cells: Cells, patients: list[str], say: Say) -> tuple[pd.DataFrame, list[str]]:
+    """Patients in rows, and the columns that are no patients of the labels."""
     file, header = cells.found.file, cells.header
     numbers = [number for number, name in enumerate(header) if number > 0 and name]
     matched = match_patients([header[number] for number in numbers], patients)
@@ -83,7 +84,7 @@ def _of_gene_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFrame:
     left = [header[number] for number in numbers if header[number] not in {*matched.patients, *matched.left}]
     say(f"{file.name} has genes in rows and patients in columns; it was transposed")
     if left:
-        say(f"{file.name}: {len(left)} columns are no patients of the labels and were left out: {shown(left)}")
+        say(f"{file.name}: columns that are no patients of the labels, left out ({len(left)}): {shown(left)}")
     genes = cells.names(0)
     blank = np.flatnonzero(genes == "")
     if len(blank):
@@ -94,10 +95,12 @@ def _of_gene_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFrame:
     table = cells.values(mine).set_axis(genes, axis=0)
     columns = [matched.patients[header[number]] for number in mine]
     table = as_numbers(table.set_axis(pd.Index(columns), axis=1), file, genes_in_rows=True)
-    return table.T
+    return table.T, left
 
 
-def _joined(table: pd.DataFrame, patients: list[str], file: Path, say: Say) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _joined(
+    table: pd.DataFrame, patients: list[str], file: Path, say: Say, left: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Rows under the patients' names, one a patient, and the patients who have several rows."""
     twice = tuple(sorted(set(table.index[table.index.duplicated()])))
     table = table[~table.index.duplicated()]
@@ -106,7 +109,7 @@ def _joined(table: pd.DataFrame, patients: list[str], file: Path, say: Say) -> t
         say(f"{file.name}: {remark}")
     table = table[~table.index.isin(matched.left)]
     table = table.set_axis(pd.Index([matched.patients.get(n, n) for n in table.index]), axis=0)
-    _refuse_strangers(list(table.index), patients, set(matched.patients.values()), file, say)
+    _refuse_strangers([*table.index, *left], patients, set(matched.patients.values()), file, say)
     return table, tuple(matched.patients.get(name, name) for name in twice)
 
 
@@ -124,7 +127,7 @@ def _refuse_strangers(names: list[str], patients: list[str], found: set[str], fi
         )
         raise BadExpression(what, "write identifiers in the same way in both files, as text")
     if pairs:
-        say(f"{file.name}: {len(pairs)} names differ from patients of the labels by {way}: {several}")
+        say(f"{file.name}: names that differ from patients of the labels by {way} alone ({len(pairs)}): {several}")
     if 2 * len(found) < len(patients):
         say(
             f"{file.name}: only {len(found)} of {len(patients)} patients of the labels have expression; without are "

@@ -20,13 +20,15 @@ from survbench.errors import BadExpression, BadFile
 __all__ = ["Cells", "as_numbers", "not_genes"]
 
 LEADING = 3  # columns that may hold names without being called so
+ENDPOINT = "os|dss|pfi|dfi|pfs|dfs|rfs|dmfs"  # none is a gene; EFS, TTP and OS9 are
+MEASURE = r"(time|months?|days?|years?|event|status|cens\w*|survival\w*)"
 OUTCOME = re.compile(
-    r"(os|dss|pfi|dfi|pfs|dfs|rfs|dmfs)\d*|(os|dss|pfi|dfi|pfs|dfs|rfs|dmfs|efs|ttp|bcr)(cr)?"
-    r"(time|months?|days?|years?|event|status|cens\w*|survival\w*)"
-    r"|(overall|diseasefree|diseasespecific|progressionfree)?survival(time|months?|days?|years?|status|event)?"
-    r"(os|dss|pfi|dfi|pfs|dfs)?|cens(or|ored|orship|oring)?(os|dss|pfi|dfi|pfs|dfs)?"
-    r"|event|eventtime|timetoevent|time|status|vitalstatus|dead|death|died|deceased|alive|futime|fustat"
-    r"|followup\w*|daysto\w*|lastfollowup\w*|survivalbin\w*|disclabel|label|risk|riskscore"
+    rf"({ENDPOINT})(cr)?|({ENDPOINT}|efs|ttp|bcr)(cr)?{MEASURE}(cr)?"
+    rf"|(overall|diseasefree|diseasespecific|progressionfree|eventfree)?survival{MEASURE}?({ENDPOINT})?"
+    rf"|(diseasefree|diseasespecific|progressionfree|eventfree){MEASURE}|cens(or|ored|orship|oring)?({ENDPOINT})?"
+    rf"|(death|progression|recurrence|relapse|metastasis|followup|event){MEASURE}?|timeto\w+|time|duration|status"
+    r"|vitalstatus|dead|died|deceased|alive|futime|fustat|followup\w*|daysto\w*|monthsto\w*|lastfollowup\w*"
+    r"|newtumou?revent\w*|survivalbin\w*|disclabel|label|risk|riskscore"
 )
 COVARIATE = re.compile(
     r"age|ageat\w+|agediagnosis|ageyears|sex|gender|isfemale|ismale|race|ethnicity|stage|\w*(tumor|tumour|pathologic|ajcc"
@@ -66,8 +68,11 @@ class Cells:
         names = [n for n in width if n < LEADING or not found.header[n] or normal(found.header[n]) in PATIENT + SAMPLE]
         comma = found.separator != "," and "," in found.body
         if comma and found.separator == "\t" and not certain_decimals(found.body):
+            row = found.body.count("\n", 0, found.body.index(","))
+            cell = next(cell for cell in found.body.split("\n")[row].split("\t") if "," in cell)
             raise BadFile(
-                f"{found.file} has commas that may be decimal commas or thousands", "write numbers with decimal points"
+                f"{found.file}, line {found.lines[row]}: '{cell}' may have a decimal comma or thousands",
+                "write numbers with decimal points",
             )
         table = _parsed(found, dict.fromkeys(names, str), decimal="," if comma else ".")
         text = {}
@@ -89,7 +94,7 @@ class Cells:
         for column in columns:
             if column in self.text:
                 table[column] = _numbers(self.text[column], decimal)
-            elif decimal == "," and table[column].dtype.kind not in "iuf":  # this one may have points
+            if decimal == "," and table[column].dtype.kind not in "iuf":  # this column may have points
                 numbers = pd.to_numeric(table[column], errors="coerce")
                 if (numbers.isna() == table[column].isna()).all():
                     table[column] = numbers
@@ -165,11 +170,13 @@ def as_numbers(table: pd.DataFrame, file: Path, *, genes_in_rows: bool = False) 
         wrong = numbers.isna().to_numpy() & values.notna().to_numpy()
         row = int(np.argmax(wrong))
         value, where = values.iloc[row], table.index[row]
-        if kind.kind == "b" or 2 * wrong.sum() > len(wrong):
+        comma = re.fullmatch(r"[-+]?\d+[.,][\d.,]*", str(value)) is not None
+        if kind.kind == "b" or (2 * wrong.sum() > len(wrong) and not comma):
             what = f"{file}: column '{name}' is text, such as '{value}', not a gene"
             raise BadExpression(what, "take columns that are no genes out of the expression table")
         patient, gene = (name, where) if genes_in_rows else (where, name)
         raise BadExpression(
-            f"{file}: patient {patient}, gene {gene} is '{value}', expected a number", "correct the cell"
+            f"{file}: patient {patient}, gene {gene} is '{value}', expected a number",
+            "write numbers with decimal points" if comma else "correct the cell",
         )
     return table

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 __all__ = ["PATIENT", "SAMPLE", "Matched", "alike", "match_patients", "normal", "shown"]
 
 PATIENT = ("patient", "patientid", "case", "caseid", "bcrpatientbarcode", "participant", "participantid",
-           "casesubmitterid", "submitterid", "subject", "subjectid")  # fmt: skip
+           "casesubmitterid", "submitterid", "subject", "subjectid", "usubjid",
+           "donor", "donorid", "individual", "individualid")  # fmt: skip
 SAMPLE = ("sample", "sampleid", "barcode", "samplebarcode", "bcrsamplebarcode", "aliquot", "aliquotid",
           "aliquotbarcode", "samplesubmitterid", "tumorsamplebarcode")  # fmt: skip
 BARCODE = re.compile(r"TCGA[-.]([0-9A-Z]{2})[-.]([0-9A-Z]{4})([-.](\d{2})([A-Z]?)([-.].*)?)?", re.IGNORECASE)
@@ -70,17 +71,17 @@ def match_patients(names: Iterable[str], patients: Iterable[str]) -> Matched:
 def _remarks(samples: dict[str, list[tuple[int, str]]], normals: set[str]) -> Iterable[str]:
     if samples:
         patient, found = next(iter(samples.items()))
-        yield f"{len(samples)} samples are joined by the first 12 characters: {found[0][1]} is patient {patient}"
+        yield f"samples are joined by their first 12 characters ({len(samples)}): {min(found)[1]} is patient {patient}"
     several = {patient: sorted(found) for patient, found in samples.items() if len(found) > 1}
     if several:
         patient, found = next(iter(several.items()))
         left = ", ".join(name for _, name in found[1:3])
         yield (
-            f"{len(several)} patients have several samples; primary tumours and the first in order are taken: "
-            f"of {patient} {found[0][1]}, not {left}"
+            f"of several samples of a patient ({len(several)} patients) the primary tumour, and the first in order, is "
+            f"taken: of {patient} {found[0][1]}, not {left}"
         )
     if normals:
-        yield f"{len(normals)} patients have samples of normal tissue only, not used: {shown(sorted(normals))}"
+        yield f"patients who have samples of normal tissue only, not used ({len(normals)}): {shown(sorted(normals))}"
 
 
 def alike(names: Iterable[str], patients: Iterable[str]) -> tuple[str, list[tuple[str, str]]]:
@@ -103,8 +104,13 @@ def alike(names: Iterable[str], patients: Iterable[str]) -> tuple[str, list[tupl
         pairs = [(name, forms[form(name)]) for name in names if form(name) in forms]
         if pairs:
             return way, pairs
-    longer = [(name, p) for p in patients[:50] for name in names[:50] if name.startswith(p) or p.startswith(name)]
+    longer = [(name, patient) for patient in patients[:50] for name in names[:50] if _goes_on(name, patient)]
     return ("an ending", longer) if longer else ("", [])
+
+
+def _goes_on(name: str, patient: str) -> bool:
+    short, long = sorted((name, patient), key=len)
+    return bool(short) and long.startswith(short) and re.match(r"[\W_]", long[len(short) :]) is not None
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:

@@ -29,6 +29,9 @@ ROW_NUMBERS = {
     "n",
     "unnamed0",
 }
+NAMES = re.compile(
+    r".*(id|ids|name|names|number|code|key)|index|rows?|unnamed\d+|nr|no|mrn|pat|pats|person|individual|pseudonym|donor"
+)
 WHOLE = re.compile(r"\d+(\.0)?")
 NUMBER = re.compile(r"[-+]?\d*([.,]\d*)?([eE][-+]?\d+)?")
 
@@ -87,16 +90,19 @@ def _first_column(cells: Cells, patients: list[str], rows: list[int], say: Say) 
     """The first column, where it is no row numbers and holds patients of the labels."""
     file, known = cells.found.file, set(patients)
     for number in range(min(2, len(cells.header))):
-        values = cells.names(number)
+        name, values = cells.header[number], cells.names(number)
         matched = len(match_patients(values, patients).patients)
         counting = number in rows and _in_order(values)
         if counting and set(values) != known:
             continue  # the rows' numbers, also where some of them look like patients
         numeric = all(WHOLE.fullmatch(value) for value in values)
-        if matched and (not numeric or 2 * matched >= min(len(values), len(known))):
-            name = f"'{cells.header[number]}'" if cells.header[number] else "without a name"
+        if numeric:  # values of a gene may look like numbers of patients
+            likely = name == "" or NAMES.fullmatch(normal(name)) is not None
+            matched *= likely and len(set(values)) == len(values) and 2 * matched >= min(len(values), len(known))
+        if matched:
             if counting:
-                say(f"{file.name}: the column {name} holds {shown(list(values))}, read as the patients of the labels")
+                called = f"'{name}'" if name else "without a name"
+                say(f"{file.name}: the column {called} holds {shown(list(values))}, read as the patients of the labels")
             return number
         if number not in rows:
             break
@@ -104,6 +110,8 @@ def _first_column(cells: Cells, patients: list[str], rows: list[int], say: Say) 
     number = texts[0] if texts else 0
     found = list(dict.fromkeys(cells.names(number)))
     way, pairs = alike([name for name in found if name not in known], [p for p in patients if p not in set(found)])
+    if not pairs:
+        way, pairs = alike(cells.header, patients)  # genes in rows, and patients written in another way
     differ = f"; they differ by {way}: '{pairs[0][0]}' and '{pairs[0][1]}'" if pairs else ""
     name = f"'{cells.header[number]}' " if cells.header[number] else ""
     raise BadExpression(

@@ -24,6 +24,8 @@ PATIENT = ("patient", "patient_id", "case_id", "PATIENT", "PATIENT_ID", "bcr_pat
 SLIDE = ("slide", "slide_id", "pathology_id", "FILENAME")
 COVARIATES = {"site": "site", "age": "age", "sex": "sex", "stage": "stage", "grade": "grade", "is_female": "sex"}
 ENDPOINTS = ("os", "dss", "pfi", "dfi", "pfs", "dfs")
+EXPRESSION = tuple(f"expression.{kind}{packed}" for kind in ("csv", "tsv", "txt") for packed in ("", ".gz"))
+GENE_SETS = (".gmt", ".gmt.gz", ".gmt.txt", ".csv", ".csv.gz", ".tsv")
 LIVING = {"0:living": "0", "1:deceased": "1", "0:censored": "0", "1:progression": "1"}
 
 
@@ -95,9 +97,10 @@ def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide])
     info = CohortInfo(name=name, title=name.upper(), source=str(folder))
     draft = Draft(info=info, patients=one_per_patient(rows, file), slides=slides)
-    if (expression := first_file(folder, "expression.csv", "expression.csv.gz")) is not None:
-        pathways = pathways or first_file(folder, "pathways.gmt", "pathways.csv")
-        draft.add_expression(expression, pathways, first_file(folder, "families.gmt", "families.csv"))
+    if (expression := first_file(folder, *EXPRESSION)) is not None:
+        pathways = pathways or first_file(folder, *(f"pathways{ending}" for ending in GENE_SETS))
+        families = first_file(folder, *(f"families{ending}" for ending in GENE_SETS))
+        draft.add_expression(expression, pathways, families)
     if (folder / "folds.csv").exists():
         _add_folds(draft, folder / "folds.csv")
     return draft
