@@ -110,7 +110,7 @@ def alike(names: Iterable[str], patients: Iterable[str]) -> tuple[str, list[tupl
 
 def _goes_on(name: str, patient: str) -> bool:
     short, long = sorted((name, patient), key=len)
-    return bool(short) and long.startswith(short) and re.match(r"[\W_]", long[len(short) :]) is not None
+    return bool(short) and long.startswith(short) and re.match(r"[\W_](?!\d+$)", long[len(short) :]) is not None
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:

@@ -1,0 +1,435 @@
+"""Expression tables as people have them: each patient gets their own values, or one line says what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from support import door
+from survbench.data.cohort import load_cohort
+from survbench.data.expression_scale import Scale, expression_scale, same_scale, scale_remark
+from survbench.data.root import DataRoot
+from survbench.errors import SurvbenchError
+
+RIGHT = {(patient, gene): float(door.value(row, place)) for row, patient in enumerate(door.PATIENTS)
+         for place, gene in enumerate(door.GENES)}  # fmt: skip
+
+
+def own_values(content: pd.DataFrame, patients: list[str] = door.PATIENTS) -> bool:
+    """Whether every patient has the values that were made for them, under the right genes."""
+    rows = dict(zip(patients, door.PATIENTS, strict=True))
+    return set(content.columns) == set(door.GENES) and all(
+        content.loc[patient, gene] == np.float32(RIGHT[rows[patient], gene])
+        for patient in content.index
+        for gene in door.GENES
+    )
+
+
+def before(numbers: list[int], head: str) -> str:
+    """A column of row numbers before the patient's; patients have numbers for names, in another order."""
+    lines = door.table(door.NUMBERED).splitlines()
+    rows = lines[1:]
+    random.Random(1).shuffle(rows)
+    return "\n".join([f"{head},{lines[0]}", *(f"{n},{row}" for n, row in zip(numbers, rows, strict=True)), ""])
+
+
+def last(text: str) -> str:
+    """The first column moved to the end."""
+    return "".join(",".join([*line.split(",")[1:], line.split(",")[0]]) + "\n" for line in text.splitlines())
+
+
+DROPPED = "expression.csv: column {} only numbers the rows and was left out"
+NUMBERED = {"labels_csv": door.labels(door.NUMBERED)}
+BARCODES = {"labels_csv": door.labels(door.TCGA)}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "head", "column"),
+    [
+        (list(range(20)), "", "1, which has no name,"),
+        (list(range(1, 21)), '""', "1, which has no name,"),
+        ([3 * n + 4 for n in range(20)], "", "1, which has no name,"),
+        (list(range(20)), "Unnamed: 0", "'Unnamed: 0'"),
+        (list(range(20)), "index", "'index'"),
+        (list(range(1, 21)), "X", "'X'"),
+        (list(range(1, 21)), "...1", "'...1'"),
+    ],
+)
+def test_row_numbers_are_nobody(tmp_path: Path, numbers: list[int], head: str, column: str) -> None:
+    content, said = door.expression(tmp_path, expression_csv=before(numbers, head), **NUMBERED)
+    assert own_values(content, door.NUMBERED)
+    assert DROPPED.format(column) in said
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["patient", "Patient ID", "case_id", "PATIENT", "_PATIENT", "bcr_patient_barcode", "sampleID", "id", "", "who"],
+)
+def test_the_patients_column_by_name_or_by_its_patients(tmp_path: Path, head: str) -> None:
+    content, _ = door.expression(tmp_path, expression_csv=door.table(head=head))
+    assert own_values(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (last(door.table()), ""),
+        (door.table([f"{p},{p}" for p in door.PATIENTS], head="patient,case_id"), "column 'case_id' was left out"),
+        (door.table([f"{p},{p}-T" for p in door.PATIENTS], head="patient,sample"), "column 'sample' was left out"),
+        (door.table(separator="\t"), "expression.csv is separated by tabs"),
+        (door.table(separator=";").replace(".", ","), "expression.csv is separated by semicolons"),
+        (door.table(separator="\t").replace(".", ","), "expression.csv is separated by tabs"),
+        (door.table().replace("\n", ",,\n"), ""),
+        (door.table() + ",,,\n", "expression.csv: 1 blank row was left out"),
+        (door.transposed(door.PATIENTS), "expression.csv has genes in rows and patients in columns; it was transposed"),
+        (door.transposed(door.PATIENTS, head="sample", separator="\t"), "it was transposed"),
+        (door.transposed(door.PATIENTS, head=""), "it was transposed"),
+    ],
+)
+def test_forms_of_one_table(tmp_path: Path, text: str, said: str) -> None:
+    content, remarks = door.expression(tmp_path, expression_csv=text)
+    assert own_values(content)
+    assert len(content) == 20
+    assert any(said in line for line in remarks)
+
+
+@pytest.mark.parametrize("name", ["expression_csv_gz", "expression_tsv", "expression_tsv_gz", "expression_txt"])
+def test_names_of_the_file(tmp_path: Path, name: str) -> None:
+    text = door.table(separator="," if "csv" in name else "\t").encode()
+    content, _ = door.expression(tmp_path, **{name: gzip.compress(text) if name.endswith("gz") else text})
+    assert own_values(content)
+
+
+@pytest.mark.parametrize(
+    ("ending", "form"),
+    [
+        ("-01", door.table),
+        ("-01A-11R-A32Y-07", door.table),
+        ("-06A", door.table),
+        ("-01", door.transposed),
+        (".01A", lambda names: door.transposed([name.replace("-", ".") for name in names])),
+    ],
+)
+def test_samples_of_tcga_are_their_patients(tmp_path: Path, ending: str, form: Callable[[list[str]], str]) -> None:
+    content, said = door.expression(tmp_path, expression_csv=form([p + ending for p in door.TCGA]), **BARCODES)
+    assert own_values(content, door.TCGA)
+    assert any(
+        line.startswith("expression.csv: samples are joined by their first 12 characters (20): ") for line in said
+    )
+
+
+@pytest.mark.parametrize("form", [door.table, door.transposed])
+def test_of_several_samples_the_primary_tumour_is_taken(tmp_path: Path, form: Callable[[list[str]], str]) -> None:
+    """Values stand in the order of the rows, so whose they are can be told."""
+    names = ["TCGA-ZZ-0001-11A", "TCGA-ZZ-0001-06A", "TCGA-ZZ-0001-01B", "TCGA-ZZ-0001-01A", "TCGA-ZZ-0002-11A"]
+    content, said = door.expression(tmp_path, expression_csv=form([*names, *door.TCGA[2:]]), **BARCODES)
+    assert content.loc["TCGA-ZZ-0001", "TP53"] == np.float32(door.value(3, 0))
+    assert "TCGA-ZZ-0002" not in content.index
+    assert len(content) == 19
+    assert (
+        "expression.csv: of several samples of a patient (1 patients) the primary tumour, and the first in order, is "
+        "taken: of TCGA-ZZ-0001 TCGA-ZZ-0001-01A, not TCGA-ZZ-0001-01B, TCGA-ZZ-0001-06A"
+    ) in said
+    assert ("expression.csv: patients who have samples of normal tissue only, not used (1): TCGA-ZZ-0002") in said
+
+
+def test_columns_that_are_no_patients(tmp_path: Path) -> None:
+    """cBioPortal's second column is a number; it is nobody's expression."""
+    text = door.transposed(["Entrez_Gene_Id", *(f"{p}-01" for p in door.TCGA)], head="Hugo_Symbol", separator="\t")
+    content, said = door.expression(tmp_path, expression_csv=text, **BARCODES)
+    assert len(content) == 20
+    assert content.loc[door.TCGA[0], "TP53"] == np.float32(door.value(1, 0))
+    assert "expression.csv: columns that are no patients of the labels, left out (1): Entrez_Gene_Id" in said
+
+
+def test_few_matches_and_what_differs_are_said(tmp_path: Path) -> None:
+    names = [*door.PATIENTS[:4], "p005", *(f"Q{n}" for n in range(9))]
+    content, said = door.expression(tmp_path, expression_csv=door.table(names))
+    assert set(content.index) == set(door.PATIENTS[:4])
+    assert (
+        "expression.csv: names that differ from patients of the labels by upper and lower case alone (1): "
+        "'p005' and 'P005'"
+    ) in said
+    assert (
+        "expression.csv: only 4 of 20 patients of the labels have expression; without are P005, P006, P007 and 13 "
+        "more; rows of nobody are p005, Q0, Q1 and 7 more"
+    ) in said
+
+
+def test_numbers_that_may_be_row_numbers_are_patients_only_if_all_are(tmp_path: Path) -> None:
+    content, said = door.expression(tmp_path, expression_csv=door.table(door.NUMBERED, head=""), **NUMBERED)
+    assert own_values(content, door.NUMBERED)
+    assert (
+        "expression.csv: the column without a name holds 1, 2, 3 and 17 more, read as the patients of the labels"
+        in said
+    )
+
+
+FIX_NAMES = "name the patient's column patient, and write identifiers in the same way in both files, as text"
+ALIKE = "write identifiers in the same way in both files, as text"
+OUT = "take such columns out of the expression table"
+TEXT = "take columns that are no genes out of the expression table"
+PLAIN = ("A1BG", "TP53", "MYC")
+BAD = {
+    "row numbers and no patients": (
+        {"expression_csv": door.table([str(n) for n in range(20)], head=""), **NUMBERED},
+        "{file} has no patient column: its column holds 0, 1, 2 and 17 more, the labels 1, 2, 3 and 17 more; "
+        f"its columns are TP53, EGFR, MYC. {FIX_NAMES}",
+    ),
+    "a gene whose counts look like patients": (
+        {"expression_csv": last(door.table(door.NUMBERED, head="A1BG")).replace("MYC,A1BG", "A1BG,MYC"), **NUMBERED},
+        "{file} has no patient column: its column 'TP53' holds 0.25, 0.62, 0.99 and 17 more, the labels 1, 2, 3 and 17 "
+        f"more; its columns are TP53, EGFR, A1BG, MYC. {FIX_NAMES}",
+    ),
+    "counts of a gene in the first column": (
+        {"expression_csv": door.table(door.NUMBERED, head="A1BG"), **NUMBERED},
+        "{file} has no patient column: its column 'A1BG' holds 1, 2, 3 and 17 more, the labels 1, 2, 3 and 17 more; "
+        f"its columns are A1BG, TP53, EGFR, MYC. {FIX_NAMES}",
+    ),
+    "zeros lost": (
+        {
+            "expression_csv": door.table(door.NUMBERED),
+            "labels_csv": door.labels([n.zfill(3) for n in door.NUMBERED]),
+        },
+        "{file}: 0 of 20 patients of the labels have expression; it has 1, 2, 3 and 17 more, the labels 001, 002, 003 "
+        f"and 17 more; 20 of them differ only by leading zeros or .0: '1' and '001', '2' and '002', '3' and "
+        f"'003'. {ALIKE}",
+    ),
+    "zeros lost in columns": (
+        {
+            "expression_csv": door.transposed(door.NUMBERED),
+            "labels_csv": door.labels([n.zfill(2) for n in door.NUMBERED]),
+        },
+        "{file}: 11 of 20 patients of the labels have expression; it has 1, 2, 3 and 6 more, the labels 01, 02, 03 "
+        f"and 6 more; 9 of them differ only by leading zeros or .0: '1' and '01', '2' and '02', '3' and '03'. {ALIKE}",
+    ),
+    "read as floats": (
+        {"expression_csv": door.table([f"{n}.0" for n in door.NUMBERED]), **NUMBERED},
+        "{file}: 0 of 20 patients of the labels have expression; it has 1.0, 2.0, 3.0 and 17 more, the labels 1, 2, 3 "
+        f"and 17 more; 20 of them differ only by leading zeros or .0: '1.0' and '1', '2.0' and '2', '3.0' and "
+        f"'3'. {ALIKE}",
+    ),
+    "other people": (
+        {"expression_csv": door.table([f"Q{n}" for n in range(20)])},
+        "{file}: 0 of 20 patients of the labels have expression; it has Q0, Q1, Q2 and 17 more, the labels P001, P002, "
+        f"P003 and 17 more; none is alike. {ALIKE}",
+    ),
+    "an ending of one's own": (
+        {"expression_csv": door.table([f"{p}_T" for p in door.PATIENTS])},
+        "{file}: 0 of 20 patients of the labels have expression; it has P001_T, P002_T, P003_T and 17 more, the labels "
+        "P001, P002, P003 and 17 more; 20 of them differ only by an ending: 'P001_T' and 'P001', 'P002_T' and 'P002', "
+        f"'P003_T' and 'P003'. {ALIKE}",
+    ),
+    "two patients' columns": (
+        {"expression_csv": door.table([f"{p},X{p}" for p in door.PATIENTS], head="patient,case_id")},
+        "{file} names patients in patient and case_id, which differ. keep one of these columns",
+    ),
+    "outcomes": (
+        {"expression_csv": door.table(genes=("OS", "OS.time", "MYC"))},
+        f"{{file}}: column 'OS' is an outcome, not a gene (2 such: OS, OS.time). {OUT}",
+    ),
+    "an outcome of MCAT": (
+        {"expression_csv": door.table(genes=("TP53", "survival_months"))},
+        f"{{file}}: column 'survival_months' is an outcome, not a gene. {OUT}",
+    ),
+    "an outcome in words": (
+        {"expression_csv": door.table(genes=("TP53", "Overall Survival (Months)"))},
+        f"{{file}}: column 'Overall Survival (Months)' is an outcome, not a gene. {OUT}",
+    ),
+    "t and e": (
+        {"expression_csv": door.table(genes=("t", "e", "TP53"))},
+        f"{{file}}: column 't' is an outcome, not a gene. {OUT}",
+    ),
+    "an outcome in a row": (
+        {"expression_csv": door.transposed(door.PATIENTS, genes=("TP53", "vital_status"))},
+        "{file}: row 'vital_status' is an outcome, not a gene. take such rows out of the expression table",
+    ),
+    "a covariate": (
+        {"expression_csv": door.table(genes=("TP53", "Age"))},
+        f"{{file}}: column 'Age' is a covariate, not a gene. {OUT}",
+    ),
+    "annotations": (
+        {"expression_csv": door.table(genes=PLAIN, cells={(row, 2): "Basal" for row in range(20)})},
+        f"{{file}}: column 'MYC' is text, such as 'Basal', not a gene. {TEXT}",
+    ),
+    "yes and no": (
+        {"expression_csv": door.table(genes=PLAIN, cells={(row, 1): "True" for row in range(20)})},
+        f"{{file}}: column 'TP53' is text, such as 'True', not a gene. {TEXT}",
+    ),
+    "a word": (
+        {"expression_csv": door.table(cells={(2, 1): "low"})},
+        "{file}: patient P003, gene EGFR is 'low', expected a number. correct the cell",
+    ),
+    "a word in a table of gene rows": (
+        {"expression_csv": door.transposed(door.PATIENTS).replace(door.value(2, 1), "low")},
+        "{file}: patient P003, gene EGFR is 'low', expected a number. correct the cell",
+    ),
+    "a blank": (
+        {"expression_csv": door.table(cells={(2, 1): "", (5, 0): "NA"})},
+        "{file}: patient P003, gene EGFR is blank or NA (nan) (2 such values). "
+        "expression must be finite; leave the gene or the patient out",
+    ),
+    "no number that a float32 holds": (
+        {"expression_csv": door.table(cells={(2, 1): "1e39"})},
+        "{file}: patient P003, gene EGFR is 1e+39 (1 such values). "
+        "expression must be finite; leave the gene or the patient out",
+    ),
+    "two decimal signs": (
+        {"expression_csv": door.table(separator=";", cells={(2, 1): "1,5"})},
+        "{file}: patient P003, gene EGFR is '1,5', expected a number. write numbers with decimal points",
+    ),
+    "thousands": (
+        {"expression_csv": door.table(separator="\t", cells={(0, 0): "1,000"}).replace(".", "0")},
+        "{file}, line 2: '1,000' may have a decimal comma or thousands. write numbers with decimal points",
+    ),
+    "a gene twice": (
+        {"expression_csv": door.table(genes=("TP53", "MYC", "TP53 "))},
+        "{file}: gene TP53 is there twice. keep one entry per gene",
+    ),
+    "a gene without a name": (
+        {"expression_csv": door.table(genes=("TP53", "", "MYC"))},
+        "{file}: column 3 has no name. name it, or take it out",
+    ),
+    "a row without a name": (
+        {"expression_csv": door.transposed(door.PATIENTS, genes=("TP53", "", "MYC"))},
+        "{file}, line 3: a gene has no name. take the row out",
+    ),
+    "a date": (
+        {"expression_csv": door.table(genes=("TP53", "1. Mrz"))},
+        "{file}: gene '1. Mrz' is a date made by a spreadsheet. restore the gene symbols",
+    ),
+    "a date in a row": (
+        {"expression_csv": door.transposed(door.PATIENTS, genes=("TP53", "Sep-02"))},
+        "{file}: gene 'Sep-02' is a date made by a spreadsheet. restore the gene symbols",
+    ),
+    "a date's number": (
+        {"expression_csv": door.table(genes=("TP53", "MYC", "44256"))},
+        "{file}: gene '44256' is a date (days since 1900) made by a spreadsheet. restore the gene symbols",
+    ),
+    "no genes": (
+        {"expression_csv": "patient\n" + "\n".join(door.PATIENTS)},
+        "{file} has 20 patients and 0 genes. fill it, or remove it",
+    ),
+    "a header alone": (
+        {"expression_csv": "patient,TP53\n"},
+        "{file} has 0 patients and 1 genes. fill it, or remove it",
+    ),
+    "row names of R": (
+        {"expression_csv": door.table().replace("patient,", "", 1)},
+        "{file}, line 2 has 4 cells, the header 3; it begins 'P001,0.25,1.25,2.25'. "
+        "name every column, also the first one (R: write.csv), and put cells that hold a separator into quotes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_expression_that_cannot_be_right(tmp_path: Path, kind: str) -> None:
+    files, line = BAD[kind]
+    with pytest.raises(SurvbenchError) as caught:
+        door.imported(tmp_path, **files)
+    assert str(caught.value) == line.format(file=tmp_path / "mine/expression.csv")
+    assert not (tmp_path / "DATA").exists()
+
+
+def test_a_mistake_ends_with_code_2(tmp_path: Path) -> None:
+    source = door.cohort(tmp_path, expression_csv=door.table(genes=("OS", "TP53")))
+    code, out = door.command("data", "import", source, "--out", tmp_path / "D")
+    assert (code, out.splitlines()[-1]) == (
+        2, f"error: {source}/expression.csv: column 'OS' is an outcome, not a gene. {OUT}",
+    )  # fmt: skip
+
+
+RANDOM = np.random.default_rng(0)
+LOGS = pd.DataFrame(np.abs(RANDOM.normal(5, 2, (80, 30))))
+SCALES = {
+    Scale.COUNTS: (2**LOGS * 100).round(),
+    Scale.LINEAR: 2**LOGS * 3.7,
+    Scale.LOG: LOGS,
+    Scale.LOG_FLOOR: np.log2((2**LOGS - 4).clip(lower=0) + 0.001),
+    Scale.LOG_SIGNED: LOGS - 3,
+    Scale.STANDARDIZED: (LOGS - LOGS.mean()) / LOGS.std(),
+    Scale.CENTERED: 3 * (LOGS - LOGS.mean()),
+    Scale.UNIT: LOGS / LOGS.max(),
+    Scale.UNKNOWN: LOGS.round(),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scales_are_told_apart(scale: Scale) -> None:
+    table = SCALES[scale].astype(np.float32)
+    assert expression_scale(table) is scale
+    assert expression_scale(table.iloc[::-1, ::-1]) is scale
+    assert expression_scale(table.iloc[:40]) is scale
+    assert same_scale(scale, scale)
+    if scale is not Scale.UNKNOWN:
+        assert scale in scale_remark(table)
+
+
+def test_one_wrong_cell_makes_no_other_scale() -> None:
+    table = LOGS.copy()
+    table.iloc[3, 4] = 5_000
+    assert expression_scale(table) is Scale.LOG
+    assert not same_scale(Scale.LOG, Scale.COUNTS)
+    assert same_scale(Scale.LOG_FLOOR, Scale.LOG_SIGNED)
+    assert expression_scale(pd.DataFrame()) is Scale.UNKNOWN
+
+
+def test_what_a_scale_is_said_to_be() -> None:
+    counts = pd.DataFrame([[0.0, 3_012_345.0], [17.0, 25_000.0]])
+    assert scale_remark(counts) == (
+        "expression: values from 0 to 3,012,345 look like raw counts; models expect logs, for example log2(x + 1), and "
+        "nothing is logged here"
+    )
+
+
+@pytest.mark.shared
+def test_another_patients_expression_is_never_given(shared: Path, tmp_path: Path) -> None:
+    case = shared / "cases/01-expression-row-numbers"
+    for name in ("in", "right"):
+        assert door.command("data", "import", case / name, "--out", tmp_path / "D")[0] == 0
+    found = [load_cohort(DataRoot.open(tmp_path / "D"), name, "os") for name in ("in", "right")]
+    pd.testing.assert_frame_equal(found[0].expression, found[1].expression)
+    raw = pd.read_csv(case / "right/expression.csv", dtype={"patient": str}).set_index("patient")
+    content = found[0].expression
+    assert content is not None
+    np.testing.assert_allclose(content["GENE1"], raw.loc[content.index, "GENE1"], rtol=1e-6)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("05-outcome-among-genes/in", "column 'OS' is an outcome, not a gene (2 such: OS, OS.time)"),
+        ("11-expression-other-separator/in", "expression.csv is separated by tabs"),
+        ("11-expression-other-separator/semicolon", "expression.csv is separated by semicolons"),
+        ("11-expression-other-separator/with_pathways", "pathways: 3 of 3 sets; 24 of their 24 genes are measured"),
+        ("15-gene-dates/in", "gene 'Mar-01' is a date"),
+        ("15-gene-dates/iso", "gene '2001-03-01 00:00:00' is a date"),
+        ("15-gene-dates/german", "gene '1. Mrz' is a date"),
+        ("15-gene-dates/serial", "gene '44256' is a date"),
+        ("15-gene-dates/full", "gene '01-Mar-21' is a date"),
+        ("29-nobody-matches-check-is-content/in", "TCGA-ZZ-0000-01 is patient TCGA-ZZ-0000"),
+        ("29-nobody-matches-check-is-content/transposed", "it was transposed"),
+        ("29-nobody-matches-check-is-content/zeros", "they differ by leading zeros or .0: '1' and '001'"),
+        ("37-raw-counts-and-other-scales/in", "values from 21,444 to 2,679,834 look like raw counts"),
+        ("37-raw-counts-and-other-scales/log", "look like logs, such as log2(TPM + 1)"),
+        ("37-raw-counts-and-other-scales/test", "look like values that are not logs"),
+    ],
+)
+def test_cases_of_expression(shared: Path, tmp_path: Path, case: str, line: str) -> None:
+    source = shared / "cases" / case
+    code, out = door.command("data", "import", source, "--out", tmp_path / "D")
+    assert line in out
+    assert code == (2 if "error: " in out else 0)
+    if code == 0:
+        content = DataRoot.open(tmp_path / "D").cohort(source.name).expression()
+        labels = pd.read_csv(source / "labels.csv", dtype=str)
+        assert content is not None
+        assert set(content.index) == set(labels["patient"])
+        assert list(content.columns) == [f"GENE{number}" for number in range(1, 25)]
