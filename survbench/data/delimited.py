@@ -72,7 +72,7 @@ def read_delimited(file: Path, say: Say = note, *, ragged: bool = False) -> Deli
     separator = declared or _separator(rows)
     if '"' in text:
         rows, lines = _quoted_rows(file, rows, lines, separator)
-    header = [name.strip(BLANKS) for name in _cells(rows[0], separator)]
+    header = [" ".join(name.split(BREAK)).strip(BLANKS) for name in _cells(rows[0], separator)]
     while len(header) > 1 and not header[-1]:
         header.pop()
     if len(header) == 1 and any(re.search(r"\S(\s+|\|)\S", row.strip()) for row in rows[1:2]):
@@ -103,7 +103,7 @@ def read_table(file: Path, say: Say = note, *, ragged: bool = False) -> pd.DataF
     for number, name in enumerate(names):
         if name in names[:number]:
             if not UNNAMED.fullmatch(name):
-                raise BadFile(f"{file} has the column '{name}' twice", "keep one of them")
+                raise BadFile(f"{file} has the column '{name[:80]}' twice", "keep one of them")
             names[number] = f"{name}.{number}"
     table = _parsed(found).set_axis(pd.Index(names, dtype=object), axis=1)
     table = table.apply(lambda column: column.str.strip(BLANKS + "\n")) if len(table) else table
@@ -208,18 +208,18 @@ def _checked_rows(
 
 
 def _resized(where: str, row: str, separator: str, counts: tuple[int, int], ragged: bool | None) -> str:
-    cells, width = counts
+    (cells, width), start = counts, row[:40].replace(BREAK, " ")
     if cells < width:
         if ragged:
             return row + separator * (width - cells)
         raise BadFile(
-            f"{where} ends early: it has {cells} cells, the header {width}; it begins '{row[:40]}'",
+            f"{where} ends early: it has {cells} of {width} cells; it begins '{start}'",
             "was the file cut off? Copy it again, or fill in the row",
         )
     content = _cells(row, separator)
     if any(cell.strip(BLANKS) for cell in content[width:]):
         raise BadFile(
-            f"{where} has {cells} cells, the header {width}; it begins '{row[:40]}'",
+            f"{where} has {cells} cells, the header {width}; it begins '{start}'",
             "name every column, also the first one (R: write.csv), and put cells that hold a separator into quotes",
         )
     if '"' not in row:

@@ -29,7 +29,7 @@ DATE = re.compile(
     re.IGNORECASE,
 )
 SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # a RIKEN clone such as 2310009E13
-WHOLE = re.compile(r"\d+(\.0+)?")
+WHOLE = re.compile(r"\d{1,9}(\.0+)?")
 SERIAL = range(20_000, 60_000)  # days since 1900 of the years 1954 to 2064
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from support import door
 from survbench.data.cohort import load_cohort
-from survbench.data.expression_scale import Scale, expression_scale, same_scale, scale_remark
 from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
 
@@ -296,6 +295,17 @@ BAD = {
         {"expression_csv": door.table(genes=("TP53", "", "MYC"))},
         "{file}: column 3 has no name. name it, or take it out",
     ),
+    "a row without a patient": (
+        {"expression_csv": door.table([*door.PATIENTS, ""])},
+        "{file}, line 22: a row has no patient. take the row out",
+    ),
+    "samples in the labels": (
+        {"expression_csv": door.table(door.TCGA), "labels_csv": door.labels([f"{p}-01" for p in door.TCGA])},
+        "{file}: 0 of 20 patients of the labels have expression; it has TCGA-ZZ-0001, TCGA-ZZ-0002, TCGA-ZZ-0003 and "
+        "17 more, the labels TCGA-ZZ-0001-01, TCGA-ZZ-0002-01, TCGA-ZZ-0003-01 and 17 more; 20 of them differ only by "
+        "an ending: 'TCGA-ZZ-0001' and 'TCGA-ZZ-0001-01', 'TCGA-ZZ-0002' and 'TCGA-ZZ-0002-01', 'TCGA-ZZ-0003' and "
+        f"'TCGA-ZZ-0003-01'. {ALIKE}",
+    ),
     "a row without a name": (
         {"expression_csv": door.transposed(door.PATIENTS, genes=("TP53", "", "MYC"))},
         "{file}, line 3: a gene has no name. take the row out",
@@ -343,49 +353,6 @@ def test_a_mistake_ends_with_code_2(tmp_path: Path) -> None:
     assert (code, out.splitlines()[-1]) == (
         2, f"error: {source}/expression.csv: column 'OS' is an outcome, not a gene. {OUT}",
     )  # fmt: skip
-
-
-RANDOM = np.random.default_rng(0)
-LOGS = pd.DataFrame(np.abs(RANDOM.normal(5, 2, (80, 30))))
-SCALES = {
-    Scale.COUNTS: (2**LOGS * 100).round(),
-    Scale.LINEAR: 2**LOGS * 3.7,
-    Scale.LOG: LOGS,
-    Scale.LOG_FLOOR: np.log2((2**LOGS - 4).clip(lower=0) + 0.001),
-    Scale.LOG_SIGNED: LOGS - 3,
-    Scale.STANDARDIZED: (LOGS - LOGS.mean()) / LOGS.std(),
-    Scale.CENTERED: 3 * (LOGS - LOGS.mean()),
-    Scale.UNIT: LOGS / LOGS.max(),
-    Scale.UNKNOWN: LOGS.round(),
-}
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_scales_are_told_apart(scale: Scale) -> None:
-    table = SCALES[scale].astype(np.float32)
-    assert expression_scale(table) is scale
-    assert expression_scale(table.iloc[::-1, ::-1]) is scale
-    assert expression_scale(table.iloc[:40]) is scale
-    assert same_scale(scale, scale)
-    if scale is not Scale.UNKNOWN:
-        assert scale in scale_remark(table)
-
-
-def test_one_wrong_cell_makes_no_other_scale() -> None:
-    table = LOGS.copy()
-    table.iloc[3, 4] = 5_000
-    assert expression_scale(table) is Scale.LOG
-    assert not same_scale(Scale.LOG, Scale.COUNTS)
-    assert same_scale(Scale.LOG_FLOOR, Scale.LOG_SIGNED)
-    assert expression_scale(pd.DataFrame()) is Scale.UNKNOWN
-
-
-def test_what_a_scale_is_said_to_be() -> None:
-    counts = pd.DataFrame([[0.0, 3_012_345.0], [17.0, 25_000.0]])
-    assert scale_remark(counts) == (
-        "expression: values from 0 to 3,012,345 look like raw counts; models expect logs, for example log2(x + 1), and "
-        "nothing is logged here"
-    )
 
 
 @pytest.mark.shared

@@ -108,12 +108,12 @@ BAD_TEXT = {
     "only blank lines": ("\n \n,,\n", "{file} is empty. expected a line with the names of the columns"),
     "a row that ends early": (
         COMMAS.replace("P1,1.5,1", "P1,1.5"),
-        "{file}, line 2 ends early: it has 2 cells, the header 3; it begins 'P1,1.5'. "
+        "{file}, line 2 ends early: it has 2 of 3 cells; it begins 'P1,1.5'. "
         "was the file cut off? Copy it again, or fill in the row",
     ),
     "cut in the last row": (
         COMMAS[:-4],
-        "{file}, line 3 ends early: it has 2 cells, the header 3; it begins 'P2,2'. "
+        "{file}, line 3 ends early: it has 2 of 3 cells; it begins 'P2,2'. "
         "was the file cut off? Copy it again, or fill in the row",
     ),
     "a cell more than the header": (
@@ -390,7 +390,7 @@ def test_signatures_and_compositions_of_survpath_agree(shared: Path) -> None:
     ("case", "said"),
     [
         ("13-blank-and-cut-rows/in", "60"),
-        ("13-blank-and-cut-rows/cut", "labels.csv, line 6 ends early: it has 3 cells, the header 5"),
+        ("13-blank-and-cut-rows/cut", "labels.csv, line 6 ends early: it has 3 of 5 cells"),
         ("27-tabs-shown-as-blanks/in", "60"),
         ("08b-pathways-hardly-measured/in", "of 3 sets under half: PATH_A 0.25 % (1 of 401)"),
         ("15-gene-dates/gmt", "gene '1-Mar' of 'PATH_C' is a date made by a spreadsheet"),

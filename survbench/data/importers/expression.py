@@ -71,6 +71,9 @@ def _of_patient_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFram
         if not cells.header[number]:
             raise BadExpression(f"{file}: column {number + 1} has no name", "name it, or take it out")
     not_genes([cells.header[number] for number in genes], file, "column")
+    blank = np.flatnonzero(cells.names(column) == "")
+    if len(blank):
+        raise BadExpression(f"{file}, line {cells.found.lines[blank[0]]}: a row has no patient", "take the row out")
     table = cells.values(genes).set_axis(cells.names(column), axis=0)
     return table.set_axis(pd.Index([cells.header[number] for number in genes]), axis=1)
 
@@ -131,7 +134,7 @@ def _refuse_strangers(names: list[str], patients: list[str], found: set[str], fi
     if 2 * len(found) < len(patients):
         say(
             f"{file.name}: only {len(found)} of {len(patients)} patients of the labels have expression; without are "
-            f"{shown(lacking)}; rows of nobody are {shown(strangers) or 'none'}"
+            f"{shown(lacking)}; rows of nobody are {shown(strangers)}"
         )
 
 

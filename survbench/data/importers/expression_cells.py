@@ -14,7 +14,7 @@ import pandas as pd
 
 from survbench.data.decimals import certain_decimals
 from survbench.data.delimited import BLANKS, BREAK, Delimited
-from survbench.data.importers.identifiers import PATIENT, SAMPLE, normal
+from survbench.data.importers.identifiers import PATIENT, SAMPLE, normal, shown
 from survbench.errors import BadExpression, BadFile
 
 __all__ = ["Cells", "as_numbers", "not_genes"]
@@ -148,7 +148,7 @@ def not_genes(names: Iterable[str], file: Path, what: str) -> None:
     for kind, pattern in (("an outcome", OUTCOME), ("a covariate", COVARIATE)):
         found = [name for name, short in plain if short and pattern.fullmatch(short)]
         if found:
-            more = f" ({len(found)} such: {', '.join(found[:5])})" if len(found) > 1 else ""
+            more = f" ({len(found)} such: {shown(found, 5)})" if len(found) > 1 else ""
             raise BadExpression(
                 f"{file}: {what} '{found[0]}' is {kind}, not a gene{more}",
                 f"take such {what}s out of the expression table",
@@ -167,12 +167,15 @@ def as_numbers(table: pd.DataFrame, file: Path, *, genes_in_rows: bool = False) 
             continue
         values, name = table.iloc[:, position], table.columns[position]
         numbers = pd.to_numeric(values.astype(str), errors="coerce")
-        wrong = numbers.isna().to_numpy() & values.notna().to_numpy()
+        wrong = numbers.isna().to_numpy() & values.notna().to_numpy(bool)
+        if not wrong.any():
+            table.isetitem(position, numbers.to_numpy(np.float64))
+            continue
         row = int(np.argmax(wrong))
-        value, where = values.iloc[row], table.index[row]
-        comma = re.fullmatch(r"[-+]?\d+[.,][\d.,]*", str(value)) is not None
+        value, where = shown([str(values.iloc[row])]), table.index[row]
+        comma = re.fullmatch(r"[-+]?\d+[.,][\d.,]*", value) is not None
         if kind.kind == "b" or (2 * wrong.sum() > len(wrong) and not comma):
-            what = f"{file}: column '{name}' is text, such as '{value}', not a gene"
+            what = f"{file}: column '{shown([str(name)])}' is text, such as '{value}', not a gene"
             raise BadExpression(what, "take columns that are no genes out of the expression table")
         patient, gene = (name, where) if genes_in_rows else (where, name)
         raise BadExpression(

@@ -110,10 +110,12 @@ def alike(names: Iterable[str], patients: Iterable[str]) -> tuple[str, list[tupl
 
 def _goes_on(name: str, patient: str) -> bool:
     short, long = sorted((name, patient), key=len)
-    return bool(short) and long.startswith(short) and re.match(r"[\W_](?!\d+$)", long[len(short) :]) is not None
+    decimal = re.fullmatch(r"\d+[.,]\d+", long) is not None
+    return bool(short) and long.startswith(short) and not decimal and re.match(r"[\W_]", long[len(short) :]) is not None
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    clipped = (name if len(name) <= 60 else f"{name[:60]}…" for name in names[:most])
+    return (", ".join(clipped) or "nothing") + more

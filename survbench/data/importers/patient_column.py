@@ -32,7 +32,7 @@ ROW_NUMBERS = {
 NAMES = re.compile(
     r".*(id|ids|name|names|number|code|key)|index|rows?|unnamed\d+|nr|no|mrn|pat|pats|person|individual|pseudonym|donor"
 )
-WHOLE = re.compile(r"\d+(\.0)?")
+WHOLE = re.compile(r"\d{1,12}(\.0)?")
 NUMBER = re.compile(r"[-+]?\d*([.,]\d*)?([eE][-+]?\d+)?")
 
 
@@ -69,7 +69,7 @@ def patient_column(cells: Cells, patients: list[str], say: Say) -> tuple[int, li
 
 
 def _listed(cells: Cells, numbers: list[int]) -> str:
-    names = [f"'{cells.header[n]}'" if cells.header[n] else f"{n + 1}, which has no name," for n in numbers]
+    names = [f"'{shown([cells.header[n]])}'" if cells.header[n] else f"{n + 1}, which has no name," for n in numbers]
     return f"column{'s' if len(names) > 1 else ''} {' and '.join(names)}"
 
 
@@ -101,7 +101,7 @@ def _first_column(cells: Cells, patients: list[str], rows: list[int], say: Say) 
             matched *= likely and len(set(values)) == len(values) and 2 * matched >= min(len(values), len(known))
         if matched:
             if counting:
-                called = f"'{name}'" if name else "without a name"
+                called = f"'{shown([name])}'" if name else "without a name"
                 say(f"{file.name}: the column {called} holds {shown(list(values))}, read as the patients of the labels")
             return number
         if number not in rows:
@@ -113,7 +113,7 @@ def _first_column(cells: Cells, patients: list[str], rows: list[int], say: Say) 
     if not pairs:
         way, pairs = alike(cells.header, patients)  # genes in rows, and patients written in another way
     differ = f"; they differ by {way}: '{pairs[0][0]}' and '{pairs[0][1]}'" if pairs else ""
-    name = f"'{cells.header[number]}' " if cells.header[number] else ""
+    name = f"'{shown([cells.header[number]])}' " if cells.header[number] else ""
     raise BadExpression(
         f"{file} has no patient column: its column {name}holds {shown(found)}, the labels {shown(patients)}; "
         f"its columns are {shown(list(filter(None, cells.header)), 5)}{differ}",

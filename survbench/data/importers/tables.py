@@ -88,6 +88,8 @@ def _cohort_folders(source: Path) -> list[Path]:
 def _cohort(folder: Path, name: str, pathways: Path | None) -> Draft:
     file = folder / "labels.csv"
     table = read_table(file)
+    if table.empty:
+        raise BadLabels(f"{file} has a header and no rows", "expected a row per patient, or per slide")
     patient, slide = _one_of(table, PATIENT, file, "patient"), _any_of(table, SLIDE)
     columns = {"patient": table[patient], **_covariates(table), **_labels(table, file)}
     rows = pd.DataFrame(columns)
