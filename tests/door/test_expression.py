@@ -138,6 +138,22 @@ def test_of_several_samples_the_primary_tumour_is_taken(tmp_path: Path, form: Ca
     assert ("expression.csv: patients who have samples of normal tissue only, not used (1): TCGA-ZZ-0002") in said
 
 
+def test_row_numbers_before_genes(tmp_path: Path) -> None:
+    lines = door.transposed(door.PATIENTS).splitlines()
+    text = "\n".join([f",{lines[0]}", *(f"{n},{line}" for n, line in enumerate(lines[1:]))])
+    content, said = door.expression(tmp_path, expression_csv=text)
+    assert own_values(content)
+    assert DROPPED.format("1, which has no name,") in said
+
+
+def test_numbers_of_genes_are_no_patients(tmp_path: Path) -> None:
+    """Entrez numbers, and patients who have numbers for names."""
+    genes = tuple(door.NUMBERED[:15])
+    content, _ = door.expression(tmp_path, expression_csv=door.table(door.NUMBERED[5:9], genes=genes), **NUMBERED)
+    assert content.loc["6", "2"] == np.float32(door.value(0, 1))
+    assert content.shape == (4, 15)
+
+
 def test_columns_that_are_no_patients(tmp_path: Path) -> None:
     """cBioPortal's second column is a number; it is nobody's expression."""
     text = door.transposed(["Entrez_Gene_Id", *(f"{p}-01" for p in door.TCGA)], head="Hugo_Symbol", separator="\t")
@@ -294,6 +310,19 @@ BAD = {
     "a gene without a name": (
         {"expression_csv": door.table(genes=("TP53", "", "MYC"))},
         "{file}: column 3 has no name. name it, or take it out",
+    ),
+    "numbers everywhere": (
+        {"expression_csv": door.table(door.NUMBERED[:2], genes=tuple(door.NUMBERED[3:9]), head="")
+         + "31,1,2,3,4,5,6\n", **NUMBERED},
+        "{file}: both the rows and the columns have names of patients of the labels. "
+        "name the column of the patients patient, or that of the genes gene",
+    ),
+    "patients in columns and no genes": (
+        {"expression_csv": "\n".join(
+            f"{n - 1 if n else ''},{line.split(',', 1)[1]}"
+            for n, line in enumerate(door.transposed(door.PATIENTS).splitlines())
+        )},
+        "{file} has patients in columns and no column of genes. add a column gene",
     ),
     "a row without a patient": (
         {"expression_csv": door.table([*door.PATIENTS, ""])},

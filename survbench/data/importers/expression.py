@@ -14,7 +14,7 @@ from survbench.data.expression_scale import scale_remark
 from survbench.data.gene_names import damaged_names
 from survbench.data.importers.expression_cells import Cells, as_numbers, not_genes
 from survbench.data.importers.identifiers import alike, match_patients, shown
-from survbench.data.importers.patient_column import genes_in_rows, patient_column
+from survbench.data.importers.patient_column import gene_column, genes_in_rows, patient_column
 from survbench.data.text import Say
 from survbench.data.validation import check_expression
 from survbench.errors import BadExpression
@@ -81,14 +81,15 @@ def _of_patient_rows(cells: Cells, patients: list[str], say: Say) -> pd.DataFram
 def _of_gene_rows(cells: Cells, patients: list[str], say: Say) -> tuple[pd.DataFrame, list[str]]:
     """Patients in rows, and the columns that are no patients of the labels."""
     file, header = cells.found.file, cells.header
-    numbers = [number for number, name in enumerate(header) if number > 0 and name]
-    matched = match_patients([header[number] for number in numbers], patients)
+    matched = match_patients(header, patients)
+    named = gene_column(cells, {*matched.patients, *matched.left}, say)
+    numbers = [number for number, name in enumerate(header) if number != named and name]
     mine = [number for number in numbers if header[number] in matched.patients]
     left = [header[number] for number in numbers if header[number] not in {*matched.patients, *matched.left}]
     say(f"{file.name} has genes in rows and patients in columns; it was transposed")
     if left:
         say(f"{file.name}: columns that are no patients of the labels, left out ({len(left)}): {shown(left)}")
-    genes = cells.names(0)
+    genes = cells.names(named)
     blank = np.flatnonzero(genes == "")
     if len(blank):
         raise BadExpression(f"{file}, line {cells.found.lines[blank[0]]}: a gene has no name", "take the row out")

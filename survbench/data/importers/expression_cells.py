@@ -17,7 +17,7 @@ from survbench.data.delimited import BLANKS, BREAK, Delimited
 from survbench.data.importers.identifiers import PATIENT, SAMPLE, normal, shown
 from survbench.errors import BadExpression, BadFile
 
-__all__ = ["Cells", "as_numbers", "not_genes"]
+__all__ = ["LEADING", "Cells", "as_numbers", "not_genes"]
 
 LEADING = 3  # columns that may hold names without being called so
 ENDPOINT = "os|dss|pfi|dfi|pfs|dfs|rfs|dmfs"  # none is a gene; EFS, TTP and OS9 are

@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 
-from survbench.data.importers.expression_cells import Cells
+from survbench.data.importers.expression_cells import LEADING, Cells
 from survbench.data.importers.identifiers import PATIENT, SAMPLE, alike, match_patients, normal, shown
 from survbench.data.text import Say
 from survbench.errors import BadExpression
 
-__all__ = ["genes_in_rows", "patient_column"]
+__all__ = ["gene_column", "genes_in_rows", "patient_column"]
 
 ROW_NUMBERS = {
     "",
@@ -29,6 +29,8 @@ ROW_NUMBERS = {
     "n",
     "unnamed0",
 }
+GENE = {"gene", "genes", "geneid", "genename", "genesymbol", "symbol", "hugosymbol", "hgncsymbol", "entrezgeneid",
+        "entrezid", "ensemblid", "ensembl", "probe", "sample"}  # fmt: skip
 NAMES = re.compile(
     r".*(id|ids|name|names|number|code|key)|index|rows?|unnamed\d+|nr|no|mrn|pat|pats|person|individual|pseudonym|donor"
 )
@@ -37,9 +39,44 @@ NUMBER = re.compile(r"[-+]?\d*([.,]\d*)?([eE][-+]?\d+)?")
 
 
 def genes_in_rows(cells: Cells, patients: list[str]) -> bool:
-    """Whether the header names more patients of the labels than any column that may hold names."""
+    """Whether the header names patients of the labels, and the rows do not.
+
+    Raises
+    ------
+    BadExpression : both do (numbers of genes may be names of patients) and no column says what it is.
+    """
     across = len(match_patients(cells.header, patients).patients)
-    return across > 0 and across > max(len(match_patients(names, patients).patients) for names in cells.text.values())
+    matches = {number: len(match_patients(names, patients).patients) for number, names in cells.text.items()}
+    if not across or any(matches[number] for number in matches if normal(cells.header[number]) in PATIENT):
+        return False
+    if across > max(matches.values()) > 0 and normal(cells.header[0]) not in GENE:
+        raise BadExpression(
+            f"{cells.found.file}: both the rows and the columns have names of patients of the labels",
+            "name the column of the patients patient, or that of the genes gene",
+        )
+    return across > max(matches.values())
+
+
+def gene_column(cells: Cells, patients: set[str], say: Say) -> int:
+    """The column of the genes where patients are columns: the first that does not only number the rows.
+
+    Parameters
+    ----------
+    cells : of the table.
+    patients : columns that are patients.
+    say : takes what was left out.
+
+    Raises
+    ------
+    BadExpression : there is none.
+    """
+    leading = [number for number in range(min(LEADING, len(cells.header))) if cells.header[number] not in patients]
+    named = [number for number in leading if not _counts_rows(cells, number)]
+    if named and leading[0] != named[0]:
+        say(f"{cells.found.file.name}: {_listed(cells, leading[:1])} only numbers the rows and was left out")
+    if not named and (not leading or _in_order(cells.names(leading[0]))):
+        raise BadExpression(f"{cells.found.file} has patients in columns and no column of genes", "add a column gene")
+    return (named or leading)[0]
 
 
 def patient_column(cells: Cells, patients: list[str], say: Say) -> tuple[int, list[int]]:
