@@ -116,7 +116,13 @@ def read_gene_sets(file: Path, say: Say = note, measured: Collection[str] = ()) 
     MissingFile, BadFile : see `read_gmt` and `read_table`.
     BadExpression : also a gene that a spreadsheet turned into a date.
     """
-    sets = read_gmt(file, say, measured) if GMT.search(file.name) else _of_table(read_table(file, say, ragged=True))
+    if GMT.search(file.name):
+        sets = read_gmt(file, say, measured)
+        _refuse_genes(list(sets), measured, f"{file}: its lines begin", "a line is name, description and genes")
+    else:
+        table = read_table(file, say, ragged=True)
+        _refuse_genes(list(table.columns[2:]), measured, f"{file}: its columns are named", "name a GMT file .gmt")
+        sets = _of_table(table)
     if not any(sets.values()):
         raise BadExpression(
             f"{file} has no gene sets", "a column is a pathway, its cells are genes; or give a GMT file"
@@ -129,6 +135,13 @@ def read_gene_sets(file: Path, say: Say = note, measured: Collection[str] = ()) 
             f"{file}: gene '{gene}' of '{name}' is {kind} made by a spreadsheet", "restore the gene symbols"
         )
     return sets
+
+
+def _refuse_genes(names: list[str], measured: Collection[str], where: str, mend: str) -> None:
+    """A GMT file under a table's name, or the reverse, has genes where sets should be named."""
+    genes = [name for name in names if name in measured]
+    if 2 * len(genes) > len(names):
+        raise BadExpression(f"{where} with genes, such as {genes[0]}, where pathways are expected", mend)
 
 
 def _of_table(table: pd.DataFrame) -> dict[str, list[str]]:

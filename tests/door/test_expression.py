@@ -98,6 +98,13 @@ def test_forms_of_one_table(tmp_path: Path, text: str, said: str) -> None:
     assert any(said in line for line in remarks)
 
 
+def test_commas_in_names_are_no_decimals(tmp_path: Path) -> None:
+    names = [f"Doe, {p}" for p in door.PATIENTS]
+    labels = door.labels(door.PATIENTS).replace(",", "\t").replace("P0", "Doe, P0")
+    content, _ = door.expression(tmp_path, labels_csv=labels, expression_csv=door.table(names, separator="\t"))
+    assert own_values(content, names)
+
+
 @pytest.mark.parametrize("name", ["expression_csv_gz", "expression_tsv", "expression_tsv_gz", "expression_txt"])
 def test_names_of_the_file(tmp_path: Path, name: str) -> None:
     text = door.table(separator="," if "csv" in name else "\t").encode()

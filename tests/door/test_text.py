@@ -354,6 +354,11 @@ BAD_SETS = {
         GMT.replace("MYC", "1-Mar"),
         "{file}: gene '1-Mar' of 'B' is a date made by a spreadsheet. restore the gene symbols",
     ),
+    "a table under the name of a GMT file": (
+        "A\tB\tC\nTP53\tMYC\tEGFR\nMYC\tEGFR\tTP53\n",
+        "{file}: its lines begin with genes, such as TP53, where pathways are expected. "
+        "a line is name, description and genes",
+    ),
     "no gene measured": (
         "A\tx\tENSG1\n",
         "cohort mine: none of the genes of pathway 'A' was measured (1 such pathways); it has ENSG1, the expression "
@@ -370,6 +375,26 @@ def test_gene_sets_that_cannot_be_right(tmp_path: Path, kind: str) -> None:
         door.imported(tmp_path, expression_csv=door.table(), pathways_gmt=content)
     assert str(caught.value) == line.format(file=source / "pathways.gmt")
     assert not (tmp_path / "DATA").exists()
+
+
+def test_a_gmt_file_under_the_name_of_a_table(tmp_path: Path) -> None:
+    content = "A\thttp://a\tTP53\tEGFR\nB\thttp://b\tMYC\n"
+    with pytest.raises(SurvbenchError) as caught:
+        door.imported(tmp_path, expression_csv=door.table(), pathways_csv=content)
+    assert str(caught.value) == (
+        f"{tmp_path}/mine/pathways.csv: its columns are named with genes, such as TP53, where pathways are expected. "
+        "name a GMT file .gmt"
+    )
+
+
+@pytest.mark.shared
+def test_half_measured_pathways_of_survpath_are_said(shared: Path, tmp_path: Path) -> None:
+    code, out = door.command("data", "import", shared / "tcga/survpath", "--out", tmp_path / "D", "-c", "stad")
+    assert code == 0
+    assert (
+        "stad: pathways: 331 of 331 sets; 1,577 of their 4,999 genes are measured; of 50 sets under half: HALLMARK_"
+        in out
+    )
 
 
 @pytest.mark.shared

@@ -19,6 +19,7 @@ from survbench.errors import BadExpression, BadFile
 
 __all__ = ["LEADING", "Cells", "as_numbers", "not_genes"]
 
+COMMA = re.compile(r'(?:^|[\n\t;])"?([-+]?\d[\d.]*,\d[\d.,]*)')  # a number that has one
 LEADING = 3  # columns that may hold names without being called so
 ENDPOINT = "os|dss|pfi|dfi|pfs|dfs|rfs|dmfs"  # none is a gene; EFS, TTP and OS9 are
 MEASURE = r"(time|months?|days?|years?|event|status|cens\w*|survival\w*)"
@@ -46,11 +47,13 @@ class Cells:
     found : rows and header.
     text : number of a column -> its cells as text: every column that may hold names.
     table : all cells, the others as numbers where they are.
+    decimal : sign of the numbers.
     """
 
     found: Delimited
     text: dict[int, np.ndarray]
     table: pd.DataFrame
+    decimal: str
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -66,10 +69,11 @@ class Cells:
         """
         width = range(len(found.header))
         names = [n for n in width if n < LEADING or not found.header[n] or normal(found.header[n]) in PATIENT + SAMPLE]
-        comma = found.separator != "," and "," in found.body
-        if comma and found.separator == "\t" and not certain_decimals(found.body):
-            row = found.body.count("\n", 0, found.body.index(","))
-            cell = next(cell for cell in found.body.split("\n")[row].split("\t") if "," in cell)
+        number = COMMA.search(found.body) if found.separator != "," else None
+        comma = number is not None
+        if number is not None and found.separator == "\t" and not certain_decimals(found.body):
+            row = found.body.count("\n", 0, number.start(1))
+            cell = number[1]
             raise BadFile(
                 f"{found.file}, line {found.lines[row]}: '{cell}' may have a decimal comma or thousands",
                 "write numbers with decimal points",
@@ -81,7 +85,7 @@ class Cells:
             if column.isna().any():  # `NA` may be a patient or a gene
                 column = _parsed(found, dict.fromkeys([name], str), usecols=[name], na_filter=False)[name]
             text[name] = column.str.strip(BLANKS).to_numpy(object)
-        return cls(found, text, table)
+        return cls(found, text, table, "," if comma else ".")
 
     def names(self, column: int) -> np.ndarray:
         """Cells of a column as text."""
@@ -90,11 +94,10 @@ class Cells:
     def values(self, columns: Sequence[int]) -> pd.DataFrame:
         """Columns as numbers, where they are; text where not."""
         table = self.table[list(columns)].copy()
-        decimal = "," if self.found.separator != "," and "," in self.found.body else "."
         for column in columns:
             if column in self.text:
-                table[column] = _numbers(self.text[column], decimal)
-            if decimal == "," and table[column].dtype.kind not in "iuf":  # this column may have points
+                table[column] = _numbers(self.text[column], self.decimal)
+            if self.decimal == "," and table[column].dtype.kind not in "iuf":  # this column may have points
                 numbers = pd.to_numeric(table[column], errors="coerce")
                 if (numbers.isna() == table[column].isna()).all():
                     table[column] = numbers
