@@ -25,6 +25,7 @@ __all__ = ["BLANKS", "BREAK", "Delimited", "read_delimited", "read_table", "writ
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 BLANKS = " \t\u00a0\u200b\u2003\u3000\ufeff"  # around names; some of them nobody sees
 BREAK = "\x01"  # stands for a line break inside quotes while rows are found; `read_text` lets no such character in
+csv.field_size_limit(2**31 - 1)  # `read_text` limits what is read
 UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?")
 
 
@@ -170,7 +171,7 @@ def _cells(row: str, separator: str) -> list[str]:
 def _quoted_rows(file: Path, rows: list[str], lines: list[int], separator: str) -> tuple[list[str], list[int]]:
     """Join lines that are one row because a cell in quotes goes over several."""
     opening = f'(?<![^{separator}\n])"'
-    quoted = re.compile(f'{opening}(?:[^"]|"")*"')
+    quoted = re.compile(f'{opening}[^"]*(?:""[^"]*)*"')
     joined = quoted.sub(lambda cell: cell[0].replace("\n", BREAK), "\n".join(rows)).split("\n")
     rest = re.compile(opening)
     numbers, line = [], lines[0]

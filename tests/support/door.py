@@ -45,6 +45,11 @@ def transposed(names: list[str], genes: tuple[str, ...] = GENES, head: str = "ge
     return "".join(separator.join(row) + "\n" for row in [[head, *names], *rows])
 
 
+def at_the_end(text: str) -> str:
+    """A table with its first column moved to the end."""
+    return "".join(",".join([*line.split(",")[1:], line.split(",")[0]]) + "\n" for line in text.splitlines())
+
+
 def cohort(folder: Path, **files: str | bytes) -> Path:
     """A source named `mine`; a file `expression_csv` is expression.csv, and so on; labels.csv is there unless given."""
     source = folder / "mine"
