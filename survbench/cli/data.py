@@ -74,14 +74,24 @@ def data() -> None:
     type=click.Choice(["auto", "survpath", "tables"]),
     default="auto",
     show_default=True,
-    help="survpath: datasets_csv/ and splits/. tables: labels.csv, expression.csv, pathways.gmt per cohort.",
+    help="survpath: folders of SurvPath or MCAT. tables: labels.csv, expression.csv, pathways.gmt per cohort.",
 )
 @click.option("--slides", type=options.PATH, help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
 @click.option("--pathways", type=options.PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
 @click.option("--families", type=options.PATH, help="GMT or wide CSV of gene families, for MCAT: its signatures.csv.")
 @options.cohorts()
 @click.option(
-    "--drop-invalid", is_flag=True, help="Leave out labels that cannot be right (time 0, half a label) and list them."
+    "--time-unit",
+    type=click.Choice(["months", "days", "years"]),
+    help="Of all times, whatever their columns' names say.",
+)
+@click.option(
+    "--drop-invalid",
+    is_flag=False,
+    flag_value="5%",
+    type=str,
+    metavar="[LIMIT]",
+    help="Leave out and list labels that cannot be right (time 0, half a label): at most 5%, or a limit such as 12%.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace cohorts that are already there.")
 @options.registry

@@ -12,7 +12,7 @@ import pandas as pd
 
 from survbench.console import note
 from survbench.data.delimited import read_table
-from survbench.data.importers.tables import DAYS_PER_MONTH
+from survbench.data.importers.endpoints import DAYS_PER_MONTH
 from survbench.data.root import DataRoot
 from survbench.errors import BadFile, BadLabels, SurvbenchError
 

@@ -152,13 +152,6 @@ BAD = {
         {"expression_csv": door.table([*door.PATIENTS, ""])},
         "{file}, line 22: a row has no patient. take the row out",
     ),
-    "samples in the labels": (
-        {"expression_csv": door.table(door.TCGA), "labels_csv": door.labels([f"{p}-01" for p in door.TCGA])},
-        "{file}: 0 of 20 patients of the labels have expression; it has TCGA-ZZ-0001, TCGA-ZZ-0002, TCGA-ZZ-0003 and "
-        "17 more, the labels TCGA-ZZ-0001-01, TCGA-ZZ-0002-01, TCGA-ZZ-0003-01 and 17 more; 20 of them differ only by "
-        "an ending: 'TCGA-ZZ-0001' and 'TCGA-ZZ-0001-01', 'TCGA-ZZ-0002' and 'TCGA-ZZ-0002-01', 'TCGA-ZZ-0003' and "
-        f"'TCGA-ZZ-0003-01'. {ALIKE}",
-    ),
     "a row without a name": (
         {"expression_csv": door.transposed(door.PATIENTS, genes=("TP53", "", "MYC"))},
         "{file}, line 3: a gene has no name. take the row out",

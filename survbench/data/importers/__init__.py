@@ -11,11 +11,15 @@ from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.draft import Draft
 from survbench.data.importers.finish import CohortReport, ImportReport, finish
+from survbench.data.importers.labels import MONTHS
 from survbench.data.root import DataRoot
 from survbench.data.validation import check_counts
-from survbench.errors import MissingFile, UnknownName
+from survbench.errors import BadConfig, MissingFile, UnknownName
 
 __all__ = ["CohortReport", "ImportReport", "import_data"]
+
+
+TABLES = (".csv", ".tsv", ".txt", ".xlsx")
 
 
 def import_data(
@@ -29,14 +33,15 @@ def import_data(
     cohorts: list[str] | None = None,
     aliases: Mapping[str, str] | None = None,
     expected: Mapping[str, Mapping[str, Any]] | None = None,
-    drop_invalid: bool = False,
+    drop_invalid: bool | float | str | None = None,
+    time_unit: str | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Import all cohorts of a source. Every cohort is read before the first one is written.
 
     Parameters
     ----------
-    source : folder to read.
+    source : folder to read, or a table of labels: one cohort, or one of each value of its column `type` or `cohort`.
     out : data root to write; made where there is none.
     layout : `survpath` (datasets_csv/, splits/), `tables` (labels.csv, expression.csv, ... per cohort), or `auto`.
     slides : folder of patch features.
@@ -45,7 +50,9 @@ def import_data(
     cohorts : names of those to import; all by default.
     aliases : name in the files -> name of the cohort.
     expected : name -> `patients` and `events` that a cohort card states.
-    drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them.
+    drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them: up to this
+        share of them, such as 0.12 or `12%`; True is 5 %.
+    time_unit : months, days or years, whatever the names of columns say; None goes by the names.
     overwrite : replace cohorts that are in the root already.
 
     Raises
@@ -55,9 +62,9 @@ def import_data(
     BadLabels, BadExpression, BadFolds, BadFeatures, BadFile : its content cannot be right.
     """
     source = Path(source)
-    if not source.is_dir():
-        raise MissingFile(f"source {source} does not exist or is not a folder")
-    drafts = _importer(source, layout).read(source, aliases or {}, cohorts, pathways)
+    if not source.is_dir() and not (source.is_file() and source.suffix.lower() in TABLES):
+        raise MissingFile(f"source {source} does not exist, or is no folder and no table ({', '.join(TABLES)})")
+    drafts = _importer(source, layout).read(source, aliases or {}, cohorts, pathways, _unit(time_unit))
     if not drafts:
         named = f" named {', '.join(cohorts)}" if cohorts else ""
         raise UnknownName(f"{source} holds no cohort{named}", "see `survbench data import --help` for the layouts")
@@ -75,6 +82,12 @@ def import_data(
     return ImportReport(reports)
 
 
+def _unit(time_unit: str | None) -> str | None:
+    if time_unit is None or time_unit in MONTHS:
+        return time_unit
+    raise BadConfig(f"unknown time unit '{time_unit}'", f"known: {', '.join(MONTHS)}")
+
+
 def _importer(source: Path, layout: str) -> Any:
     importers: dict[str, Any] = {"survpath": survpath, "tables": tables}
     if layout != "auto":
@@ -83,8 +96,8 @@ def _importer(source: Path, layout: str) -> Any:
         if importer.recognizes(source):
             return importer
     raise MissingFile(
-        f"{source} is of no known layout: it has neither datasets_csv/metadata nor labels.csv",
-        "name the folder that holds them; the README lists what is read",
+        f"{source} is of no known layout: it has neither datasets_csv/ with tcga_<cohort>.csv nor labels.csv",
+        "name the folder that holds them; docs/own-data.md lists what is read",
     )
 
 

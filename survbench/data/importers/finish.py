@@ -65,7 +65,7 @@ class ImportReport:
     cohorts: tuple[CohortReport, ...]
 
 
-def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> CohortReport:
+def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool | float | str | None) -> CohortReport:
     """Check a draft and complete it in place, so that it can be written.
 
     Parameters
@@ -115,7 +115,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool) -> Cohort
         duplicated_expression=draft.duplicated_expression,
         unlabeled_in_folds=draft.unlabeled_in_folds,
         invalid=invalid,
-        dropped=drop_invalid,
+        dropped=bool(drop_invalid),
         remarks=tuple(draft.remarks),
         notes=draft.info.notes,
     )

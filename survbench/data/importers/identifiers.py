@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["PATIENT", "SAMPLE", "Matched", "alike", "match_patients", "normal", "shown"]
+import pandas as pd
+
+__all__ = ["PATIENT", "SAMPLE", "Matched", "alike", "match_patients", "normal", "persons", "shown"]
 
 PATIENT = ("patient", "patientid", "case", "caseid", "bcrpatientbarcode", "participant", "participantid",
            "casesubmitterid", "submitterid", "subject", "subjectid", "usubjid",
@@ -37,6 +40,17 @@ class Matched:
 def normal(name: str) -> str:
     """A column's name without case, blanks and punctuation: `Patient ID`, `patient_id` and `_PATIENT` are two."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def persons(names: pd.Series, file: Path, say: Callable[[str], None]) -> pd.Series:
+    """Patients of a column in which all are samples of TCGA: their first 12 characters; other names as they are."""
+    found = [BARCODE.fullmatch(name) for name in names]
+    if not all(found) or not any(of is not None and of[3] for of in found):
+        return names
+    first = names.iloc[0]
+    joined = pd.Series([f"TCGA-{of[1]}-{of[2]}".upper() for of in found if of is not None], names.index, dtype=object)
+    say(f"{file.name}: samples are patients by their first 12 characters: {first} is {joined.iloc[0]}")
+    return joined
 
 
 def match_patients(names: Iterable[str], patients: Iterable[str]) -> Matched:
