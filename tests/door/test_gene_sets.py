@@ -66,7 +66,7 @@ SETS = {"A": ["EGFR", "TP53"], "B": ["MYC"]}
     ("name", "content"),
     [
         ("pathways.gmt", GMT),
-        ("pathways.gmt.gz", gzip.compress(GMT.encode())),
+        ("pathways.gmt.gz", gzip.compress(GMT.encode(), mtime=0)),
         ("pathways.gmt.txt", "\ufeff# from a tool\r\n" + GMT.replace("\n", " \t\r\n")),
         ("pathways.csv", "A,B\nTP53,MYC\nEGFR,\n"),
         ("pathways.csv", "A;B\nTP53;MYC\nEGFR;\n"),

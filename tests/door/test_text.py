@@ -66,8 +66,8 @@ def zipped(**files: str) -> bytes:
         ("labels.csv", "# of 2024\n" + COMMAS, ["labels.csv: 1 comment line above the header left out"]),
         ("labels.csv", "sep=;\n" + COMMAS.replace(",", ";"), ["labels.csv is separated by semicolons"]),
         ("labels.csv", COMMAS + "\x1a", []),
-        ("labels.csv.gz", gzip.compress(COMMAS.encode()), []),
-        ("labels.csv", gzip.compress(COMMAS.encode()), []),
+        ("labels.csv.gz", gzip.compress(COMMAS.encode(), mtime=0), []),
+        ("labels.csv", gzip.compress(COMMAS.encode(), mtime=0), []),
         ("labels.csv.zip", zipped(**{"../labels.csv": COMMAS}), []),
     ],
 )
@@ -190,9 +190,9 @@ BAD_TEXT = {
     "a web page": ("<!DOCTYPE html>\n<html>", "{file} is a web page and no table. download the file itself"),
     "xz": (b"\xfd7zXZ\0", "{file} is compressed with xz. unpack it, or compress it with gzip"),
     "a Parquet file": (b"PAR1\x15\x04", "{file} is a Parquet file. save the table as CSV"),
-    "cut gzip": (gzip.compress(COMMAS.encode() * 99)[:-9], "{file} is cut short or damaged. copy it again"),
+    "cut gzip": (gzip.compress(COMMAS.encode() * 99, mtime=0)[:-9], "{file} is cut short or damaged. copy it again"),
     "gzip with another sum": (
-        gzip.compress(COMMAS.encode())[:-8] + b"\1\2\3\4\5\6\7\0",
+        gzip.compress(COMMAS.encode(), mtime=0)[:-8] + b"\1\2\3\4\5\6\7\0",
         "{file} is cut short or damaged. copy it again",
     ),
 }
@@ -231,7 +231,7 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
 
 
 def test_a_small_file_that_unpacks_without_end(tmp_path: Path) -> None:
-    file = written(tmp_path, gzip.compress(bytes(70 << 20), 1), "labels.csv.gz")
+    file = written(tmp_path, gzip.compress(bytes(70 << 20), 1, mtime=0), "labels.csv.gz")
     with pytest.raises(BadFile, match=r"bytes and unpacks to more than \d[\d,]+\. it is no table"):
         read_text(file)
 
