@@ -192,11 +192,11 @@ def _checked_rows(
     empty = BLANKS + separator
     for row, line in zip(rows, lines, strict=True):
         cells = row.count(separator) + 1 if '"' not in row else len(_cells(row, separator))
-        if cells == width and row[:1] not in ("", separator, " ", "\t"):
+        if cells == width and row[:1] not in ("", separator, " ", "\t", '"'):
             kept.append(row)
             where.append(line)
             continue
-        if not row.strip(empty):
+        if not row.strip(empty) or (row[0] == '"' and not any(cell.strip(BLANKS) for cell in _cells(row, separator))):
             blank += bool(row.strip(BLANKS))
             continue
         if cells != width:

@@ -23,7 +23,7 @@ BAD = {
     ),
     "a gene whose counts look like patients": (
         {"expression_csv": door.at_the_end(door.table(door.NUMBERED, head="A1BG")), **LABELS},
-        "{file} has no patient column: its column 'TP53' holds 0.25, 0.62, 0.99 and 17 more, the labels 1, 2, 3 and 17 "
+        "{file} has no patient column: its column 'TP53' holds 0.25, 2.84, 5.43 and 17 more, the labels 1, 2, 3 and 17 "
         f"more; its columns are TP53, EGFR, MYC, A1BG. {FIX_NAMES}",
     ),
     "counts of a gene in the first column": (
@@ -80,6 +80,14 @@ BAD = {
     "an outcome in words": (
         {"expression_csv": door.table(genes=("TP53", "Overall Survival (Months)"))},
         f"{{file}}: column 'Overall Survival (Months)' is an outcome, not a gene. {OUT}",
+    ),
+    "a time under another name": (
+        {"expression_csv": door.table(cells={(row, 1): f"{(row + 1.5) * 30.4375:.1f}" for row in range(20)})},
+        f"{{file}}: column 'EGFR' follows os_months of the labels in all patients; it is an outcome, not a gene. {OUT}",
+    ),
+    "an event under another name": (
+        {"expression_csv": door.table(cells={(row, 1): str(1 - row % 2) for row in range(20)})},
+        f"{{file}}: column 'EGFR' follows os_event of the labels in all patients; it is an outcome, not a gene. {OUT}",
     ),
     "t and e": (
         {"expression_csv": door.table(genes=("t", "e", "TP53"))},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support import door
-from survbench.data.delimited import read_table
+from survbench.data.delimited import BLANKS, read_table
 from survbench.data.text import read_text
 from survbench.errors import BadFile, MissingFile
 
@@ -77,6 +80,28 @@ def test_a_table_of_any_tool_is_the_same_table(
     heard: list[str] = []
     assert read_table(written(tmp_path, content, name), heard.append).to_dict("list") == LABELS
     assert heard == said
+
+
+CELL = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=4) | st.sampled_from(
+    ["a,b", 'a"b', "a;b", "a\nb", "", "001", "NA", "# x", "-"]
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=4),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_whatever_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], quoting: int, encoding: str, end: str
+) -> None:
+    out = io.StringIO(newline="")
+    csv.writer(out, quoting=quoting, lineterminator=end).writerows([["patient", "a", "b"], *rows])  # type: ignore[arg-type]
+    file = written(tmp_path_factory.mktemp("any"), out.getvalue().encode(encoding))
+    stripped = [[cell.strip(BLANKS + "\n") for cell in row] for row in rows]
+    assert read_table(file, lambda line: None).to_numpy().tolist() == [row for row in stripped if any(row)]
 
 
 def test_text_keeps_what_it_says(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from survbench.data.formats import slide_stem
 from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers.expression import read_expression
+from survbench.data.importers.hidden_outcomes import refuse_hidden_outcomes
 from survbench.data.root import FOLD_COLUMNS, CohortContent
 from survbench.errors import BadFolds
 
@@ -38,6 +39,7 @@ class Draft(CohortContent):
         """Read an expression table, and gene sets where there are files of them."""
         say = self.remarks.append
         self.expression, self.duplicated_expression = read_expression(expression, self.patients["patient"], say)
+        refuse_hidden_outcomes(self.expression, self.patients, expression)
         measured = frozenset(self.expression.columns)
         self.pathways = read_gene_sets(pathways, say, measured) if pathways is not None else {}
         self.families = read_gene_sets(families, say, measured) if families is not None else {}
