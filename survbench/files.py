@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from survbench.errors import BadConfig
+
 __all__ = [
+    "LEFTOVER",
     "atomic_file",
     "atomic_folder",
     "atomic_write",
+    "beside",
+    "child",
     "digest",
     "file_digest",
     "lock",
@@ -29,6 +35,7 @@ __all__ = [
     "write_json",
 ]
 
+_NOT_IN_NAMES = '/\\:*?"<>|,[]'  # separators of paths and of lists, and wildcards
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 LEASE_SECONDS = 30.0  # a lease of another host that was not renewed for so long is free
 
@@ -37,7 +44,7 @@ LEASE_SECONDS = 30.0  # a lease of another host that was not renewed for so long
 def atomic_file(path: Path) -> Iterator[Path]:
     """Where to write a file that then appears by one rename; a reader sees the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    temporary = beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -74,7 +81,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     FileExistsError : `target` is there already and not empty.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
+    temporary = beside(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -137,8 +144,42 @@ def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda:
         held.release()
 
 
-def _beside(path: Path) -> Path:
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # what `beside` names and a killed process leaves behind
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows these are devices
+
+
+def beside(path: Path) -> Path:
+    """A hidden name for what will be at this path, of the form `LEFTOVER`."""
     return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:12]}")
+
+
+def child(folder: Path, name: str, what: str) -> Path:
+    """The path of a name from outside in a folder, and nowhere else.
+
+    Parameters
+    ----------
+    folder : that the path is in.
+    name : of a cohort, a scheme or the like.
+    what : the name is of, for the message.
+
+    Raises
+    ------
+    BadConfig : no file name on every system, hidden, or one that cannot be chosen by commands.
+    """
+    problem = (
+        "is empty" if not name.strip() else
+        "begins with a dot" if name.startswith(".") else
+        "ends with a dot or a blank" if name[-1] in ". " else
+        "begins with a blank" if name[0] == " " else
+        "is longer than 200 bytes" if len(name.encode("utf-8", "replace")) > 200 else
+        "holds a control character" if not name.isprintable() else
+        f"holds one of {' '.join(_NOT_IN_NAMES)}" if set(name) & set(_NOT_IN_NAMES) else
+        "is the name of a device" if _RESERVED.fullmatch(name) else
+        ""
+    )  # fmt: skip
+    if problem:
+        raise BadConfig(f"the name {name!r} of {what} {problem}", "rename the file or folder that it is from")
+    return folder / name
 
 
 def shipped(name: str) -> Path:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,9 +18,10 @@ import pandas as pd
 
 from survbench.data.delimited import read_table, write_table
 from survbench.data.gene_sets import read_gmt, write_gmt
+from survbench.data.replacing import put, recover
 from survbench.data.validation import check_expression, label_problems
 from survbench.errors import BadFile, BadFolds, BadLabels, MissingFile, UnknownName
-from survbench.files import atomic_write
+from survbench.files import atomic_write, child
 
 __all__ = ["CohortContent", "CohortFolder", "CohortInfo", "DataRoot"]
 
@@ -103,6 +102,7 @@ class DataRoot:
         if not (path / "root.json").is_file():
             what = "is not a data root (it has no root.json)" if path.is_dir() else "does not exist"
             raise MissingFile(f"data root {path} {what}", "make one with `survbench data import SOURCE --out DIR`")
+        recover(path)
         content = read_info(path / "root.json")
         return cls(path, str(content.get("name", path.name)), bool(content.get("simulated", False)))
 
@@ -110,7 +110,8 @@ class DataRoot:
     def create(cls, path: Path, simulated: bool = False) -> DataRoot:
         """Open a root; it is made first where there is none."""
         path = Path(path)
-        if not (path / "root.json").exists():
+        file = path / "root.json"
+        if not file.exists() or (file.is_file() and file.stat().st_size == 0 and not any(path.glob("*/cohort.json"))):
             write_info(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
         return cls.open(path)
 
@@ -132,23 +133,22 @@ class DataRoot:
         return CohortFolder(self.path / name)
 
     def write(self, content: CohortContent, *, overwrite: bool = False) -> CohortFolder:
-        """Write a cohort; it appears by one rename. Features that were simulated into the old one are kept.
+        """Write a cohort; see `replacing.put`. Features, packed bags and files of the user that are there stay.
 
         Raises
         ------
-        BadFile : the cohort exists and is not to be overwritten.
+        BadConfig : a name that cannot be a folder's.
+        BadFile : the cohort exists and is not to be overwritten, or a folder of that name is none of this suite.
         """
-        target = self.path / content.info.name
-        if target.exists() and not overwrite:
-            raise BadFile(f"cohort {content.info.name} is already in {self.path}", "add --overwrite to replace it")
-        scratch = self.path / f".{content.info.name}.{os.getpid()}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        _write_cohort(scratch, content)
-        if target.exists():
-            if (target / "features").exists():
-                os.rename(target / "features", scratch / "features")
-            shutil.rmtree(target)
-        os.rename(scratch, target)
+        target = child(self.path, content.info.name, "a cohort")
+        like = [name for name in self.cohorts() if name.lower() == target.name.lower() and name != target.name]
+        if like:
+            raise BadFile(
+                f"cohort {target.name} differs from cohort {like[0]} in {self.path} by case alone", "rename one"
+            )
+        if (target.exists() or target.is_symlink()) and not overwrite:
+            raise BadFile(f"cohort {target.name} is already in {self.path}", "add --overwrite to replace it")
+        put(target, lambda folder: _write_cohort(folder, content))
         return CohortFolder(target)
 
 
@@ -293,7 +293,6 @@ def _with_covariates(table: pd.DataFrame) -> list[str]:
 
 
 def _write_cohort(folder: Path, content: CohortContent) -> None:
-    folder.mkdir(parents=True)
     write_table(folder / "patients.csv", content.patients.sort_values("patient"))
     write_table(folder / "slides.csv", content.slides)
     if content.expression is not None:

@@ -17,8 +17,10 @@ import pandas as pd
 
 from survbench.console import track
 from survbench.data.formats import feature_file, slide_stem, write_features
+from survbench.data.replacing import sweep
 from survbench.data.root import CohortFolder, DataRoot, read_info, write_info
 from survbench.errors import BadConfig, BadFile
+from survbench.files import LEFTOVER, lock
 from survbench.simulation.generative import Tissue, make_tissue, simulate_slide, site_shift, stream
 
 __all__ = ["CohortSimulation", "SimulationReport", "programmes_of", "simulate_slides"]
@@ -119,7 +121,11 @@ def simulate_slides(
         _plan(root.cohort(name), layout, patches, seed, overwrite) for name in dict.fromkeys(cohorts or root.cohorts())
     ]
     tissue = make_tissue(PROGRAMMES, key=f"simulated slides {VERSION}/{seed}")
-    return SimulationReport(tuple(_carry_out(plan, tissue, layout) for plan in plans))
+    reports = []
+    for plan in plans:
+        with lock(plan.cohort.path / ".simulating"):
+            reports.append(_carry_out(plan, tissue, layout))
+    return SimulationReport(tuple(reports))
 
 
 def programmes_of(expression: pd.DataFrame | None, pathways: dict[str, list[str]]) -> pd.DataFrame:
@@ -181,12 +187,13 @@ def _refuse_real_files(cohort: CohortFolder) -> None:
 
 def _refuse_other_recipe(cohort: CohortFolder, folder: Path, recipe: dict[str, Any], overwrite: bool) -> None:
     """Slides simulated before are completed with the same settings, and replaced only with `overwrite`."""
-    if folder.exists() and not (folder / MARK).is_file() and any(folder.iterdir()):
+    others = (file for file in folder.iterdir() if not LEFTOVER.fullmatch(file.name)) if folder.exists() else ()
+    if not (folder / MARK).is_file() and any(others):
         raise BadFile(f"{folder} holds files that were not simulated", "move them away")
-    others = _of_other_recipes(cohort, folder, recipe)
-    if others and not overwrite:
+    simulated = _of_other_recipes(cohort, folder, recipe)
+    if simulated and not overwrite:
         raise BadFile(
-            f"cohort {cohort.name} has slides simulated with other settings ({others[0]})",
+            f"cohort {cohort.name} has slides simulated with other settings ({simulated[0]})",
             "repeat those settings to complete them, or add --overwrite to replace them",
         )
 
@@ -249,6 +256,8 @@ def _carry_out(plan: _Plan, tissue: Tissue, format_name: str) -> CohortSimulatio
 
 def _begin(plan: _Plan) -> None:
     """Remove slides of other settings, and mark folder and cohort before there is a file that could pass as real."""
+    for folder in (plan.cohort.path, *(file for file in plan.folder.rglob("*") if file.is_dir()), plan.folder):
+        sweep(folder)
     _enter(plan, plan.slides.assign(file=""))
     for folder in _of_other_recipes(plan.cohort, plan.folder, plan.recipe):
         shutil.rmtree(folder)

@@ -14,7 +14,8 @@ from survbench.data.importers.finish import CohortReport, ImportReport, finish
 from survbench.data.importers.labels import MONTHS
 from survbench.data.root import DataRoot
 from survbench.data.validation import check_counts
-from survbench.errors import BadConfig, MissingFile, UnknownName
+from survbench.errors import BadConfig, BadFile, MissingFile, UnknownName
+from survbench.files import child
 
 __all__ = ["CohortReport", "ImportReport", "import_data"]
 
@@ -76,7 +77,13 @@ def import_data(
     reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
     for report in reports:
         check_counts(report.name, report.patients, report.events, (expected or {}).get(report.name, {}))
-    root = DataRoot.create(Path(out))
+    out = Path(out)
+    for draft in drafts:
+        target = child(out, draft.info.name, "a cohort").resolve()
+        if source.resolve() == target or target in source.resolve().parents:
+            what = f"source {source} is in the folder that cohort {draft.info.name} of {out} is written to"
+            raise BadFile(what, "move it elsewhere, or name another --out")
+    root = DataRoot.create(out)
     for draft in drafts:
         root.write(draft, overwrite=overwrite)
     return ImportReport(reports)
