@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 QUICK := not (slow or slurm or ray or slides or browser)
 
-.PHONY: run test test-all examples docs lint bench wheel clean
+.PHONY: run test test-all chaos examples docs lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
@@ -16,6 +16,11 @@ test: $(VENV)/.installed lint
 
 test-all: $(VENV)/.installed lint
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Import, overwrite, simulate and pack, killed and with a full disk at each of their file operations; `make test` does
+# every tenth.
+chaos: $(VENV)/.installed
+	cd tests && ../$(BIN)/python -W ignore -m support.chaos
 
 examples: $(VENV)/.installed
 	@set -e; here=$$PWD; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \

@@ -206,15 +206,19 @@ def _wrong(
 
 
 def main() -> int:
-    """Print the number of cases, then what was wrong, a line each."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("scenario", choices=SCENARIOS)
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--full", action="store_true", help="the disk is full instead of the process being killed")
+    """Print what was wrong, a line each, then the number of cases of each scenario."""
+    parser = argparse.ArgumentParser(description="Kills commands at their file operations, and fills their disk.")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser.add_argument("--every", type=int, default=1, help="interrupt every so many operations; default: each")
     chosen = parser.parse_args()
-    cases, wrong = faults(chosen.scenario, chosen.every, chosen.full)
-    print("\n".join([str(cases), *wrong]))
-    return 0
+    bad = 0
+    for name in chosen.scenarios or SCENARIOS:
+        for full in (False, True):
+            cases, wrong = faults(name, chosen.every, full)
+            how = "disk full" if full else "killed"
+            print("\n".join([f"{name}, {how}, {cases} cases, {len(wrong)} faults", *wrong]), flush=True)
+            bad += len(wrong)
+    return min(bad, 1)
 
 
 if __name__ == "__main__":
