@@ -144,14 +144,14 @@ def test_a_linked_cohort_is_never_replaced(place: Path) -> None:
 def test_a_source_inside_the_cohort_is_never_written_over(place: Path) -> None:
     inside = place / "DATA" / "mine"
     shutil.copy(place / "mine" / "labels.csv", inside / "labels.csv")
-    with pytest.raises(BadFile, match="is in the folder that cohort mine of .* is written to. move it elsewhere"):
+    with pytest.raises(BadFile, match=r"is in the folder that cohort mine of .* is written to. move it elsewhere"):
         import_data(inside, place / "DATA", overwrite=True)
     assert (inside / "labels.csv").is_file()
 
 
 def test_names_that_differ_by_case_alone_are_refused(place: Path) -> None:
     (place / "DATA" / "mine").rename(place / "DATA" / "Mine")
-    with pytest.raises(BadFile, match="cohort mine differs from cohort Mine in .* by case alone. rename one"):
+    with pytest.raises(BadFile, match=r"cohort mine differs from cohort Mine in .* by case alone. rename one"):
         import_data(place / "mine", place / "DATA")
 
 
