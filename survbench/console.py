@@ -16,6 +16,7 @@ __all__ = [
     "print_line",
     "progress_bars",
     "relay_lines",
+    "relayed",
     "stderr",
     "stdout",
     "track",
@@ -51,6 +52,11 @@ def relay_lines(relay: Callable[[str, str], None]) -> None:
     relay : takes each line and its style.
     """
     _relay[:] = [relay]
+
+
+def relayed() -> bool:
+    """Whether this process's lines go to another one."""
+    return bool(_relay)
 
 
 def print_line(text: str, style: str) -> None:

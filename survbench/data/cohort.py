@@ -126,6 +126,8 @@ class Cohort:
             digest.update(self.clinical.to_csv(float_format="%.6g", lineterminator="\n").encode())
         if self.bags is not None:
             digest.update(self.bags.content_hash.encode())
+        if self.simulated is Simulated.SLIDES:  # the same numbers from real slides are other data
+            digest.update(b"simulated slides")
         return digest.hexdigest()
 
     @cached_property
@@ -232,7 +234,7 @@ def load_cohort(root: DataRoot, name: str, endpoint: str, expected: Mapping[str,
         left = {family: sorted(genes & set(members)) for family, members in sorted(folder.families().items())}
         families = {family: members for family, members in left.items() if members}
     info = folder.info
-    slides_alone = info.simulated_slides and bags is not None
+    slides_alone = bags is not None and (info.simulated_slides or bags.simulated)
     return Cohort(
         name=name,
         title=info.title,

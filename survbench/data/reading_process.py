@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +33,7 @@ SLOWEST = 1e6  # bytes a second, where the system does not tell how much a proce
 _DAMAGED = "it may be damaged; copy or extract it again"
 
 
-def read_all(files: Iterable[Path]) -> Iterator[tuple[Path, SlideFeatures | SurvbenchError]]:
+def read_all(files: Iterable[Path]) -> Generator[tuple[Path, SlideFeatures | SurvbenchError], None, None]:
     """Every file with its features, or with the error of reading it, in their order.
 
     Parameters

@@ -5,9 +5,11 @@ packed/features.bin (patches x width), coords.bin (patches x 2), index.csv (pati
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +18,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from survbench.console import track
+from survbench.console import note, print_line, relayed, track
 from survbench.data.delimited import read_table
-from survbench.data.formats import SlideFeatures, read_features
+from survbench.data.formats import SlideFeatures
+from survbench.data.precision import float16_loss
+from survbench.data.reading_process import patch_counts, read_all
 from survbench.data.root import CohortFolder, read_info, write_info
-from survbench.errors import BadFeatures, BadFile, MissingFile
+from survbench.errors import BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import lock
 
 __all__ = ["BagStore", "fingerprint", "pack"]
 
 STORED = ("dim", "dtype", "patches", "content_hash", "encoder", "simulated")  # in store.json
+SCRATCH, OLD = ".packing.scratch", ".packing.old"  # beside the store, while it is made and exchanged
+ARRAYS = ("features.bin", "coords.bin")
+_noted = set[str]()  # cohorts whose missing originals were noted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,61 +129,166 @@ class BagStore:
 def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False) -> BagStore:
     """Pack a cohort's feature files, unless that is done and no file has changed since.
 
-    One slide is in memory at a time. The result appears by one rename; of two processes one packs and the other waits.
+    One slide is in memory at a time. The result appears by one rename, and the one before stays until then; of two
+    processes one packs and the other waits. A store that is up to date is opened without a lock and nothing is written;
+    so is one whose feature files are all as they were or gone.
 
     Parameters
     ----------
     folder : of the cohort.
-    dtype : float16 or float32; by default the one of last time, at first float16.
+    dtype : float16 or float32; by default the one of last time, at first float16 unless that loses the features.
     repack : pack even if nothing has changed.
 
     Raises
     ------
     MissingFile : a feature file does not exist, or the cohort has none.
-    BadFeatures : widths or encoders differ, or values do not fit float16.
+    BadFeatures : files that cannot be read, widths or encoders that differ, or values that do not fit float16.
+    BadFile : the folder cannot be written, or its disk is full.
     """
     slides = folder.slides()
     slides = slides[slides["file"].notna()].sort_values("patient", kind="stable")
     if slides.empty:
         raise MissingFile(f"cohort {folder.name} has no feature files", "import it with --slides FOLDER")
     target = folder.path / "packed"
-    with lock(folder.path / ".packing"):
-        info = _info(target)
-        chosen = dtype or (info["dtype"] if info else "float16")
-        current = fingerprint(slides, chosen)
-        if info is None or repack or info["fingerprint"] != current:
-            scratch = folder.path / ".packing.scratch"
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir()
-            _write(scratch, folder.name, slides, np.dtype(chosen), current)
-            shutil.rmtree(target, ignore_errors=True)
-            os.rename(scratch, target)
+    if not repack and _is_current(folder, slides, dtype):
+        _remove_leftovers(folder)
+        return BagStore.open(target)
+    try:
+        with lock(folder.path / ".packing"):
+            _mend_killed(folder)
+            if repack or not _is_current(folder, slides, dtype):
+                _replace_store(folder, slides, dtype)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        what = f"{folder.path} cannot be written ({error.strerror}), and its features are not packed as they are now"
+        raise BadFile(
+            what, "let its owner run survbench data pack, or copy the data root to where you may write"
+        ) from None
     return BagStore.open(target)
 
 
-def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], files: str) -> None:
-    digest, rows, start = hashlib.sha256(), [], 0
+def _is_current(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None) -> bool:
+    """Whether the store holds these files as they are, or as they were before all that are missing went."""
+    info = _info(folder.path / "packed")
+    if info is None or (dtype or info["dtype"]) != info["dtype"]:
+        return False
+    found = [_status(row["file"]) for row in slides.to_dict("records")]
+    names = [str(file) for file in slides["file"]]
+    gone = [name for name, status in zip(names, found, strict=True) if status is None]
+    if not gone:
+        return bool(info["fingerprint"] == fingerprint(slides, info["dtype"]))
+    before = info.get("files") or [None] * len(found)  # older stores do not say
+    index = read_table(folder.path / "packed" / "index.csv")
+    same = index[["patient", "slide"]].to_numpy().tolist() == slides[["patient", "slide"]].to_numpy().tolist()
+    if not same or len(before) != len(found):
+        return False  # packing then names the first that is missing
+    pairs = zip(names, found, before, strict=True)
+    changed = [name for name, now, then in pairs if now is not None and list(now) != then]
+    if changed:
+        what = f"cohort {folder.name}: {_some(gone)} are gone, and {_some(changed)} changed since they were packed"
+        raise MissingFile(what, "restore them and pack again: survbench data pack --repack")
+    if str(folder.path) not in _noted and not relayed():
+        _noted.add(str(folder.path))
+        note(f"{folder.name}: {_some(gone)} of {len(found)} are gone; the packed features are used")
+    return True
+
+
+def _some(files: list[str]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{len(files)} feature files ({', '.join(files[:3])}{more})"
+
+
+def _replace_store(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None) -> None:
+    """Pack, then put the new store in the place of the old one, which stays until then."""
+    info = _info(folder.path / "packed")
+    chosen = np.dtype(dtype or (info["dtype"] if info else "float16"))
+    scratch, target, old = (folder.path / name for name in (SCRATCH, "packed", OLD))
+    try:
+        scratch.mkdir()
+        try:
+            _write(scratch, folder.name, slides, chosen, measured=dtype is None)
+        except _LosesFeatures as loss:
+            note(f"{folder.name}: packed as float32, because {loss}")
+            shutil.rmtree(scratch)
+            scratch.mkdir()
+            _write(scratch, folder.name, slides, np.dtype(np.float32), measured=False)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(scratch, target)
+    except BaseException as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BadFile(f"no space is left in {folder.path}", f"free {_needed(slides, chosen)} there") from None
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _needed(slides: pd.DataFrame, dtype: np.dtype[Any]) -> str:
+    counts = [count for _, count in patch_counts(slides["file"]) if not isinstance(count, SurvbenchError)]
+    size = sum(patches * (width * dtype.itemsize + 8) for patches, width in counts)
+    return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6 + 0.1:.1f} MB"
+
+
+def _mend_killed(folder: CohortFolder) -> None:
+    """Undo what a killed process left behind; the caller holds the lock."""
+    scratch, target, old = (folder.path / name for name in (SCRATCH, "packed", OLD))
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+    for left in (scratch, old):
+        if left.exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_leftovers(folder: CohortFolder) -> None:
+    if any((folder.path / name).exists() for name in (SCRATCH, OLD)):
+        with suppress(OSError), lock(folder.path / ".packing", wait=False) as held:
+            if held:
+                _mend_killed(folder)
+
+
+class _LosesFeatures(Exception):
+    """Half precision does not hold what single precision does."""
+
+
+def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], *, measured: bool) -> None:
+    digest, index, start = hashlib.sha256(), [], 0
+    files = [_status(row["file"]) for row in slides.to_dict("records")]
+    prints = fingerprint(slides, dtype.name)
     first: tuple[Path, int, str | None] | None = None
-    simulated = False
-    with (scratch / "features.bin").open("wb") as features, (scratch / "coords.bin").open("wb") as coords:
+    simulated, refused = False, list[SurvbenchError]()
+    with ExitStack() as opened:
+        features, coords = (opened.enter_context((scratch / name).open("wb")) for name in ARRAYS)
+        found = opened.enter_context(closing(read_all(slides["file"])))
         for row in track(slides.to_dict("records"), f"Packing {cohort}"):
-            slide = read_features(row["file"])
+            file, slide = next(found)
+            if isinstance(slide, SurvbenchError):
+                refused.append(slide)
+                continue
             simulated |= slide.simulated
-            if len(slide.features):
-                first = first or (row["file"], slide.features.shape[1], slide.encoder)
-                _same_kind(*first, other=row["file"], slide=slide)
-            values = np.ascontiguousarray(_cast(slide.features, dtype, row["file"]))
+            try:
+                if len(slide.features):
+                    first = first or (file, slide.features.shape[1], slide.encoder)
+                    _same_kind(*first, other=file, slide=slide)
+            except BadFeatures as error:
+                refused.append(error)
+            if refused:
+                continue
+            values = np.ascontiguousarray(_cast(slide.features, dtype, file, measured=measured))
             places = np.ascontiguousarray(slide.coords, np.float32)
             features.write(values.tobytes())
             coords.write(places.tobytes())
             digest.update(f"{row['patient']}\t{row['slide']}\t{values.shape}\n".encode())
             digest.update(values.tobytes())
             digest.update(places.tobytes())
-            rows.append((row["patient"], row["slide"], start, start + len(values)))
+            index.append((row["patient"], row["slide"], start, start + len(values)))
             start += len(values)
+    _raise(refused, cohort, len(slides))
     if first is None:
         raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
-    pd.DataFrame(rows, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
+    pd.DataFrame(index, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
     info = {
         "dim": first[1],
         "dtype": dtype.name,
@@ -184,9 +296,21 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
         "content_hash": digest.hexdigest(),
         "encoder": first[2],
         "simulated": simulated,
-        "fingerprint": files,
+        "fingerprint": prints,
+        "files": files,
     }
     write_info(scratch / "store.json", info)
+
+
+def _raise(refused: list[SurvbenchError], cohort: str, slides: int) -> None:
+    """The error of the only file that is refused; of several, every one is printed first."""
+    if len(refused) == 1:
+        raise refused[0]
+    for error in refused:
+        print_line(f"error: {error}", "red")
+    if refused:
+        what = f"cohort {cohort}: {len(refused)} of {slides} feature files, named above, cannot be packed"
+        raise BadFeatures(what, "mend them, or take them out of the cohort; nothing was packed")
 
 
 def _same_kind(one: Path, width: int, encoder: str | None, other: Path, slide: SlideFeatures) -> None:
@@ -196,15 +320,30 @@ def _same_kind(one: Path, width: int, encoder: str | None, other: Path, slide: S
             raise BadFeatures(what, "one cohort has features of one encoder")
 
 
-def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path) -> np.ndarray:
+def _cast(features: np.ndarray, dtype: np.dtype[Any], file: Path, *, measured: bool) -> np.ndarray:
+    """As `dtype`; where half precision was not asked for, what it loses is no error but a reason for another."""
     with np.errstate(over="ignore"):
-        values = features.astype(dtype)
+        values = features.astype(dtype, copy=False)
+    loss = ""
     if not np.isfinite(values).all():
-        raise BadFeatures(
-            f"{file} has features up to {np.abs(features).max():.3g}, too large for {dtype.name}",
-            "pack with --dtype float32",
-        )
+        loss = f"{file} has features up to {np.abs(features).max():.3g}, too large for {dtype.name}"
+    elif dtype == np.float16 and features.dtype != np.float16:
+        loss = float16_loss(features) or ""
+        loss = loss and f"{file} would lose its features as float16: {loss}"
+    if loss and measured:
+        raise _LosesFeatures(loss)
+    if loss:
+        raise BadFeatures(loss, "pack with --dtype float32")
     return values
+
+
+def _status(file: Path) -> tuple[int, int] | None:
+    """(bytes, time of the last change in ns); None where there is no such file."""
+    try:
+        status = Path(file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
@@ -213,7 +352,7 @@ def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
     for row in slides.to_dict("records"):
         try:
             status = Path(row["file"]).stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise MissingFile(
                 f"feature file {row['file']} of patient {row['patient']} does not exist",
                 "restore it, or import again with --slides FOLDER --overwrite",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def test_the_content_decides_the_hash_not_the_files(tmp_path: Path) -> None:
 def test_packing_again_does_nothing_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cohort(tmp_path)
     before = pack(folder).content_hash
-    monkeypatch.setattr(store_module, "read_features", lambda _: pytest.fail("nothing changed"))
+    monkeypatch.setattr(store_module, "read_all", lambda _: pytest.fail("nothing changed"))
     assert pack(folder).content_hash == before
     monkeypatch.undo()
     file = folder.slides()["file"].iloc[0]
@@ -72,16 +72,16 @@ def test_packing_again_does_nothing_until_a_file_changes(tmp_path: Path, monkeyp
 def test_one_slide_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref] = []
     most = 0
-    original: Callable = store_module.read_features
+    original: Callable = store_module.read_all
 
-    def spy(file: Path) -> object:
+    def spy(files: Iterable[Path]) -> Generator[tuple[Path, object], None, None]:
         nonlocal most
-        slide = original(file)
-        most = max(most, sum(r() is not None for r in alive))
-        alive.append(weakref.ref(slide.features))
-        return slide
+        for file, slide in original(files):
+            most = max(most, sum(r() is not None for r in alive))
+            alive.append(weakref.ref(slide.features))
+            yield file, slide
 
-    monkeypatch.setattr(store_module, "read_features", spy)
+    monkeypatch.setattr(store_module, "read_all", spy)
     pack(cohort(tmp_path))
     assert len(alive) == 4
     assert most <= 1  # the one before, until its name is bound to the next
@@ -113,14 +113,14 @@ def test_what_cannot_be_packed_together_names_two_files(tmp_path: Path) -> None:
         pack(cohort(tmp_path / "a", C1=wide))
     x, xy = layouts.features()
     with pytest.raises(BadFeatures, match="float32"):
-        pack(folder := cohort_with_huge(tmp_path / "b"))
-    assert pack(folder, dtype="float32").dtype == "float32"
+        pack(folder := cohort_with_huge(tmp_path / "b"), dtype="float16")
+    assert pack(folder).dtype == "float32"
     assert pack(folder).dtype == "float32"  # as chosen last time
     folder = cohort(tmp_path / "c", C1=(x[:0], xy[:0]))
     assert "P3" not in pack(folder).patients
     folder.slides()["file"].iloc[1].unlink()
     with pytest.raises(MissingFile, match="does not exist"):
-        pack(folder)
+        pack(folder, repack=True)
 
 
 def cohort_with_huge(folder: Path) -> CohortFolder:
