@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -20,10 +21,19 @@ __all__ = [
     "stderr",
     "stdout",
     "track",
+    "visible",
     "warn",
 ]
 
 T = TypeVar("T")
+
+# What a terminal obeys instead of showing it: control characters but line feed and tab, and marks that turn text round.
+_OBEYED = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text with what a terminal would obey written out, such as `\\x1b`: names come from files of strangers."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @cache
@@ -62,9 +72,9 @@ def relayed() -> bool:
 def print_line(text: str, style: str) -> None:
     """Print a line on standard error, or where `relay_lines` sends it."""
     if _relay:
-        _relay[0](text, style)
+        _relay[0](visible(text), style)
     else:
-        stderr().print(text, style=style, markup=False, soft_wrap=True)
+        stderr().print(visible(text), style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -96,4 +106,4 @@ def progress_bars() -> Progress:
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Iterate with a progress bar; silent when standard error is not a terminal."""
     with progress_bars() as progress:
-        yield from progress.track(items, description=description, total=total)
+        yield from progress.track(items, description=visible(description), total=total)

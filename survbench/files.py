@@ -29,6 +29,7 @@ __all__ = [
     "child",
     "digest",
     "file_digest",
+    "file_stem",
     "lock",
     "plain",
     "shipped",
@@ -104,6 +105,17 @@ def file_digest(path: Path) -> str:
 def digest(content: Any) -> str:
     """SHA-256 of plain values, whatever the order of their keys, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def file_stem(identifier: str) -> str:
+    """A patient's or slide's identifier as part of a file's name: itself where it can be one.
+
+    What cannot be (`H1/07`, `..`, 300 letters) is replaced and ends in its digest, so that no two become one.
+    """
+    if re.fullmatch(r"\w[\w.+ -]{0,99}", identifier, re.ASCII):
+        return identifier
+    kept = re.sub(r"[^A-Za-z0-9_.+-]+", "_", identifier).strip("_.-+")[:60]
+    return f"{kept}-{hashlib.sha256(identifier.encode(errors='surrogatepass')).hexdigest()[:8]}".lstrip("-")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from survbench.cards import Modalities, Modality, ModelCard, ModelGroup, Reference, takes_old_calls
+from survbench.foreign.official_weights import load_whole, rename_state, unwrapped
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -361,12 +362,15 @@ class SurvivalModel(nn.Module):
     def load_official(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of the official implementation.
 
+        Checkpoints of DataParallel (`module.` before every name) and those that hold the weights under `state_dict`,
+        `model_state_dict` or `model` are read as they are.
+
         Raises
         ------
         KeyError : weights without a counterpart here.
-        RuntimeError : missing weights.
+        BadModel : in one line, which weights have no counterpart on either side, or another shape.
         """
-        self.load_state_dict(self.official_state(weights))
+        load_whole(self, self.official_state(unwrapped(weights)))
 
 
 def __getattr__(name: str) -> Any:
@@ -377,24 +381,3 @@ def __getattr__(name: str) -> Any:
         "Asking.SETS is now AttentionAxis.PATCHES, Asking.PATCHES is AttentionAxis.SETS", DeprecationWarning, 2
     )
     return SimpleNamespace(SETS=AttentionAxis.PATCHES, PATCHES=AttentionAxis.SETS)
-
-
-def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the entries of an official state dictionary to ours.
-
-    Parameters
-    ----------
-    state : official name -> weight.
-    names : prefix in the official implementation -> prefix here. The longest matching prefix wins.
-
-    Raises
-    ------
-    KeyError : an official weight has no counterpart, which would silently drop it.
-    """
-    renamed = {}
-    for key, value in state.items():
-        prefix = max((p for p in names if key.startswith(p)), key=len, default=None)
-        if prefix is None:
-            raise KeyError(f"the official weight '{key}' has no counterpart; known prefixes: {sorted(names)}")
-        renamed[names[prefix] + key.removeprefix(prefix)] = value
-    return renamed

@@ -24,6 +24,7 @@ from survbench.cards import CohortCard, CohortRole, ModelCard, card_from_mapping
 from survbench.console import warn
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, UnknownName
 from survbench.files import shipped
+from survbench.foreign.yaml_text import read_yaml
 from survbench.sources import load_file
 
 __all__ = [
@@ -41,7 +42,6 @@ SHIPPED = ("baselines", "amkd")  # packages of models in this distribution
 
 ENTRY_POINTS = "survbench.models"
 REGISTRY_VARIABLE = "SURVBENCH_REGISTRY"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one where there is one: every command waits
 SECTIONS = ("models", "cohorts", "objectives", "presets")
 
 
@@ -270,10 +270,10 @@ def load_registry(files: Path | str | Iterable[Path | str] = ()) -> Registry:
 
 def _read_file(registry: Registry, path: Path) -> None:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
+        content = read_yaml(path) or {}
     except FileNotFoundError:
         raise MissingFile(f"registry file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadFile(f"registry file {path} cannot be read: {error}") from None
     if not isinstance(content, Mapping) or set(content) - set(SECTIONS):
         raise BadFile(f"registry file {path} is not a mapping with the sections {', '.join(SECTIONS)}")

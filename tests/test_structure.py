@@ -17,7 +17,7 @@ REPOSITORY = HOME.parent
 # From the ground up: a room imports from its own level and from those below it, and from nothing above.
 LEVELS = (
     ("errors",),
-    ("console", "files"),
+    ("console", "files", "foreign"),
     ("cards", "registry", "sources"),
     ("model", "batch"),
     ("data", "evaluation", "training"),

@@ -13,6 +13,7 @@ from survbench.api.results import Results
 from survbench.api.selection import with_job
 from survbench.api.setup import OUT, Setup, open_setup, read_registry
 from survbench.errors import BadConfig, UnknownName
+from survbench.files import file_stem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,7 +216,7 @@ def explain_heatmaps(
     heatmaps = []
     for shown, place in _explained(setup, of):
         for job, maps in shown:
-            stem = place.with_name(f"{heatmap_name(sets)}-{place.name}-{maps.patient}")
+            stem = place.with_name(f"{heatmap_name(sets)}-{place.name}-{file_stem(maps.patient)}")
             heatmaps.append((maps, write_heatmap(maps, job.cohort, [Path(file) for file in slides], stem)))
     if unknown := sorted(set(chosen) - {maps.patient for maps, _ in heatmaps}):
         raise UnknownName(f"no cohort has a complete patient '{unknown[0]}'", "name the cohort with --cohort")

@@ -56,6 +56,7 @@ def run(
     preset: Place | None = None,
     settings: Choice = None,
     test: str | None = None,
+    allow_other_scale: bool = False,
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
@@ -81,6 +82,7 @@ def run(
     preset : named settings: of the registry (`rehearsal`), `tuned`, or a file that `tune` wrote.
     settings : of the models or the trainer, by name.
     test : cohort to which the models, trained on one other cohort, are applied frozen.
+    allow_other_scale : whether its expression may be on another scale; the rows then say so.
     device : auto, cpu, cuda, cuda:1 or mps.
     workers : processes that run jobs side by side; None is as many as the machine bears.
     threads : CPU threads of each job, on which last digits depend; None is 1.
@@ -104,7 +106,7 @@ def run(
     >>> results.leaderboard()[["model", "mean", "sd"]]
     """
     setup = open_setup(**locals())
-    jobs, external = _plan(setup, test)
+    jobs, external = _plan(setup, test, allow_other_scale)
     request = setup.request
     task = (",".join(request.cohorts), request.endpoint, request.scheme, setup.root.name)
     summary, mirror = setup.run(jobs, (",".join(request.models), *task))
@@ -134,7 +136,7 @@ def estimate(models: Models, cohorts: Names = "all", *, test: str | None = None,
     from survbench.experiments.forecast import estimate
 
     setup = open_setup(models=models, cohorts=cohorts, test=test, **options)
-    jobs, _ = _plan(setup, test)
+    jobs, _ = _plan(setup, test, options.get("allow_other_scale", False))
     return estimate(jobs, setup.out, setup.device, workers=setup.workers, threads=setup.threads)
 
 
@@ -347,7 +349,7 @@ def measure_costs(
     return costs
 
 
-def _plan(setup: Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
+def _plan(setup: Setup, test: str | None, allow_other_scale: bool = False) -> tuple[list[Job], Cohort | None]:
     """Jobs, and the cohort for external validation; it is refused now if the models cannot be applied to it."""
     from survbench.data import cohort
     from survbench.experiments.plan import plan
@@ -361,5 +363,5 @@ def _plan(setup: Setup, test: str | None) -> tuple[list[Job], Cohort | None]:
     if more or len({job.cohort.name for job in jobs}) > 1:
         raise BadConfig("--train and --test name one cohort each", "give one command for each pair")
     external = cohort.load_cohort(setup.root, chosen, jobs[0].cohort.endpoint)
-    check_external(jobs, external)
+    check_external(jobs, external, allow_other_scale=allow_other_scale)
     return jobs, external

@@ -17,6 +17,7 @@ from survbench.cli.data import cohorts, data, folds
 from survbench.cli.explain import explain
 from survbench.cli.results import compare, km, leaderboard
 from survbench.cli.run import ablate, run, study, tune
+from survbench.console import visible
 from survbench.errors import SurvbenchError
 
 __all__ = ["cli", "main"]
@@ -128,5 +129,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(visible(f"error: {message}"), err=True)
     sys.exit(2)

@@ -88,15 +88,17 @@ def _settings(context: click.Context, parameter: click.Parameter, texts: Sequenc
     """`key=value` texts, values read as YAML (`true`, `0.5`, `[508, 256]`)."""
     import yaml
 
+    from survbench.foreign.yaml_text import yaml_value
+
     settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise BadConfig(f"--set {text}: expected key=value", "for example --set alpha=0.5")
         try:
-            settings[key.strip()] = _number(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise BadConfig(f"--set {text}: the value cannot be read") from None
+            settings[key.strip()] = _number(yaml_value(value))
+        except (ValueError, yaml.YAMLError):
+            raise BadConfig(f"--set {text[:80]}: the value cannot be read") from None
     return settings
 
 

@@ -20,6 +20,7 @@ __all__ = ["ablate", "run", "study", "tune"]
 @options.files_too
 @click.option("--train", help="Learn on this cohort alone and apply the models, frozen, to --test.")
 @click.option("--test", help="Cohort for external validation; no one is trained or tuned on it.")
+@click.option("--allow-other-scale", is_flag=True, help="Apply to expression on another scale; the table then says so.")
 @options.mlflow
 @options.workers
 @options.threads
@@ -31,6 +32,7 @@ def run(
     cohorts: tuple[str, ...],
     train: str | None,
     test: str | None,
+    allow_other_scale: bool,
     mlflow: bool,
     dry_run: bool,
     as_json: bool,
@@ -61,14 +63,14 @@ def run(
         raise BadConfig("--json without --dry-run", "for results: survbench leaderboard --format json")
     cohorts = cohorts if train is None else (train,)
     if dry_run:
-        forecast = api.estimate(models, cohorts, test=test, **chosen)
+        forecast = api.estimate(models, cohorts, test=test, allow_other_scale=allow_other_scale, **chosen)
         from survbench.report.listings import forecast_sheet
         from survbench.training.device import resolve_device
 
         device = str(resolve_device(chosen["device"]))
         options.print_result(as_json, forecast.to_json(), forecast_sheet(forecast, device))
         return
-    results = api.run(models, cohorts, test=test, mlflow=mlflow, **chosen)
+    results = api.run(models, cohorts, test=test, allow_other_scale=allow_other_scale, mlflow=mlflow, **chosen)
 
     from survbench.report.terminal import show_board
 

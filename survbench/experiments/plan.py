@@ -18,9 +18,11 @@ from survbench.data.folds import Fold, folds_hash
 from survbench.data.root import DataRoot
 from survbench.errors import BadConfig, BadFile, BadModel, MissingFile, SurvbenchError, UnknownName
 from survbench.experiments.job import Job
+from survbench.experiments.model_settings import refuse_impossible
 from survbench.experiments.results import JobResult, find_results
 from survbench.experiments.trained_models import build_objective, trusted
 from survbench.experiments.versions import versions_of
+from survbench.foreign.yaml_text import read_yaml
 from survbench.model import Reference, SurvivalModel
 from survbench.registry import Registry, import_target, pick, refuse_shared_settings, settings_of
 from survbench.training.device import multiplied
@@ -93,7 +95,7 @@ def plan(request: Request, registry: Registry, root: DataRoot) -> list[Job]:
                 continue
             config, settings, origin = resolve(model, cohort, request, registry)
             objective = objectives[model.name]
-            if (refused := _try(model, config, objective, cohort)) is not None:
+            if (refused := _try(model, config, objective, cohort, bool(request.overrides))) is not None:
                 if exactly_named:
                     raise refused
                 warn(f"cohort {name}: {refused}; left out")
@@ -163,7 +165,7 @@ def plan_again(finished: Sequence[JobResult], out: Path, registry: Registry, roo
 
 
 def _try(
-    card: ModelCard, config: Mapping[str, Any], objective: Mapping[str, Any], cohort: Cohort
+    card: ModelCard, config: Mapping[str, Any], objective: Mapping[str, Any], cohort: Cohort, changed: bool
 ) -> SurvbenchError | None:
     """Build the model once, so that what it refuses is an answer now and not a failure of every job."""
     outputs = build_objective(objective).outputs
@@ -171,6 +173,10 @@ def _try(
         import_target(card.target)(cohort.inputs, outputs, **config)
     except SurvbenchError as refused:
         return refused
+    except (ValueError, TypeError, AssertionError, ZeroDivisionError) as error:
+        if changed:  # settings that do not go together, such as heads that do not divide a width
+            return BadConfig(f"model {card.name} cannot be built with these settings: {error}", "change --set")
+        warn(f"model {card.name} cannot be built; its jobs will fail")
     except Exception:  # a bug of the model's, which its jobs will record; the other models still run
         warn(f"model {card.name} cannot be built; its jobs will fail")
     return None
@@ -200,6 +206,7 @@ def resolve(
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise BadConfig(f"model {card.name} has no setting '{unknown[0]}'", f"its settings: {', '.join(known)}")
+    refuse_impossible(card.name, known, {**config, **{key: known[key] for key in known if key not in own}})
     for key in import_target(card.target).model_settings:
         config[key] = _referenced(card, key, config[key], registry)
     settings = Settings.build(registry.presets["default"], card.training, preset.get("training", {}), training)
@@ -234,12 +241,12 @@ def tuned_name(model: str, cohort: str, endpoint: str, scheme: str) -> str:
 def _tuned(file: Path, card: ModelCard, cohort: Cohort, registry: Registry) -> tuple[Mapping[str, Any], str]:
     hint = f"survbench tune --model {card.name} --cohort {cohort.name} --endpoint {cohort.endpoint}"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
         trials, made = int(content["trials"]), {key: content[key] for key in ("model", "cohort", "cohort_hash")}
         preset = {key: dict(content[key]) for key in ("config", "training")}
     except FileNotFoundError:
         raise MissingFile(f"preset {file} does not exist", f"make it with: {hint}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BadFile(f"preset {file} cannot be used ({error})", f"make it again with: {hint}") from None
     preset["config"] = trusted(preset["config"], registry, f"preset {file}")
     for key, value in (("model", card.name), ("cohort", cohort.name), ("cohort_hash", cohort.content_hash)):

@@ -22,7 +22,7 @@ from survbench.data.cohort import Cohort
 from survbench.errors import BadConfig
 from survbench.explain.patches import TOP, PatchAttention
 from survbench.explain.slides import Thumbnail, matched_slides, patch_pixels, read_thumbnail
-from survbench.files import atomic_write
+from survbench.files import atomic_write, file_stem
 from survbench.leaderboard.board import KINDS
 from survbench.report.plots.figures import subplots, title_figure
 
@@ -101,8 +101,8 @@ def write_geojson(attention: PatchAttention, canvas: Canvas, stem: Path) -> list
         rows = attention.table[(attention.table["slide"] == slide) & attention.table["x"].notna()]
         features = [_tile(row, attention.maps, edge, provenance) for row in rows.to_dict("records")]
         if features:
-            prefix = stem.name.removesuffix(f"-{patient}") if slide.startswith(patient) else stem.name
-            file = stem.with_name(f"{prefix}-{slide}.geojson")
+            prefix = stem.name.removesuffix(f"-{file_stem(patient)}") if slide.startswith(patient) else stem.name
+            file = stem.with_name(f"{prefix}-{file_stem(slide)}.geojson")
             document = {"type": "FeatureCollection", "survbench": provenance, "features": features}
             atomic_write(file, json.dumps(document))
             files.append(file)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from survbench.console import visible
+
 if TYPE_CHECKING:
     from rich.console import Group
 
@@ -72,14 +74,16 @@ class Sheet:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         for i, (header, side) in enumerate(zip(self.headers, self.sides, strict=True)):
             width = name_width if i == 0 else None
-            table.add_column(Text(header), justify="right" if side == "r" else "left", overflow="fold", max_width=width)
+            table.add_column(
+                Text(visible(header)), justify="right" if side == "r" else "left", overflow="fold", max_width=width
+            )
         for row in self.rows:
             if row:
-                table.add_row(*(Text(cell.text, style=cell.look) for cell in map(_cell, row)))
+                table.add_row(*(Text(visible(cell.text), style=cell.look) for cell in map(_cell, row)))
             else:
                 table.add_section()
-        notes = (Text(note, style=Look.DETAIL) for note in self.notes)
-        return Group(Text(self.title, style=self.look), table, *notes)
+        notes = (Text(visible(note), style=Look.DETAIL) for note in self.notes)
+        return Group(Text(visible(self.title), style=self.look), table, *notes)
 
     def to_markdown(self, heading: str = "##") -> str:
         """As Markdown, where HTML and Markdown in a text are shown as they are."""

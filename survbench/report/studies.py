@@ -194,6 +194,7 @@ def _external_notes(rows: Sequence[ExternalRow]) -> list[str]:
         for row in rows
         if row.genes_absent
     ]
+    notes += [f"{row.title}: expression of {row.test} {row.other_scale}." for row in rows if row.other_scale]
     notes += [f"† {t} is a reconstruction: {w}." for t, w in {r.title: r.reconstruction for r in rows}.items() if w]
     return notes
 

@@ -29,6 +29,7 @@ from survbench.files import digest, plain
 from survbench.leaderboard.board import KINDS, OfKind
 from survbench.leaderboard.published import published_cindex
 from survbench.leaderboard.rows import grouped
+from survbench.studies.foreign_cohort import other_scale, refuse_other_scale, refuse_shared_patients
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,7 @@ class ExternalRow(OfKind):
     metrics : every metric's mean and SD (ddof 0) over the models, and why it is undefined where it takes training
         patients of this cohort or curves, which are not stored.
     genes_absent : training genes that the test cohort lacks.
+    other_scale : of the test cohort's expression, in words; empty where it is that of the training.
     config : start of the digest of settings, trainer and objective.
     problem : why there are no C-indices.
     as_registered : with every setting as the registry has it.
@@ -98,6 +100,7 @@ class ExternalRow(OfKind):
     logrank_p: float = math.nan
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     genes_absent: int = 0
+    other_scale: str = ""
     config: str = ""
     problem: str = ""
     as_registered: bool = False
@@ -114,12 +117,17 @@ class ExternalRow(OfKind):
         return cindex[0] if cindex is not None and self.test.removeprefix("cptac-") == self.train else None
 
 
-def check_external(jobs: Sequence[Job], cohort: Cohort) -> None:
+def check_external(jobs: Sequence[Job], cohort: Cohort, *, allow_other_scale: bool = False) -> None:
     """Refuse, before anything is trained, what cannot be applied.
+
+    Parameters
+    ----------
+    allow_other_scale : of expression, which is then recorded and said.
 
     Raises
     ------
-    BadConfig : the test cohort lacks a modality, has other features, or too few of the training genes.
+    BadConfig : the test cohort lacks a modality, has other features, too few of the training genes, patients
+        of the training, or expression on another scale.
     """
     for job in {job.card.name: job for job in jobs}.values():
         if job.cohort.name == cohort.name:
@@ -138,6 +146,9 @@ def check_external(jobs: Sequence[Job], cohort: Cohort) -> None:
             )
         if Modality.EXPRESSION in job.card.inference_inputs:
             _check_genes(job.cohort.inputs.genes, cohort)
+    for train in {job.cohort.content_hash: job.cohort for job in jobs}.values():
+        refuse_shared_patients(train, cohort)
+    refuse_other_scale(jobs, cohort, allowed=allow_other_scale)
 
 
 def apply_frozen(jobs: Sequence[Job], cohort: Cohort, out: Path, device: torch.device) -> None:
@@ -206,6 +217,8 @@ def _apply(job: Job, cohort: Cohort, out: Path, target: Path, device: torch.devi
         "genes_absent": absent,
         "excluded": {reason: list(patients) for reason, patients in cohort.excluded.items()},
     }
+    if Modality.EXPRESSION in job.card.inference_inputs and (differs := other_scale(job.cohort, cohort)):
+        content["other_scale"] = differs
     write_validation(target, content, table)
 
 
@@ -260,6 +273,7 @@ def _row(results: Sequence[ValidationResult]) -> ExternalRow:
         models=len(results),
         seeds=len({r.seed for r in results}),
         genes_absent=len(content["genes_absent"]),
+        other_scale=str(content.get("other_scale", "")),
         config=digest([identity["config"], identity["training"], identity["objective"]])[:6],
     )
     folds = {(r.seed, r.fold) for r in results}

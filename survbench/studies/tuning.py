@@ -31,6 +31,7 @@ from survbench.experiments.folders import tune_folder
 from survbench.experiments.job import Job
 from survbench.experiments.plan import Request, altered
 from survbench.files import atomic_write, write_json
+from survbench.foreign.yaml_text import yaml_value
 from survbench.registry import Registry
 from survbench.studies.trials import SharedStudy, replayed
 from survbench.training.device import cpu_threads
@@ -303,7 +304,7 @@ def parse_space(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         log = last == "log"
         try:
             if len(choices) > 1:
-                space[key] = {"choices": [yaml.safe_load(choice) for choice in choices]}
+                space[key] = {"choices": [yaml_value(choice) for choice in choices]}
             else:
                 low, high = map(ast.literal_eval, bounds if log else (*bounds, last))
                 space[key] = {"low": low, "high": high, "log": log}

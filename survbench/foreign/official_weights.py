@@ -1,0 +1,69 @@
+"""Weights of official implementations: out of their checkpoints, under our names, complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from survbench.errors import BadModel
+
+__all__ = ["load_whole", "rename_state", "unwrapped"]
+
+
+def unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint, without what training scripts wrap around them and their names."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(inner := weights.get(key), Mapping):
+            return unwrapped(inner)
+    while weights and all(key.startswith("module.") for key in weights):
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    return dict(weights)
+
+
+def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load weights under a model's own names.
+
+    Raises
+    ------
+    BadModel : in one line, which have no counterpart on either side, or another shape.
+    """
+    own, name = model.state_dict(), type(model).__name__
+    strange, missing = ([key for key in one if key not in other] for one, other in ((state, own), (own, state)))
+    if strange or missing:
+        raise BadModel(
+            f"official weights: {_counted(strange)} without a counterpart in {name}, {_counted(missing)} of {name} "
+            "without one in the file",
+            "use the checkpoint of the same model and settings",
+        )
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            what = f"official weight {key} has the shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            raise BadModel(what, "use the checkpoint of the same settings")
+    model.load_state_dict(state)
+
+
+def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Rename the entries of an official state dictionary to ours.
+
+    Parameters
+    ----------
+    state : official name -> weight.
+    names : prefix in the official implementation -> prefix here. The longest matching prefix wins.
+
+    Raises
+    ------
+    KeyError : an official weight has no counterpart, which would silently drop it.
+    """
+    renamed = {}
+    for key, value in state.items():
+        prefix = max((p for p in names if key.startswith(p)), key=len, default=None)
+        if prefix is None:
+            raise KeyError(f"the official weight '{key}' has no counterpart; known prefixes: {sorted(names)}")
+        renamed[names[prefix] + key.removeprefix(prefix)] = value
+    return renamed
+
+
+def _counted(keys: Sequence[str]) -> str:
+    return f"{len(keys)} keys" + (f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "")
