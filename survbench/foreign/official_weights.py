@@ -66,4 +66,5 @@ def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[
 
 
 def _counted(keys: Sequence[str]) -> str:
-    return f"{len(keys)} keys" + (f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "")
+    named = f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""
+    return f"{len(keys)} key{'' if len(keys) == 1 else 's'}{named}"
