@@ -64,6 +64,10 @@ def as_event(values: pd.Series, *, censorship: bool) -> pd.Series:
     def flag(value: str) -> str:
         word = re.sub(r"[\s_-]", "", value.lower())
         if match := FLAG.match(value):
+            words = re.sub(r"[\s_-]", "", value[match.end() :].lower())
+            event = died if match[1] == "1" else censored
+            if words in (LIVED if event == "1" else DIED):
+                return value  # `0:DECEASED`: the flag and its word disagree
             word = match[1]
         elif re.fullmatch(r"[01]\.0*", word):
             word = word[0]
