@@ -84,7 +84,11 @@ class _Reader:
     def __init__(self) -> None:
         start = f"import sys; sys.path[:] = {sys.path!r}; from survbench.data.reading_process import serve; serve()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pipesize=1 << 20,  # where the system can: fewer changes between the two processes
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
