@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from survbench.console import note
 from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
 from survbench.data.formats.clam import ClamH5, ClamPt
 from survbench.data.formats.npy import Npy
+from survbench.data.formats.opening import regular, walk, what_it_is
 from survbench.data.formats.stamp import Stamp
 from survbench.data.formats.trident import Trident
-from survbench.errors import BadConfig, BadFeatures, BadFile, MissingFile
+from survbench.errors import BadConfig, BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import atomic_file
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
 # The first that recognizes a file reads it. Of two files of one slide, the one whose suffix comes first here is read:
 # HDF5 files carry coordinates.
 FORMATS: dict[str, Format] = {of.name: of for of in (Trident(), Stamp(), ClamH5(), ClamPt(), Npy())}
+ANONYMOUS = ("features", "feats", "feature", "embeddings", "patch_features", "tile_features")
 READABLE = tuple(dict.fromkeys(of.suffix for of in FORMATS.values()))
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", *READABLE)
 NOT_PATCHES = ("patches", "slide_features")  # folders of coordinates, and of one vector per slide
@@ -56,22 +59,50 @@ def find_features(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise MissingFile(f"feature folder {folder} does not exist")
-    files: dict[str, Path] = {}
-    for file in sorted(f for f in folder.rglob("*") if f.suffix.lower() in READABLE and f.is_file()):
+    found: dict[str, list[Path]] = {}
+    skipped: list[Path] = []
+    for file in (of for of in walk(folder) if of.suffix.lower() in READABLE):
         parents = file.relative_to(folder).parts[:-1]
-        if any(part == NOT_PATCHES[0] or part.startswith(NOT_PATCHES[1]) for part in parents):
+        beside = any(part == NOT_PATCHES[0] or part.startswith(NOT_PATCHES[1]) for part in parents)
+        if beside or file.stem.endswith(f"_{NOT_PATCHES[0]}") or not file.is_file():
+            skipped.append(file)
             continue
         stem = slide_stem(file.name)
-        other = files.get(stem)
-        if other is not None and other.suffix == file.suffix:
+        if stem.lower() in ANONYMOUS and parents:  # a folder per slide
+            stem = slide_stem(parents[-1])
+        found.setdefault(stem, []).append(file)
+    if not found:
+        raise MissingFile(f"feature folder {folder} holds no {', '.join(READABLE)} file")
+    files = {stem: _preferred(stem, candidates, skipped) for stem, candidates in found.items()}
+    if skipped:
+        names = ", ".join(sorted(str(of.relative_to(folder)) for of in skipped)[:3])
+        note(f"{folder}: files that hold no patch features, not used ({len(skipped)}): {names}")
+    return files
+
+
+def _preferred(stem: str, candidates: list[Path], skipped: list[Path]) -> Path:
+    """Of several files of a slide the one with coordinates; files of coordinates alone may have its name, too."""
+    if len(candidates) == 1:
+        return candidates[0]
+    by_suffix: dict[str, Path] = {}
+    for file in candidates:
+        other = by_suffix.setdefault(file.suffix.lower(), file)
+        if other is not file:
             raise BadFeatures(
                 f"slide {stem} has two feature files, {other} and {file}", "name the folder of one encoder"
             )
-        if other is None or READABLE.index(file.suffix.lower()) < READABLE.index(other.suffix.lower()):
-            files[stem] = file
-    if not files:
-        raise MissingFile(f"feature folder {folder} holds no {', '.join(READABLE)} file")
-    return files
+    ordered = sorted(candidates, key=lambda file: READABLE.index(file.suffix.lower()))
+    chosen = next((file for file in ordered if _holds_features(file)), ordered[0])
+    skipped += ordered[: ordered.index(chosen)]
+    return chosen
+
+
+def _holds_features(file: Path) -> bool:
+    try:
+        patch_count(file)
+    except SurvbenchError:
+        return False
+    return True
 
 
 def read_features(file: Path) -> SlideFeatures:
@@ -84,10 +115,9 @@ def read_features(file: Path) -> SlideFeatures:
     BadFeatures : not patch features: one vector per slide, NaN, or another number of coordinates than of patches.
     """
     file = Path(file)
-    if not file.is_file():
-        raise MissingFile(f"feature file {file} does not exist")
     formats = _with_suffix(file)
-    with formats[0].open(file, "it may be cut off; copy or extract it again") as content:
+    regular(file)
+    with what_it_is(file), formats[0].open(file, "it may be cut off; copy or extract it again") as content:
         recognized = next(of for of in formats if of.recognizes(content))
         slide = recognized.read(content, file)
     features = slide.features.reshape(_two_dimensional(slide.features.shape, file))
@@ -110,7 +140,8 @@ def read_features(file: Path) -> SlideFeatures:
 def patch_count(file: Path) -> tuple[int, int]:
     """(patches, width) of a feature file, without reading the features where the format allows that."""
     container = _with_suffix(file)[0]
-    with container.open(file, "") as content:
+    regular(file)
+    with what_it_is(file), container.open(file, "it may be cut off; copy or extract it again") as content:
         shape = container.shape(content, file)
     return read_features(file).features.shape if shape is None else _two_dimensional(shape, file)
 
@@ -180,13 +211,14 @@ def _with_suffix(file: Path) -> list[Format]:
 
 def _two_dimensional(shape: tuple[int, ...], file: Path) -> tuple[int, int]:
     """(patches, width); a leading axis of 1 is left out, and (0,) is how TRIDENT writes a slide without tissue."""
-    if len(shape) == 3 and shape[0] == 1:
-        shape = shape[1:]
+    if len(shape) == 3 and 1 in shape[:2]:
+        shape = shape[1:] if shape[0] == 1 else (shape[0], shape[2])
     if shape == (0,):
         return 0, 0
     if len(shape) != 2:
+        what = "one vector for the whole slide" if len(shape) == 1 else f"{len(shape)} axes"
         raise BadFeatures(
-            f"{file} has features of shape {shape}: one vector for the whole slide, expected patches x width",
+            f"{file} has features of shape {shape}: {what}, expected patches x width",
             "name the folder of patch features",
         )
     return shape[0], shape[1]

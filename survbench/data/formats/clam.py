@@ -14,11 +14,14 @@ import h5py
 import numpy as np
 
 from survbench.data.formats.base import PATCH_PX, Format, PatchEdge, SlideFeatures
-from survbench.data.formats.hdf5 import Hdf5Format, growable, positive_number
+from survbench.data.formats.hdf5 import KEYS, Hdf5Format, check_coords, dataset, growable, positive_number
 from survbench.errors import BadFeatures, BadFile
 from survbench.files import atomic_file
 
 __all__ = ["ClamH5", "ClamPt"]
+
+SMALLEST_PATCH = 32.0  # px: no tool cuts smaller ones
+MARK = "simulated-by-survbench"  # name of a member of a .pt file, which is a zip archive
 
 
 class ClamH5(Hdf5Format):
@@ -30,17 +33,9 @@ class ClamH5(Hdf5Format):
         return True
 
     def edge(self, content: Any, file: Path) -> PatchEdge:
-        """From the file of coordinates; without one the smallest step in x."""
-        patches = file.parent.parent / "patches"
-        for twin in (patches / file.name, patches / f"{file.stem}_patches.h5"):
-            if twin.is_file():
-                with h5py.File(twin, "r") as coordinates:
-                    attributes = coordinates["coords"].attrs if "coords" in coordinates else {}
-                    size, factor = positive_number(attributes.get("patch_size")), attributes.get("downsample", 1)
-                    if size is not None:
-                        return PatchEdge(size * float(np.ravel(factor)[0]), "px")
-        steps = np.diff(np.unique(content["coords"][()].reshape(-1, 2)[:, 0]))
-        return PatchEdge(float(steps.min()) if len(steps) else 1.0, "")
+        """From the file of coordinates; without one the step of the grid, where all coordinates lie on one."""
+        size = patch_size_beside(file)
+        return PatchEdge(size, "px") if size is not None else PatchEdge(_step(content["coords"][()], file), "")
 
     def path(self, slide: str) -> str:
         return f"h5_files/{slide}.h5"
@@ -59,14 +54,21 @@ class ClamPt(Format):
     def read(self, content: Any, file: Path) -> SlideFeatures:
         import torch
 
-        features = _load(file)
+        content = _load(file)
+        features, coords = content, None
+        if isinstance(content, dict):
+            key = next((name for name in KEYS if name in content), None)
+            if key is None:
+                held = ", ".join(map(str, list(content)[:5])) or "nothing"
+                raise BadFeatures(f"{file} holds {held}, expected one of {', '.join(KEYS)}")
+            features, coords = content[key], content.get("coords")
         if isinstance(features, torch.Tensor):
             dtype = torch.float32 if features.dtype == torch.bfloat16 else features.dtype
             features = features.detach().to(dtype).numpy()
         if not isinstance(features, np.ndarray):
             kind = type(features).__name__
             raise BadFeatures(f"{file} holds a {kind}, expected a tensor or an array of patches x width")
-        return SlideFeatures(features, np.empty(0))
+        return SlideFeatures(features, _coords(coords, features.shape, file), simulated=_is_marked(file))
 
     def path(self, slide: str) -> str:
         return f"pt_files/{slide}.pt"
@@ -75,7 +77,64 @@ class ClamPt(Format):
         import torch
 
         torch.save(torch.from_numpy(features.astype(np.float32)), file)
+        if simulated:
+            with zipfile.ZipFile(file, "a") as archive:  # torch reads its own members alone
+                archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/{MARK}", "")
         _write_patches(file.parent.parent, slide, coords)
+
+
+def patch_size_beside(file: Path) -> float | None:
+    """Edge of a patch in level-0 pixels, from CLAM's file of coordinates beside the folder of features."""
+    patches = file.parent.parent / "patches"
+    for twin in (patches / f"{file.stem}.h5", patches / f"{file.stem}_patches.h5"):
+        if twin.is_file():
+            with h5py.File(twin, "r", locking=False) as coordinates:
+                if coordinates.get("coords", getlink=True) is None:
+                    continue
+                attributes = dataset(coordinates, "coords", twin).attrs
+                size, factor = positive_number(attributes.get("patch_size")), attributes.get("downsample", 1)
+                if size is not None:
+                    return size * float(np.ravel(factor)[0])
+    return None
+
+
+def _step(coords: np.ndarray, file: Path) -> float:
+    """The step of the grid that all coordinates lie on.
+
+    Raises
+    ------
+    BadFeatures : they lie on none, so that nobody can tell how large a patch is.
+    """
+    places = np.unique(coords.reshape(-1, 2).astype(np.float64), axis=0)
+    steps = [np.diff(np.unique(axis)) for axis in places.T]
+    smallest = min((float(step.min()) for step in steps if len(step)), default=0.0)
+    if len(places) < 2:
+        return 1.0
+    if smallest < SMALLEST_PATCH or any((np.mod(step, smallest) > 0).any() for step in steps):
+        raise BadFeatures(
+            f"{file} does not say how large a patch is, and its coordinates lie on no grid",
+            f"keep CLAM's folder patches/, with {file.stem}.h5 in it, beside {file.parent.name}/",
+        )
+    return smallest
+
+
+def _coords(coords: Any, shape: tuple[int, ...], file: Path) -> np.ndarray:
+    """Coordinates of a dictionary in a .pt file, in units of a patch's edge; empty without them."""
+    if coords is None:
+        return np.empty(0)
+    values = np.asarray(coords)
+    if values.dtype.kind not in "fiu":
+        raise BadFeatures(f"{file}: coords hold {values.dtype}, expected numbers", "extract the features again")
+    check_coords(values.shape, shape, file)
+    return values.reshape(-1, 2) / (patch_size_beside(file) or _step(values, file))
+
+
+def _is_marked(file: Path) -> bool:
+    """Whether the archive holds the mark of simulated features."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith(f"/{MARK}") for name in archive.namelist())
 
 
 def _load(file: Path) -> Any:

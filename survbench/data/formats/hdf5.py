@@ -14,9 +14,11 @@ import survbench
 from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
 from survbench.errors import BadFeatures, BadFile
 
-__all__ = ["Hdf5Format", "growable", "positive_number"]
+__all__ = ["KEYS", "Hdf5Format", "check_coords", "dataset", "growable", "positive_number"]
 
 KEYS = ("features", "feats", "patch_embeddings")
+SLIDE_LEVEL = ("slide", "patient")
+MOST_COMPRESSED, SPARE = 100, 1 << 26  # declared bytes per byte of the file, and beyond: 64 MB
 
 
 class Hdf5Format(Format, Protocol):
@@ -27,26 +29,32 @@ class Hdf5Format(Format, Protocol):
     @contextmanager
     def open(self, file: Path, fix: str) -> Iterator[Any]:
         try:
-            with h5py.File(file, "r") as content:
+            with h5py.File(file, "r", locking=False) as content:  # nobody writes it, and not every system has locks
                 yield content
         except OSError as error:
             raise BadFile(f"{file} cannot be read as HDF5: {error}", fix) from None
 
     def shape(self, content: Any, file: Path) -> tuple[int, ...]:
-        return content[_features_key(content, file)].shape
+        """Shape of the features; the kind and the number of the coordinates are looked at, too."""
+        if (kind := _text(content.attrs.get("feat_type"))) in SLIDE_LEVEL:
+            what = f"{file} says feat_type {kind}: one vector for the whole {kind}, expected patches x width"
+            raise BadFeatures(what, "name the folder of patch features")
+        shape = dataset(content, _features_key(content, file), file).shape
+        if "coords" in content:
+            check_coords(dataset(content, "coords", file).shape, shape, file)
+        return shape
 
     def patch_edge(self, content: Any, file: Path) -> PatchEdge | None:
         if "coords" not in content:
             return None
-        coords = content["coords"]
-        if not _has_numbers(coords) or coords.size % 2:
-            raise BadFeatures(f"{file} has coordinates that are not pairs of numbers", "extract the features again")
+        dataset(content, "coords", file)
         return self.edge(content, file)
 
     def edge(self, content: Any, file: Path) -> PatchEdge:
         """Edge of a patch, for a file with coordinates."""
 
     def read(self, content: Any, file: Path) -> SlideFeatures:
+        self.shape(content, file)
         key, coords = _features_key(content, file), np.empty(0)
         features, simulated = content[key][()], bool(content.attrs.get("simulated", False))
         encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
@@ -82,15 +90,51 @@ def positive_number(value: Any) -> float | None:
 
 def _features_key(content: Any, file: Path) -> str:
     for key in KEYS:
-        if key in content:
-            if not _has_numbers(content[key]):
-                raise BadFeatures(f"{file} holds no array of numbers in {key}", "extract the features again")
+        if content.get(key, getlink=True) is not None:
             return key
     raise BadFeatures(f"{file} holds {', '.join(content) or 'nothing'}, expected one of {', '.join(KEYS)}")
 
 
-def _has_numbers(content: Any) -> bool:
-    return isinstance(content, h5py.Dataset) and content.dtype.kind in "fiu" and content.shape is not None
+def dataset(content: Any, name: str, file: Path) -> Any:
+    """A dataset of numbers that are in this file, before any of them is read.
+
+    Raises
+    ------
+    BadFeatures : a group, a link out of the file, values that are kept elsewhere or were never written, text, or more
+        than a file of this size can hold.
+    """
+    link = content.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        raise BadFeatures(f"{file}: {name} is a link to another file ({link.filename})", "copy the values into it")
+    found = content.get(name)
+    if not isinstance(found, h5py.Dataset):
+        what = "a group" if found is not None else "a link to nothing"
+        raise BadFeatures(f"{file}: {name} is {what}, expected an array of numbers", "extract the features again")
+    if found.external or found.is_virtual:
+        raise BadFeatures(f"{file}: the values of {name} are kept in other files", "copy the values into it")
+    if found.dtype.kind not in "fiu" or found.shape is None:
+        kind = "nothing" if found.shape is None else "text" if found.dtype.kind in "SOU" else str(found.dtype)
+        raise BadFeatures(f"{file}: {name} holds {kind}, expected an array of numbers", "extract the features again")
+    declared, size = found.size * found.dtype.itemsize, file.stat().st_size
+    if declared > size * MOST_COMPRESSED + SPARE:
+        what = f"{file}: {name} declares {declared / 1e9:.3g} GB, the file has {size / 1e6:.3g} MB"
+        raise BadFeatures(what, "it is damaged; copy or extract it again")
+    if found.size and found.id.get_storage_size() == 0:
+        raise BadFeatures(f"{file}: {name} was never written", "extract the features again")
+    return found
+
+
+def check_coords(coords: tuple[int, ...], features: tuple[int, ...], file: Path) -> None:
+    """(N, 2), or (1, N, 2) where tools keep a leading axis, with as many rows as there are patches."""
+    shape = coords[1:] if len(coords) == 3 and coords[0] == 1 else coords
+    patches = features[1] if len(features) == 3 and features[0] == 1 else features[0] if features else 0
+    if 0 in coords and patches == 0:
+        return
+    if len(shape) != 2 or shape[1] != 2:
+        what = f"{file}: coords have the shape {coords}, expected ({patches}, 2): x and y of each patch"
+        raise BadFeatures(what, "extract the features again")
+    if len(features) > 1 and shape[0] != patches:
+        raise BadFeatures(f"{file} has {patches} patches and {shape[0]} coordinates", "extract the features again")
 
 
 def _text(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from survbench.data.formats.base import Format, SlideFeatures
 from survbench.errors import BadFile
 
 __all__ = ["Npy"]
+
+MARK = b"\nsimulated-by-survbench\n"
 
 
 class Npy(Format):
@@ -22,7 +25,7 @@ class Npy(Format):
         return _mapped(file).shape
 
     def read(self, content: Any, file: Path) -> SlideFeatures:
-        return SlideFeatures(np.array(_mapped(file)), np.empty(0))
+        return SlideFeatures(np.array(_mapped(file)), np.empty(0), simulated=_is_marked(file))
 
     def path(self, slide: str) -> str:
         return f"{slide}.npy"
@@ -30,11 +33,19 @@ class Npy(Format):
     def write(self, file: Path, slide: str, features: np.ndarray, coords: np.ndarray, simulated: bool) -> None:
         with file.open("wb") as handle:  # given a name, NumPy would add a suffix
             np.save(handle, features)
+            if simulated:
+                handle.write(MARK)  # after the array, where NumPy does not look
+
+
+def _is_marked(file: Path) -> bool:
+    with file.open("rb") as handle:
+        handle.seek(-len(MARK), 2)
+        return handle.read() == MARK
 
 
 def _mapped(file: Path) -> np.ndarray:
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TokenError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise BadFile(f"{file} cannot be read as NumPy: {what}") from None

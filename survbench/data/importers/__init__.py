@@ -111,4 +111,4 @@ def _importer(source: Path, layout: str) -> Any:
 def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:
     """Slide -> feature file, matched by the slide's name without suffix."""
     stems = {slide_stem(slide) for slide in draft.slides["slide"]}
-    return {stem: str(features[stem].resolve()) for stem in stems if stem in features}
+    return {stem: str(features[stem].absolute()) for stem in stems if stem in features}

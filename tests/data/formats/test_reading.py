@@ -106,7 +106,7 @@ def test_datasets_that_are_no_arrays_of_numbers_are_named(tmp_path: Path) -> Non
     with h5py.File(tmp_path / "text.h5", "w") as content:
         content["features"] = "abc"
     odd = h5(tmp_path / "odd.h5", features=np.zeros((2, 4), np.float32), coords=np.arange(5))
-    for file, what in ((tmp_path / "group.h5", "no array"), (tmp_path / "text.h5", "no array"), (odd, "not pairs")):
+    for file, what in ((tmp_path / "group.h5", "is a group"), (tmp_path / "text.h5", "holds text"), (odd, "x and y")):
         with pytest.raises(BadFeatures, match=what):
             read_features(file)
 
