@@ -25,6 +25,7 @@ __all__ = [
     "SlideFeatures",
     "feature_file",
     "find_features",
+    "is_simulated",
     "patch_count",
     "patch_edge",
     "read_features",
@@ -144,6 +145,17 @@ def patch_count(file: Path) -> tuple[int, int]:
     with what_it_is(file), container.open(file, "it may be cut off; copy or extract it again") as content:
         shape = container.shape(content, file)
     return read_features(file).features.shape if shape is None else _two_dimensional(shape, file)
+
+
+def is_simulated(file: Path) -> bool:
+    """Whether a feature file says that it is simulated; False where it cannot be read."""
+    try:
+        formats = _with_suffix(file)
+        regular(file)
+        with what_it_is(file), formats[0].open(file, "") as content:
+            return formats[0].is_marked(content, file)
+    except SurvbenchError:
+        return False
 
 
 def patch_edge(file: Path) -> PatchEdge | None:

@@ -68,7 +68,13 @@ class ClamPt(Format):
         if not isinstance(features, np.ndarray):
             kind = type(features).__name__
             raise BadFeatures(f"{file} holds a {kind}, expected a tensor or an array of patches x width")
-        return SlideFeatures(features, _coords(coords, features.shape, file), simulated=_is_marked(file))
+        return SlideFeatures(features, _coords(coords, features.shape, file), simulated=self.is_marked(content, file))
+
+    def is_marked(self, content: Any, file: Path) -> bool:
+        if not zipfile.is_zipfile(file):
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith(f"/{MARK}") for name in archive.namelist())
 
     def path(self, slide: str) -> str:
         return f"pt_files/{slide}.pt"
@@ -127,14 +133,6 @@ def _coords(coords: Any, shape: tuple[int, ...], file: Path) -> np.ndarray:
         raise BadFeatures(f"{file}: coords hold {values.dtype}, expected numbers", "extract the features again")
     check_coords(values.shape, shape, file)
     return values.reshape(-1, 2) / (patch_size_beside(file) or _step(values, file))
-
-
-def _is_marked(file: Path) -> bool:
-    """Whether the archive holds the mark of simulated features."""
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith(f"/{MARK}") for name in archive.namelist())
 
 
 def _load(file: Path) -> Any:

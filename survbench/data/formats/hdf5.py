@@ -56,11 +56,14 @@ class Hdf5Format(Format, Protocol):
     def read(self, content: Any, file: Path) -> SlideFeatures:
         self.shape(content, file)
         key, coords = _features_key(content, file), np.empty(0)
-        features, simulated = content[key][()], bool(content.attrs.get("simulated", False))
+        features, simulated = content[key][()], self.is_marked(content, file)
         encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
         if (edge := self.patch_edge(content, file)) is not None:
             coords = content["coords"][()].reshape(-1, 2) / edge.size
         return SlideFeatures(features, coords, encoder, simulated)
+
+    def is_marked(self, content: Any, file: Path) -> bool:
+        return bool(content.attrs.get("simulated", False))
 
     def write(self, file: Path, slide: str, features: np.ndarray, coords: np.ndarray, simulated: bool) -> None:
         with h5py.File(file, "w") as content:

@@ -25,7 +25,12 @@ class Npy(Format):
         return _mapped(file).shape
 
     def read(self, content: Any, file: Path) -> SlideFeatures:
-        return SlideFeatures(np.array(_mapped(file)), np.empty(0), simulated=_is_marked(file))
+        return SlideFeatures(np.array(_mapped(file)), np.empty(0), simulated=self.is_marked(content, file))
+
+    def is_marked(self, content: Any, file: Path) -> bool:
+        with file.open("rb") as handle:
+            handle.seek(-len(MARK), 2)
+            return handle.read() == MARK
 
     def path(self, slide: str) -> str:
         return f"{slide}.npy"
@@ -35,12 +40,6 @@ class Npy(Format):
             np.save(handle, features)
             if simulated:
                 handle.write(MARK)  # after the array, where NumPy does not look
-
-
-def _is_marked(file: Path) -> bool:
-    with file.open("rb") as handle:
-        handle.seek(-len(MARK), 2)
-        return handle.read() == MARK
 
 
 def _mapped(file: Path) -> np.ndarray:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from survbench.data.formats import find_features, slide_stem
+import pandas as pd
+
+from survbench.data.formats import find_features, is_simulated
 from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.draft import Draft
 from survbench.data.importers.finish import CohortReport, ImportReport, finish
+from survbench.data.importers.identifiers import shown
 from survbench.data.importers.labels import MONTHS
+from survbench.data.importers.slide_files import match_files, refuse_nothing, slides_of_files
 from survbench.data.root import DataRoot
 from survbench.data.validation import check_counts
 from survbench.errors import BadConfig, BadFile, MissingFile, UnknownName
@@ -74,7 +79,8 @@ def import_data(
             measured = frozenset() if draft.expression is None else frozenset(draft.expression.columns)
             draft.families = read_gene_sets(families, draft.remarks.append, measured)
     features = find_features(Path(slides)) if slides is not None else {}
-    reports = tuple(finish(draft, _files(draft, features), drop_invalid) for draft in drafts)
+    matched = _matched(drafts, features, str(source)) if features else {}
+    reports = tuple(finish(draft, matched, drop_invalid) for draft in drafts)
     for report in reports:
         check_counts(report.name, report.patients, report.events, (expected or {}).get(report.name, {}))
     out = Path(out)
@@ -108,7 +114,25 @@ def _importer(source: Path, layout: str) -> Any:
     )
 
 
-def _files(draft: Draft, features: Mapping[str, Path]) -> dict[str, str]:
-    """Slide -> feature file, matched by the slide's name without suffix."""
-    stems = {slide_stem(slide) for slide in draft.slides["slide"]}
-    return {stem: str(features[stem].absolute()) for stem in stems if stem in features}
+def _matched(drafts: list[Draft], features: Mapping[str, Path], source: str) -> dict[str, str]:
+    """Slide -> feature file; what has no counterpart on either side is said."""
+    matched: dict[str, Path] = {}
+    for draft in drafts:
+        say = draft.remarks.append
+        if draft.slides.empty:
+            draft.slides = slides_of_files(draft.patients["patient"], features, say)
+        mine = match_files(draft.slides, features, say)
+        missing = sorted(set(draft.slides["slide"]) - set(mine))
+        if missing:
+            say(f"slides without a feature file ({len(missing)} of {len(draft.slides)}): {shown(missing, 5)}")
+        if any(is_simulated(file) for file in mine.values()):
+            draft.info = replace(draft.info, simulated_slides=True)
+            say("slide features are marked as simulated, and so is everything that is computed from them")
+        matched |= mine
+    if not matched:
+        refuse_nothing(pd.concat([draft.slides for draft in drafts]), features, source)
+    used = set(matched.values())
+    unused = [file.name for file in features.values() if file not in used]
+    if unused:
+        drafts[-1].remarks.append(f"feature files of no slide, not used ({len(unused)}): {shown(unused, 5)}")
+    return {slide: str(file.absolute()) for slide, file in matched.items()}

@@ -71,7 +71,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool | float | 
     Parameters
     ----------
     draft : to check.
-    files : slide without suffix -> feature file.
+    files : slide -> feature file.
     drop_invalid : leave out labels that cannot be right.
 
     Raises
@@ -98,7 +98,7 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool | float | 
             f"{draft.info.source}: cohort {name} lists slide {draft.slides['slide'][stems.duplicated()].iloc[0]} twice",
             "a slide belongs to one patient, or it could be learned from and scored on",
         )
-    slides = draft.slides.assign(file=[files.get(stem, "") for stem in stems])
+    slides = draft.slides.assign(file=[files.get(slide, "") for slide in draft.slides["slide"]])
     draft.slides = slides.loc[:, ["patient", "slide", "file"]].sort_values(["patient", "slide"], ignore_index=True)
     return CohortReport(
         name=name,
