@@ -105,14 +105,21 @@ def import_data(
     return importers.import_data(path(source, "source"), path(out, "out"), cohorts=chosen, **expected, **options)
 
 
-def check_data(data: Data = None, cohorts: Names = ()) -> CheckReport:
-    """Count what a data root holds and list what is missing or wrong, with the paper's counts beside."""
+def check_data(data: Data = None, cohorts: Names = (), *, deep: bool = False) -> CheckReport:
+    """Count what a data root holds and list what packing or a run would refuse, with the paper's counts beside.
+
+    Parameters
+    ----------
+    data : data root; None is the demo.
+    cohorts : names; all by default.
+    deep : read the contents of feature files, not their headers alone.
+    """
     from survbench.data.check import check
     from survbench.leaderboard.published import published_counts
 
     root = open_root(data)
     chosen = list(names(cohorts, "cohorts")) or root.cohorts()
-    return check(root, chosen, {name: counts for name in chosen if (counts := published_counts(name))})
+    return check(root, chosen, {name: counts for name in chosen if (counts := published_counts(name))}, deep=deep)
 
 
 def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:

@@ -111,12 +111,14 @@ def import_(source: Path, out: Path, **chosen: Any) -> None:
 @data.command()
 @options.cohorts()
 @options.data
+@click.option("--deep", is_flag=True, help="Read the contents of feature files, too: NaN, damage.")
 @options.as_json
 def check(as_json: bool, **chosen: Any) -> None:
     """Count a data root and list what is missing or wrong, beside the paper's Table 1; exits 2 on problems.
 
     Examples:
       survbench data check --data DATA
+      survbench data check --data DATA --deep
       survbench data check --data DATA --json
     """
     from survbench.report.data_check import check_sheet

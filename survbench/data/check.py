@@ -13,13 +13,19 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from survbench.console import track
-from survbench.data.formats import patch_count
-from survbench.data.root import CohortFolder, DataRoot
+from survbench.data.covariates import covariate_report
+from survbench.data.folds import imported_folds, make_folds, validate
+from survbench.data.reading_process import headers, read_all
+from survbench.data.root import DROP_INVALID, CohortFolder, DataRoot
+from survbench.data.store import BagStore
+from survbench.data.validation import label_problems
 from survbench.errors import SurvbenchError
 
 __all__ = ["CheckReport", "CohortCounts", "Problem", "check"]
 
 T = TypeVar("T")
+DEFAULT_SCHEME = "event-stratified"
+FEW = 2  # feature files of one patch each, which a test may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,8 @@ class CohortCounts:
     genes : number of genes in the expression table.
     pathways : number of pathways.
     missing : modality -> patients without it; a modality that nobody has is not listed.
+    files : number of feature files whose headers were read.
+    remarks : covariates that were not understood, for the reader.
     simulated : whether everything is simulated.
     simulated_slides : whether the slide features are.
     """
@@ -66,6 +74,8 @@ class CohortCounts:
     genes: int = 0
     pathways: int = 0
     missing: Mapping[str, list[str]] = field(default_factory=dict)
+    files: int = 0
+    remarks: Sequence[str] = ()
     simulated: bool = False
     simulated_slides: bool = False
 
@@ -79,95 +89,193 @@ class CheckReport:
     cohorts : counts by name.
     problems : of all cohorts.
     published : name -> `patients`, `slides` and `patches` that a publication states of the real cohort.
+    deep : whether the contents of feature files were read.
     """
 
     cohorts: Mapping[str, CohortCounts]
     problems: tuple[Problem, ...]
     published: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    deep: bool = False
+
+    @property
+    def read(self) -> str:
+        """What was looked at, in words."""
+        files = sum(counts.files for counts in self.cohorts.values())
+        if not files:
+            return "tables"
+        return f"tables, and {'contents' if self.deep else 'headers'} of {files:,} files" + (
+            "" if self.deep else "; contents not read: --deep"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The fields that other programs read."""
         return {
             "cohorts": {name: asdict(counts) for name, counts in self.cohorts.items()},
             "problems": [asdict(problem) for problem in self.problems],
+            "deep": self.deep,
         }
 
 
 def check(
-    root: DataRoot, cohorts: Sequence[str] = (), published: Mapping[str, Mapping[str, int]] | None = None
+    root: DataRoot,
+    cohorts: Sequence[str] = (),
+    published: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    deep: bool = False,
 ) -> CheckReport:
-    """Read every table of the cohorts and the headers of their feature files.
+    """Look for everything that packing or running will refuse: tables, folds, and the headers of feature files.
 
     Parameters
     ----------
     root : to read.
     cohorts : their names; all by default.
     published : see `CheckReport`.
+    deep : read the contents of feature files, too.
     """
     problems: list[Problem] = []
-    counts = {name: _count(root.cohort(name), problems) for name in cohorts or root.cohorts()}
-    return CheckReport(counts, tuple(problems), published or {})
+    names = list(cohorts) or root.cohorts()
+    counts = {name: _Check(root.cohort(name), problems, deep).counts() for name in names}
+    return CheckReport(counts, tuple(problems), published or {}, deep=deep)
 
 
-def _count(folder: CohortFolder, problems: list[Problem]) -> CohortCounts:
-    def attempt(file: str, read: Callable[..., T], *arguments: str) -> T | None:
+class _Check:
+    """One cohort; what is wrong goes to `problems`."""
+
+    def __init__(self, folder: CohortFolder, problems: list[Problem], deep: bool) -> None:
+        self.folder, self.problems, self.deep = folder, problems, deep
+
+    def found(self, file: str | Path, problem: str, fix: str = "", patient: str = "") -> None:
+        at = str(self.folder.path / file)
+        self.problems.append(Problem(cohort=self.folder.name, patient=patient, file=at, problem=problem, fix=fix))
+
+    def attempt(self, file: str, read: Callable[..., T], *arguments: Any) -> T | None:
+        """What a reader gives; whatever it raises is a problem."""
         try:
             return read(*arguments)
         except SurvbenchError as error:
-            at = str(folder.path / file)
-            problems.append(Problem(cohort=folder.name, file=at, problem=error.what, fix=error.fix))
-            return None
+            self.found(file, error.what, error.fix)
+        except Exception as error:
+            what = f"{self.folder.path / file} cannot be read ({type(error).__name__}: {str(error)[:200]})"
+            self.found(file, what, "import the cohort again")
+        return None
 
-    info = attempt("cohort.json", lambda: folder.info)
-    kind: dict[str, Any] = {}
-    if info is not None:
-        kind = {"simulated": info.simulated, "simulated_slides": info.simulated_slides}
-    patients = attempt("patients.csv", folder.patients)
-    if patients is None:
-        return CohortCounts(**kind)
-    labels = {endpoint: attempt("patients.csv", folder.labels, endpoint) for endpoint in folder.endpoints()}
-    expression = attempt("expression.parquet", folder.expression)
-    pathways = attempt("pathways.gmt", folder.pathways)
-    for scheme in folder.fold_schemes():
-        attempt(f"folds/{scheme}.csv", folder.folds, scheme)
-    everyone, missing = set(patients.index), {}
-    if expression is not None:
-        missing["expression"] = sorted(everyone - set(expression.index))
-    slides = folder.slides()
-    with_file = slides[slides["file"].notna()]
-    patches, with_patches = _count_patches(folder.name, with_file, problems)
-    if len(with_file):
-        missing["slides"] = sorted(everyone - with_patches)
-    return CohortCounts(
-        patients=len(patients),
-        events={endpoint: int(table["event"].sum()) for endpoint, table in labels.items() if table is not None},
-        slides=len(slides),
-        patches=patches,
-        genes=0 if expression is None else expression.shape[1],
-        pathways=len(pathways or {}),
-        missing=missing,
-        **kind,
-    )
+    def counts(self) -> CohortCounts:
+        info = self.attempt("cohort.json", lambda: self.folder.info)
+        kind: dict[str, Any] = {}
+        if info is not None:
+            kind = {"simulated": info.simulated, "simulated_slides": info.simulated_slides}
+        patients = self.attempt("patients.csv", self.folder.patients)
+        if patients is None:
+            return CohortCounts(**kind)
+        labels = self.labels(patients)
+        expression = self.attempt("expression.parquet", self.folder.expression)
+        pathways = self.attempt("pathways.gmt", self.folder.pathways)
+        self.attempt("families.gmt", self.folder.families)
+        everyone, missing = set(patients.index), {}
+        if expression is not None:
+            missing["expression"] = sorted(everyone - set(expression.index))
+        slides = self.attempt("slides.csv", self.folder.slides)
+        patches, files = 0, 0
+        if slides is not None and (with_file := slides[slides["file"].notna()]).size:
+            patches, with_patches = self.features(with_file)
+            files = len(with_file)
+            missing["slides"] = sorted(everyone - with_patches)
+        for modality, lacking in missing.items():
+            named = any(problem.cohort == self.folder.name and problem.patient for problem in self.problems)
+            if len(lacking) == len(everyone) and not (modality == "slides" and named):
+                self.found("patients.csv", f"nobody has {modality}", "import the cohort again; it says what it matched")
+        self.folds(patients, labels, set().union(*missing.values()) if missing else set())
+        return CohortCounts(
+            patients=len(patients),
+            events={endpoint: int(table["event"].sum()) for endpoint, table in labels.items()},
+            slides=0 if slides is None else len(slides),
+            patches=patches,
+            genes=0 if expression is None else expression.shape[1],
+            pathways=len(pathways or {}),
+            missing=missing,
+            files=files,
+            remarks=covariate_report(patients),
+            **kind,
+        )
 
+    def labels(self, patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Labels of every endpoint that can be used; of the others all patients whose label is wrong."""
+        usable = {}
+        for endpoint in self.folder.endpoints():
+            table = patients[[f"{endpoint}_months", f"{endpoint}_event"]].set_axis(["time", "event"], axis=1)
+            problems = label_problems(table[(table != "").any(axis=1)])
+            for patient, problem in problems.items():
+                at = f"{self.folder.path / 'patients.csv'}: cohort {self.folder.name}, endpoint {endpoint}"
+                self.found("patients.csv", f"{at}: patient {patient} {problem}", DROP_INVALID, patient)
+            if not problems and (read := self.attempt("patients.csv", self.folder.labels, endpoint)) is not None:
+                usable[endpoint] = read
+        return usable
 
-def _count_patches(cohort: str, slides: pd.DataFrame, problems: list[Problem]) -> tuple[int, set[str]]:
-    """Patches in all feature files, and the patients who have some."""
-    total, patients, widths = 0, set(), dict[int, Path]()
-    for slide in track(slides.to_dict("records"), f"Checking {cohort}"):
-        patient, file = slide["patient"], slide["file"]
+    def folds(self, patients: pd.DataFrame, labels: Mapping[str, pd.DataFrame], lacking: set[str]) -> None:
+        """Divide the patients that a run would have, by every scheme of the cohort."""
+        sites = patients["site"] if "site" in patients else pd.Series("", index=patients.index)
+        for scheme in self.folder.fold_schemes():
+            self.attempt(f"folds/{scheme}.csv", self.folder.folds, scheme)
+        for endpoint, table in labels.items():
+            complete = table[~table.index.isin(lacking)].sort_index()
+            if complete.empty:
+                continue
+            source = f"cohort {self.folder.name}, endpoint {endpoint}"
+            self.attempt("patients.csv", make_folds, complete, sites.loc[complete.index], DEFAULT_SCHEME)
+            for scheme in self.folder.fold_schemes():
+                self.attempt(f"folds/{scheme}.csv", self._imported, scheme, complete, f"{source}, folds {scheme}")
+
+    def _imported(self, scheme: str, labels: pd.DataFrame, source: str) -> None:
         try:
-            patches, width = patch_count(file)
-        except SurvbenchError as error:
-            at = {"cohort": cohort, "patient": patient, "file": str(file)}
-            problems.append(Problem(**at, problem=error.what, fix=error.fix))
-            continue
-        total += patches
-        if patches:
-            patients.add(patient)
-            widths.setdefault(width, file)
-    if len(widths) > 1:
-        (one, first), (other, second) = list(widths.items())[:2]
-        what = f"{first} has features of width {one}, {second} of width {other}"
-        fix = "one cohort has features of one encoder"
-        problems.append(Problem(cohort=cohort, file=str(second), problem=what, fix=fix))
-    return total, patients
+            table = self.folder.folds(scheme)
+        except SurvbenchError:
+            return  # is among the problems once
+        if table is not None:
+            validate(imported_folds(table, labels, source), labels.index, source)
+
+    def features(self, slides: pd.DataFrame) -> tuple[int, set[str]]:
+        """Patches in all feature files, and the patients who have some."""
+        gone = [file for file in slides["file"] if not file.exists()]
+        if len(gone) == len(slides) and (store := self.packed()) is not None:
+            return store.patches, set(store.patients)  # the originals are in an archive
+        total, patients, kinds = 0, set(), dict[tuple[str, Any], Path]()
+        owners = dict(zip(slides["file"], slides["patient"], strict=True))
+        single = 0
+        read = track(headers(list(slides["file"])), f"Checking {self.folder.name}", len(slides))
+        for file, answer in read:
+            if isinstance(answer, SurvbenchError):
+                self.found(file, answer.what, answer.fix, owners[file])
+                continue
+            patches, width, encoder = answer
+            total, single = total + patches, single + (patches == 1)
+            if patches:
+                patients.add(owners[file])
+                kinds.setdefault(("width", width), file)
+                if encoder:
+                    kinds.setdefault(("encoder", encoder), file)
+        for what in ("width", "encoder"):
+            found = [(value, file) for (kind, value), file in kinds.items() if kind == what]
+            if len(found) > 1:
+                (one, first), (other, second) = found[:2]
+                problem = f"{first} has features of {what} {one}, {second} of {what} {other}"
+                self.found(second, problem, "one cohort has features of one encoder")
+        if single == len(slides) > FEW:
+            what = (
+                f"each of the {single} feature files of cohort {self.folder.name} has one row: vectors of whole slides"
+            )
+            self.found(slides["file"].iloc[0], what, "name the folder of patch features")
+        if self.deep:
+            self.contents(list(slides["file"]), owners)
+        return total, patients
+
+    def contents(self, files: list[Path], owners: Mapping[Path, str]) -> None:
+        known = {problem.file for problem in self.problems}
+        for file, answer in track(read_all(files), f"Reading {self.folder.name}", len(files)):
+            if isinstance(answer, SurvbenchError) and str(file) not in known:
+                self.found(file, answer.what, answer.fix, owners[file])
+
+    def packed(self) -> BagStore | None:
+        try:
+            return BagStore.open(self.folder.path / "packed")
+        except SurvbenchError:
+            return None

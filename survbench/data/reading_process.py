@@ -21,10 +21,10 @@ from typing import IO, Any
 import numpy as np
 
 from survbench import errors
-from survbench.data.formats import SlideFeatures, patch_count, read_features
+from survbench.data.formats import SlideFeatures, header, read_features
 from survbench.errors import BadFile, MissingFile, SurvbenchError
 
-__all__ = ["patch_counts", "read_all", "serve"]
+__all__ = ["headers", "read_all", "serve"]
 
 PATIENCE = 30.0  # seconds of computing without a byte read or written
 MEMORY = 1 << 30  # bytes beyond those at the start and `PER_BYTE` of the file's size
@@ -44,15 +44,20 @@ def read_all(files: Iterable[Path]) -> Generator[tuple[Path, SlideFeatures | Sur
         yield file, answer if isinstance(answer, SurvbenchError) else SlideFeatures(**answer)
 
 
-def patch_counts(files: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int] | SurvbenchError]]:
-    """Every file with (patches, width) of its header, or with the error of reading it, in their order.
+def headers(files: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int, str | None] | SurvbenchError]]:
+    """Every file with (patches, width, encoder) of its header, or with the error of reading it, in their order.
 
     Parameters
     ----------
     files : of patch features.
     """
     for file, answer in _answers("count", files):
-        yield file, answer if isinstance(answer, SurvbenchError) else (answer["count"][0], answer["count"][1])
+        yield (
+            file,
+            answer
+            if isinstance(answer, SurvbenchError)
+            else (answer["count"][0], answer["count"][1], answer["count"][2]),
+        )
 
 
 def _answers(task: str, files: Iterable[Path]) -> Iterator[tuple[Path, Any]]:
@@ -229,7 +234,8 @@ def _found(task: str, file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         if not file.is_file():  # a pipe would be waited for
             raise MissingFile(f"feature file {file} does not exist")
         if task == "count":
-            return {"count": [int(n) for n in patch_count(file)]}, []
+            patches, width, encoder = header(file)
+            return {"count": [int(patches), int(width), encoder]}, []
         slide = read_features(file)
         arrays = {name: np.ascontiguousarray(getattr(slide, name)) for name in ("features", "coords")}
         head = {"encoder": slide.encoder, "simulated": bool(slide.simulated)}

@@ -22,7 +22,7 @@ from survbench.console import note, print_line, relayed, track
 from survbench.data.delimited import read_table
 from survbench.data.formats import SlideFeatures
 from survbench.data.precision import float16_loss
-from survbench.data.reading_process import patch_counts, read_all
+from survbench.data.reading_process import headers, read_all
 from survbench.data.root import CohortFolder, read_info, write_info
 from survbench.errors import BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import lock
@@ -227,8 +227,8 @@ def _replace_store(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None
 
 
 def _needed(slides: pd.DataFrame, dtype: np.dtype[Any]) -> str:
-    counts = [count for _, count in patch_counts(slides["file"]) if not isinstance(count, SurvbenchError)]
-    size = sum(patches * (width * dtype.itemsize + 8) for patches, width in counts)
+    counts = [count for _, count in headers(slides["file"]) if not isinstance(count, SurvbenchError)]
+    size = sum(patches * (width * dtype.itemsize + 8) for patches, width, _ in counts)
     return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6 + 0.1:.1f} MB"
 
 

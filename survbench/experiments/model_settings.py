@@ -14,6 +14,11 @@ MOST = 65_536  # of anything that is counted: a layer of this size on both sides
 SHARES = ("dropout", "network_dropout", "hidden")  # where 1 would leave nothing; `hidden` where it is no width
 UP_TO_ONE = ("alpha", "kept")
 POSITIVE = ("tau", "enhancement_tau", "pretrain_learning_rate", "learning_rate")
+COUNTS = (  # of units, layers and the like: there is at least one
+    *("width", "attention", "bag_width", "heads", "landmarks", "kernel", "head_width", "query", "examples", "layers"),
+    *("nearest", "hidden", "feed_forward", "pretrain_patches", "gate", "bottleneck", "enhancement", "pathway_width"),
+    *("pathway_hidden", "components", "trees", "leaf", "depth", "dim", "experts"),
+)
 MAY_BE_NONE = ("crossfit",)
 
 
@@ -42,9 +47,11 @@ def _expected(key: str, default: Any, value: Any) -> str:
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int):
-        lowest = 0 if key in MAY_BE_NONE or default < 1 else 1
-        right = isinstance(value, int) and not isinstance(value, bool) and (default < 0 or lowest <= value <= MOST)
-        return "" if right else f"a whole number from {lowest} to {MOST:,}"
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if key not in COUNTS + MAY_BE_NONE:  # of somebody's own model: nobody here knows its bounds
+            return "" if whole else "a whole number"
+        lowest = 0 if key in MAY_BE_NONE else 1
+        return "" if whole and lowest <= value <= MOST else f"a whole number from {lowest} to {MOST:,}"
     if isinstance(default, float):
         return _expected_number(key, value)
     return "a name" if isinstance(default, str) and not isinstance(value, str | Mapping) else ""

@@ -26,7 +26,11 @@ def check_sheet(report: CheckReport) -> Sheet:
             if lacking:
                 more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
                 notes.append(f"{name}: {len(lacking)} without {modality}: {', '.join(lacking[:NAMED])}{more}")
-    notes += [f"problem: {p.problem}. {p.fix}" for p in report.problems] or ["no problems found"]
+        notes += [f"{name}: {line}" for line in counts.remarks]
+    notes += [f"problem: {p.problem}. {p.fix}".removesuffix(". ") for p in report.problems]
+    count = len(report.problems)
+    found = f"{count} problem{'s' * (count > 1)}" if count else "no problems found"
+    notes.append(f"{found} ({report.read})")
     return Sheet(
         title="Cohorts; in brackets what the paper's Table 1 states for the real ones",
         headers=("cohort", "patients", "events", "slides", "patches", "genes", "pathways", "data"),

@@ -99,7 +99,7 @@ def test_files_give_the_slides_where_no_table_does(tmp_path: Path) -> None:
     report, found = imported(tmp_path, [], [*files, "P0011.npy"])
     assert len(found) == 24
     assert report.cohorts[0].slides == 24
-    said = "no table lists slides; files that begin with a patient's name are slides (24): P001 is P001's"
+    said = "no table lists slides; files that begin with a patient's name are slides (24): P001-A is P001's"
     assert said in report.cohorts[0].remarks
     assert "feature files of no slide, not used (1): P0011.npy" in report.cohorts[0].remarks
 

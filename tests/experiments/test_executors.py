@@ -273,7 +273,7 @@ def test_a_failure_in_a_process_is_recorded(
     small_root: DataRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = [
-        *planned(small_root, ["snn"], (0,), width=-1),
+        *planned(small_root, ["snn"], (0,), learning_rate=1e13),
         *planned(small_root, ["snn"], (1,), learning_rate=1e12),
         *planned(small_root, ["snn"], (2,)),
     ]

@@ -18,6 +18,7 @@ def test_counts_stand_beside_published_ones_and_everything_missing_is_a_note() -
     assert list(sheet.notes) == [
         "stad: 7 without slides: P0, P1, P2, P3, P4 and 2 more",
         "problem: patient P1 has event 7. correct it",
+        "1 problem (tables)",
     ]
 
 
@@ -25,4 +26,4 @@ def test_a_clean_root_says_so_and_simulated_cohorts_are_marked() -> None:
     cohorts = {"a": CohortCounts(simulated=True), "b": CohortCounts(simulated_slides=True)}
     sheet = check_sheet(CheckReport(cohorts, ()))
     assert [row[-1] for row in sheet.rows] == ["simulated", "simulated slides"]
-    assert list(sheet.notes) == ["no problems found"]
+    assert list(sheet.notes) == ["no problems found (tables)"]

@@ -25,6 +25,7 @@ __all__ = [
     "SlideFeatures",
     "feature_file",
     "find_features",
+    "header",
     "is_simulated",
     "patch_count",
     "patch_edge",
@@ -139,12 +140,18 @@ def read_features(file: Path) -> SlideFeatures:
 
 
 def patch_count(file: Path) -> tuple[int, int]:
-    """(patches, width) of a feature file, without reading the features where the format allows that."""
+    """(patches, width) of a feature file; see `header`."""
+    return header(file)[:2]
+
+
+def header(file: Path) -> tuple[int, int, str | None]:
+    """(patches, width, encoder) of a feature file, without reading the features where the format allows that."""
     container = _with_suffix(file)[0]
     regular(file)
     with what_it_is(file), container.open(file, "it may be cut off; copy or extract it again") as content:
         shape = container.shape(content, file)
-    return read_features(file).features.shape if shape is None else _two_dimensional(shape, file)
+        encoder = container.encoder(content, file) if shape is not None else None
+    return (*(read_features(file).features.shape if shape is None else _two_dimensional(shape, file)), encoder)
 
 
 def is_simulated(file: Path) -> bool:

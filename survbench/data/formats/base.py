@@ -87,6 +87,10 @@ class Format(Protocol):
     def read(self, content: Any, file: Path) -> SlideFeatures:
         """Features and coordinates as stored; the caller checks them. No coordinates are an empty array."""
 
+    def encoder(self, content: Any, file: Path) -> str | None:
+        """Name of the patch encoder, where the file has it."""
+        return None
+
     def is_marked(self, content: Any, file: Path) -> bool:
         """Whether the file says that its features are simulated."""
         return False

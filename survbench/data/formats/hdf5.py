@@ -57,10 +57,14 @@ class Hdf5Format(Format, Protocol):
         self.shape(content, file)
         key, coords = _features_key(content, file), np.empty(0)
         features, simulated = content[key][()], self.is_marked(content, file)
-        encoder = _text(content[key].attrs.get("encoder")) or _text(content.attrs.get("extractor"))
+        encoder = self.encoder(content, file)
         if (edge := self.patch_edge(content, file)) is not None:
             coords = content["coords"][()].reshape(-1, 2) / edge.size
         return SlideFeatures(features, coords, encoder, simulated)
+
+    def encoder(self, content: Any, file: Path) -> str | None:
+        features = content[_features_key(content, file)]
+        return _text(features.attrs.get("encoder")) or _text(content.attrs.get("extractor"))
 
     def is_marked(self, content: Any, file: Path) -> bool:
         return bool(content.attrs.get("simulated", False))
