@@ -17,7 +17,7 @@ from survbench.data.covariates import covariate_report
 from survbench.data.folds import imported_folds, make_folds, validate
 from survbench.data.reading_process import headers, read_all
 from survbench.data.root import DROP_INVALID, CohortFolder, DataRoot
-from survbench.data.store import BagStore
+from survbench.data.store import FEW, BagStore
 from survbench.data.validation import label_problems
 from survbench.errors import SurvbenchError
 
@@ -25,7 +25,6 @@ __all__ = ["CheckReport", "CohortCounts", "Problem", "check"]
 
 T = TypeVar("T")
 DEFAULT_SCHEME = "event-stratified"
-FEW = 2  # feature files of one patch each, which a test may have
 
 
 @dataclass(frozen=True, kw_only=True)

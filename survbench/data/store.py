@@ -27,9 +27,10 @@ from survbench.data.root import CohortFolder, read_info, write_info
 from survbench.errors import BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import lock
 
-__all__ = ["BagStore", "fingerprint", "pack"]
+__all__ = ["FEW", "BagStore", "fingerprint", "pack"]
 
 STORED = ("dim", "dtype", "patches", "content_hash", "encoder", "simulated")  # in store.json
+FEW = 2  # feature files of one row each, which a test may have
 SCRATCH, OLD = ".packing.scratch", ".packing.old"  # beside the store, while it is made and exchanged
 ARRAYS = ("features.bin", "coords.bin")
 _noted = set[str]()  # cohorts whose missing originals were noted
@@ -289,6 +290,9 @@ def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any
     _raise(refused, cohort, len(slides))
     if first is None:
         raise BadFeatures(f"cohort {cohort}: not one of its {len(slides)} feature files holds a patch")
+    if len(index) > FEW and start == len(index) and all(stop - begin == 1 for _, _, begin, stop in index):
+        what = f"each of the {len(index)} feature files of cohort {cohort} has one row: vectors of whole slides"
+        raise BadFeatures(what, "name the folder of patch features")
     pd.DataFrame(index, columns=["patient", "slide", "start", "stop"]).to_csv(scratch / "index.csv", index=False)
     info = {
         "dim": first[1],
