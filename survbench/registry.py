@@ -278,7 +278,10 @@ def _read_file(registry: Registry, path: Path) -> None:
     if not isinstance(content, Mapping) or set(content) - set(SECTIONS):
         raise BadFile(f"registry file {path} is not a mapping with the sections {', '.join(SECTIONS)}")
     for section in SECTIONS:
-        for name, entry in (content.get(section) or {}).items():
+        entries = content.get(section) or {}
+        if not isinstance(entries, Mapping):
+            raise BadFile(f"registry file {path}: {section} is not a mapping of names to entries")
+        for name, entry in entries.items():
             if not isinstance(entry, Mapping):
                 raise BadFile(f"registry file {path}: {section[:-1]} '{name}' is not a mapping of keys to values")
             registry.add(section, name, _parse(section, name, entry, path), str(path))
