@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 
 QUICK := not (slow or slurm or ray or slides or browser)
 
-.PHONY: run test test-all chaos examples docs lint bench wheel clean
+MINUTES ?= 1
+
+.PHONY: run test test-all chaos fuzz examples docs lint bench wheel clean
 
 run: $(VENV)/.installed
 	$(BIN)/survbench run --model amkd --cohort all
@@ -21,6 +23,12 @@ test-all: $(VENV)/.installed lint
 # every tenth.
 chaos: $(VENV)/.installed
 	cd tests && ../$(BIN)/python -W ignore -m support.chaos
+
+# Bytes of valid files changed at random, for each reader; what it finds is kept and read by every later test run.
+# make fuzz MINUTES=10 READERS='h5 labels'
+fuzz: $(VENV)/.installed
+	cd tests && ../$(BIN)/python -m support.fuzzing --minutes $(MINUTES) $(READERS)
+	$(BIN)/pytest -q tests/door/test_any_table.py --hypothesis-profile=fuzz
 
 examples: $(VENV)/.installed
 	@set -e; here=$$PWD; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from survbench.experiments.plan import Request
 
 settings.register_profile("suite", deadline=None)  # a first example imports what others find loaded
+settings.register_profile("fuzz", deadline=None, max_examples=1000)  # `make fuzz`
 settings.load_profile("suite")
 
 
