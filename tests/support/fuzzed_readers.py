@@ -213,7 +213,13 @@ def _saved(save: Callable[[io.BytesIO], object]) -> bytes:
 READERS: dict[str, Reader] = {
     reader.name: reader
     for reader in (
-        _table("labels", "labels.csv", lambda: _text("labels.csv"), _other_labels),
+        Reader(
+            "labels",
+            "source/labels.csv",
+            lambda _: [_text("labels.csv"), _other_labels()],
+            _import,
+            _sample("labels.csv", "expression.csv", "pathways.gmt", "slides.csv"),
+        ),
         _table("slides", "slides.csv", lambda: _text("slides.csv")),
         _table("folds", "folds.csv", _folds),
         _table("expression", "expression.csv", lambda: _text("expression.csv")),

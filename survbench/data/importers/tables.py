@@ -138,7 +138,7 @@ def _patient_column(table: pd.DataFrame, file: Path) -> str:
         raise BadLabels(
             f"{file} {problem}; its columns are {', '.join(table.columns)}", f"keep one of {', '.join(PATIENT_NAMES)}"
         )
-    blank = table.index[table[named[0]].str.strip() == ""]
+    blank = table.index[blanked(table[named[0]]) == ""]
     if len(blank):
         raise BadLabels(f"{file}, row {blank[0] + 2} has no {named[0]}", "fill it in, or remove the row")
     return named[0]
