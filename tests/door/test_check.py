@@ -94,7 +94,7 @@ DAMAGES: dict[str, tuple[object, bool, str]] = {
     "vectors of slides": (
         lambda place: [features(place / f"features/{p}-A.h5", patches=1) for p in PATIENTS],
         False,
-        "each of the 40 feature files has one row",
+        "each of the 40 feature files of cohort mine has one row",
     ),
     "a fold that lacks a patient": (edited("folds/official.csv", "0,P007,train\n", ""), False, "fold 0 leaves out patient P007"),
     "a fold twice": (edited("folds/official.csv", "0,P007,train\n", "0,P007,train\n0,P007,test\n"), False, "P007 is twice"),
