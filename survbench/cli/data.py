@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def import_(source: Path, out: Path, **chosen: Any) -> None:
     from survbench.report.listings import import_sheet
 
     stdout().print(import_sheet(api.import_data(source, out, **chosen), out).to_rich())
+    click.echo(f"next: {shlex.join(['survbench', 'data', 'check', '--data', str(out)])}")  # in one line: it is pasted
 
 
 @data.command()

@@ -33,6 +33,7 @@ BUILT_IN = {
     "site-preserving": "all patients of a tissue source site on the same side; events balanced as far as sites allow",
 }
 FOLDS = 5
+LEAST = 7  # deaths, and censored patients: without a test fifth, rounded up, there must be FOLDS left to divide again
 FEW_EVENTS, FEW_PAIRS = 10, 300
 _SEED = 0  # part of the protocol: everybody gets the same folds
 
@@ -85,6 +86,12 @@ def make_folds(labels: pd.DataFrame, sites: pd.Series, scheme: str) -> list[Fold
             f"patient {lacking} has no site, which site-preserving folds need", "use --scheme event-stratified"
         )
     patients, event = labels.index.to_numpy(dtype=str), labels["event"].to_numpy(dtype=bool)
+    deaths, censored = int(event.sum()), int((~event).sum())
+    if min(deaths, censored) < LEAST:
+        raise BadFolds(
+            f"{len(event)} patients with {deaths} events and {censored} censored cannot be divided into {FOLDS} folds",
+            f"training, validation and test patients of every fold need both: at least {LEAST} of either",
+        )
     folds = []
     for index, (rest, test) in enumerate(_partition(event, groups, _SEED)):
         train, val = _train_val(event[rest], None if groups is None else groups[rest], index)

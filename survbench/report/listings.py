@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survbench.cards import ModelGroup
+from survbench.console import warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
+from survbench.errors import SurvbenchError
 from survbench.report.sheet import Cell, Look, Sheet
 
 if TYPE_CHECKING:
@@ -140,9 +142,15 @@ def cohort_rows(registry: Registry, root: DataRoot) -> list[dict[str, Any]]:
     rows = []
     for name in root.cohorts():
         folder, card = root.cohort(name), registry.cohorts.get(name)
-        endpoints = {e: _events(folder, e) for e in folder.endpoints()}
-        info, role = folder.info, str(card.role) if card else "development"
-        facts = (info.title, role, True, len(folder.patients()), endpoints, info.simulated, info.simulated_slides)
+        role = str(card.role) if card else "development"
+        facts: tuple[Any, ...]
+        try:
+            endpoints = {e: _events(folder, e) for e in folder.endpoints()}
+            info, patients = folder.info, len(folder.patients())
+            facts = (info.title, role, True, patients, endpoints, info.simulated, info.simulated_slides)
+        except SurvbenchError as error:  # one damaged folder never takes the listing down
+            warn(f"cohort {name}: {error}")
+            facts = ("", role, True, None, {}, root.simulated, False)
         rows.append(dict(zip(_COHORT, (name, *facts), strict=True)))
     present = {row["name"] for row in rows}
     absent = [card for card in registry.cohorts.values() if card.name not in present]
@@ -169,6 +177,7 @@ def cohorts_sheet(rows: Iterable[dict[str, Any]]) -> Sheet:
     for row in rows:
         events = ", ".join(f"{e} {'?' if n is None else n}" for e, n in row["events"].items())
         kind = "simulated" if row["simulated"] else "simulated slides" if row["simulated_slides"] else "real"
+        kind = "cannot be read" if row["patients"] is None else kind
         kind = kind if row["in_data"] else "not in this data root"
         cells.append((row["name"], row["title"], row["role"], row["patients"] or "", events, kind))
     headers = ("cohort", "title", "role", "patients", "events", "data")
@@ -204,7 +213,7 @@ def import_sheet(report: Any, out: Path) -> Sheet:
         counts = c.slides, c.slides_with_features, c.genes, c.pathways, c.families
         rows.append((c.name, c.patients, events, *counts, schemes))
     remarks = [f"{cohort.name}: {text}" for cohort in report.cohorts for text in _remarks(cohort)]
-    notes = [*remarks, f"written to {out}; next: survbench data check --data {out}"]
+    notes = [*remarks, f"written to {out}"]
     return Sheet(title="Imported", headers=headers, rows=rows, notes=notes, align="l")
 
 
