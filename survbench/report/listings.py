@@ -33,6 +33,8 @@ __all__ = [
     "tuned_sheet",
 ]
 
+NAMED = 5  # patients in a line
+
 
 def models_sheet(registry: Registry) -> Sheet:
     """One row per model, grouped as on the leaderboard."""
@@ -217,22 +219,28 @@ def import_sheet(report: Any, out: Path) -> Sheet:
     return Sheet(title="Imported", headers=headers, rows=rows, notes=notes, align="l")
 
 
+def _first(names: Sequence[str]) -> str:
+    """A few of them, and how many more there are; the report of an import has all."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
 def _remarks(cohort: Any) -> Iterable[str]:
     if cohort.genes == 0:
         yield "no expression table"
     elif cohort.without_expression:
-        yield f"{len(cohort.without_expression)} patients without expression: {', '.join(cohort.without_expression)}"
+        yield f"{len(cohort.without_expression)} patients without expression: {_first(cohort.without_expression)}"
     if cohort.expression_only:
         yield f"{cohort.expression_only} rows of expression belong to nobody with a label and were left out"
     if cohort.duplicated_expression:
-        yield f"twice in the expression table, the first row was kept: {', '.join(cohort.duplicated_expression)}"
+        yield f"twice in the expression table, the first row was kept: {_first(cohort.duplicated_expression)}"
     if cohort.unlabeled_in_folds:
-        yield f"in the folds but without a label: {', '.join(cohort.unlabeled_in_folds)}"
+        yield f"in the folds but without a label: {_first(cohort.unlabeled_in_folds)}"
     for endpoint, problems in cohort.invalid.items():
         what = (
             "left out" if cohort.dropped else "kept as they are, so this endpoint cannot be used yet (--drop-invalid)"
         )
-        yield f"{endpoint}: {', '.join(f'{p} {text}' for p, text in problems.items())}; {what}"
+        yield f"{endpoint}: {_first([f'{patient} {text}' for patient, text in problems.items()])}; {what}"
     yield from (*cohort.remarks, *cohort.notes)
 
 
