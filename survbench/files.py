@@ -157,7 +157,7 @@ def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda:
 
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # what `beside` names and a killed process leaves behind
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows these are devices
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\..*)?", re.IGNORECASE)  # on Windows these are devices
 
 
 def beside(path: Path) -> Path:

@@ -6,6 +6,7 @@ What a killed process left half way is finished, or taken back, when the root is
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,13 +20,13 @@ from survbench.files import LEFTOVER, beside, lock
 __all__ = ["put", "recover", "sweep"]
 
 WRITTEN = (  # in a cohort's folder by this suite, and only by it
-    "cohort.json",
     "patients.csv",
     "slides.csv",
     "expression.parquet",
     "pathways.gmt",
     "families.gmt",
     "folds",
+    "cohort.json",  # goes last: while it is there, the others are this suite's
 )
 OLD = re.compile(r"\.(?P<name>.+)\.replaced")  # a cohort's former folder
 LOCK = ".writing"
@@ -46,7 +47,7 @@ def put(target: Path, write: Callable[[Path], None]) -> None:
     with lock(target.parent / LOCK):
         _finish(target.parent)
         sweep(target.parent)
-        if target.is_symlink() or (target.exists() and not (target / "cohort.json").is_file()):
+        if target.is_symlink() or (target.exists() and not _ours(target)):
             kind = "is a link" if target.is_symlink() else "was not written by `survbench data import`"
             raise BadFile(f"{target} {kind}; nothing in it is replaced", "rename it, or name another --out")
         scratch, old = beside(target), target.with_name(f".{target.name}.replaced")
@@ -90,11 +91,20 @@ def _replaced(root: Path) -> Iterator[tuple[Path, Path]]:
             yield old, root / match["name"]
 
 
+def _ours(folder: Path) -> bool:
+    """Whether its cohort.json is one that this suite writes; another program may have a file of that name."""
+    try:
+        content = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "name"} <= set(content)
+
+
 def _finish(root: Path) -> None:
     for old, target in _replaced(root):
         if target.exists():
             _move_over(old, target)
-        else:
+        elif _ours(old):
             os.rename(old, target)
 
 
@@ -104,11 +114,12 @@ def _move_over(old: Path, target: Path) -> None:
     for entry in sorted(old.iterdir()):
         if entry.name not in WRITTEN and not (target / entry.name).exists():
             os.rename(entry, target / entry.name)
-    for name in WRITTEN:
+    for name in WRITTEN if _ours(old) else ():
         file = old / name
         if file.is_dir() and not file.is_symlink():
             for table in file.glob("*.csv"):
-                table.unlink()
+                if table.read_bytes().startswith(b"fold,patient,split"):  # as this suite writes them
+                    table.unlink()
             if any(file.iterdir()):
                 continue  # something of the user's: it stays where it is, and is found below
             file.rmdir()

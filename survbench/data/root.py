@@ -108,11 +108,21 @@ class DataRoot:
 
     @classmethod
     def create(cls, path: Path, simulated: bool = False) -> DataRoot:
-        """Open a root; it is made first where there is none."""
+        """Open a root; it is made first where there is none, and where a crash of the system left its file empty.
+
+        Raises
+        ------
+        BadFile : a file is at this path, or root.json is empty beside cohorts.
+        """
         path = Path(path)
         file = path / "root.json"
-        if not file.exists() or (file.is_file() and file.stat().st_size == 0 and not any(path.glob("*/cohort.json"))):
-            write_info(path / "root.json", {"name": path.resolve().name, "simulated": simulated})
+        if path.exists() and not path.is_dir():
+            raise BadFile(f"{path} is a file, a data root is a folder", "name another --out")
+        empty = file.is_file() and file.stat().st_size == 0
+        if empty and any(path.glob("*/cohort.json")):
+            raise BadFile(f"{file} cannot be read: it is empty", "delete it, and import again: the cohorts stay")
+        if empty or not file.exists():
+            write_info(file, {"name": path.resolve().name, "simulated": simulated})
         return cls.open(path)
 
     def cohorts(self) -> list[str]:
@@ -304,7 +314,8 @@ def _write_cohort(folder: Path, content: CohortContent) -> None:
             write_gmt(folder / name, sets)
     for scheme, table in content.folds.items():
         write_table(
-            folder / "folds" / f"{scheme}.csv", table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS))
+            child(folder / "folds", f"{scheme}.csv", "a fold scheme"),
+            table.loc[:, list(FOLD_COLUMNS)].sort_values(list(FOLD_COLUMNS)),
         )
     write_info(folder / "cohort.json", asdict(content.info))
 

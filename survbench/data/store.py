@@ -244,7 +244,7 @@ def _mend_killed(folder: CohortFolder) -> None:
 
 
 def _remove_leftovers(folder: CohortFolder) -> None:
-    if any((folder.path / name).exists() for name in (SCRATCH, OLD)):
+    if any((folder.path / name).exists() for name in (SCRATCH, OLD, ".packing.lock")):
         with suppress(OSError), lock(folder.path / ".packing", wait=False) as held:
             if held:
                 _mend_killed(folder)

@@ -207,3 +207,50 @@ def test_killed_or_on_a_full_disk_a_command_is_done_or_as_before() -> None:
     lines = ran.stdout.splitlines()
     assert [line.split(",")[0] for line in lines[::2]] == ["import", "overwrite", "simulate", "pack"]
     assert all(int(line.split(", ")[2].split()[0]) > 0 for line in lines)
+
+
+def _sample(place: Path, *, overwrite: bool = False) -> Path:
+    import_data(SAMPLES / "mine", place / "DATA", overwrite=overwrite)
+    return place / "DATA" / "mine"
+
+
+def test_another_programs_cohort_json_does_not_make_a_folder_ours(tmp_path: Path) -> None:
+    theirs = _sample(tmp_path)
+    (theirs / "cohort.json").write_text('{"my": 1}')
+    (theirs / "patients.csv").write_text("theirs")
+    with pytest.raises(BadFile, match="was not written by"):
+        _sample(tmp_path, overwrite=True)
+    assert (theirs / "patients.csv").read_text() == "theirs"
+
+
+def test_a_table_of_the_users_among_the_folds_stays(tmp_path: Path) -> None:
+    folds = _sample(tmp_path) / "folds"
+    folds.mkdir(exist_ok=True)
+    (folds / "notes.csv").write_text("my,own\n")
+    replaced = _sample(tmp_path, overwrite=True) / "replaced" / "folds" / "notes.csv"
+    assert replaced.read_text() == "my,own\n"
+
+
+def test_a_hidden_folder_of_the_users_is_neither_emptied_nor_a_cohort(tmp_path: Path) -> None:
+    _sample(tmp_path)
+    theirs = tmp_path / "DATA" / ".gone.replaced"
+    theirs.mkdir()
+    (theirs / "patients.csv").write_text("theirs")
+    assert DataRoot.open(tmp_path / "DATA").cohorts() == ["mine"]
+    assert (theirs / "patients.csv").read_text() == "theirs"
+
+
+def test_an_empty_root_json_beside_cohorts_is_refused_with_a_mend_that_works(tmp_path: Path) -> None:
+    _sample(tmp_path)
+    (tmp_path / "DATA" / "root.json").write_text("")
+    with pytest.raises(BadFile, match="it is empty"):
+        _sample(tmp_path, overwrite=True)
+    (tmp_path / "DATA" / "root.json").unlink()
+    _sample(tmp_path, overwrite=True)
+    assert DataRoot.open(tmp_path / "DATA").cohorts() == ["mine"]
+
+
+def test_a_file_is_no_data_root(tmp_path: Path) -> None:
+    (tmp_path / "DATA").write_text("x")
+    with pytest.raises(BadFile, match="is a file, a data root is a folder"):
+        _sample(tmp_path)
