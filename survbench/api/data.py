@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from survbench.api.arguments import Data, Names, Place, Registries, names, path, renamed, text
 from survbench.api.setup import SCHEME, endpoint_name, open_root, read_registry
 from survbench.console import note
-from survbench.errors import UnknownName
+from survbench.errors import SurvbenchError, UnknownName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from survbench.data.check import CheckReport
     from survbench.data.cohort import Cohort
     from survbench.data.importers.finish import ImportReport
+    from survbench.data.root import DataRoot
 
 __all__ = ["check_data", "fold_summaries", "import_data", "list_cohorts", "load_cohort", "pack_data"]
 
@@ -119,7 +120,19 @@ def check_data(data: Data = None, cohorts: Names = (), *, deep: bool = False) ->
 
     root = open_root(data)
     chosen = list(names(cohorts, "cohorts")) or root.cohorts()
-    return check(root, chosen, {name: counts for name in chosen if (counts := published_counts(name))}, deep=deep)
+    stated = {name: counts for name in chosen if (counts := published_counts(name)) and _of_the_paper(root, name)}
+    return check(root, chosen, stated, deep=deep)
+
+
+def _of_the_paper(root: DataRoot, name: str) -> bool:
+    """Whether a cohort's patients are TCGA's or simulated; a hospital's own may have the same name."""
+    from survbench.data.covariates import site_of
+
+    try:
+        folder = root.cohort(name)
+        return folder.info.simulated or site_of(folder.patients().index.to_series()) is not None
+    except SurvbenchError:
+        return False
 
 
 def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:

@@ -6,6 +6,7 @@ Descriptions only; `aggregate` fills them, and survbench.report shows them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ __all__ = [
 MEASURED, EXTERNAL = "measured", "external predictions"  # where a row comes from
 UNKNOWN = "unknown"  # whether the data are simulated, of external predictions that match no cohort
 
+BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(-|$)")
 KINDS: Mapping[str | None, str] = {
     "": "real patients",
     "slides": "simulated slides",
@@ -141,6 +143,15 @@ class Row(Identified, OfKind):
     @property
     def failed(self) -> bool:
         return bool(self.errors)
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether figures that were published for a cohort of this name are about these patients.
+
+        TCGA's have its barcodes; a hospital's own cohort may have the same name. Beside simulated ones published
+        figures stand for orientation, under a line that says so.
+        """
+        return bool(self.simulated) or all(BARCODE.match(patient) for _, patient, _, _ in self.labels)
 
     @property
     def calibration(self) -> Calibration:

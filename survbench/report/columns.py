@@ -205,7 +205,9 @@ def _lines(
 
 def _published_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """The paper's figures for the models and cohorts that are shown; its endpoint and folds are not ours."""
-    for (model, cohort), row in {(r.model, r.cohort): r for r in board.rows if r.source == MEASURED}.items():
+    for (model, cohort), row in {
+        (r.model, r.cohort): r for r in board.rows if r.source == MEASURED and r.of_the_paper
+    }.items():
         if figure := published_cindex(model, cohort):
             mean, sd = figure
             yield {

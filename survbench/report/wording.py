@@ -112,7 +112,8 @@ def apart(table: Table, metric: str) -> list[Block]:
     blocks_apart = []
     for model, line in {line.model: line for line in reversed(table.lines) if line.source == MEASURED}.items():
         rows = [[other.rows.get(c) for other in table.lines if other.model == model] for c in table.columns]
-        columns = [any(of) and not any(row and row.as_registered for row in of) for of in rows]
+        counterparts = [[row for row in of if row is not None and row.of_the_paper] for of in rows]
+        columns = [bool(of) and not any(row.as_registered for row in of) for of in counterparts]
         if figures := _printed(model, table, columns):
             blocks_apart.append(Block(group=GROUPS[line.group], name=_one_line(line.title), figures=figures))
     return blocks_apart[::-1]
@@ -266,7 +267,7 @@ def _origin(line: Line, table: Table) -> str:
 def _published_figures(line: Line, table: Table) -> tuple[Figure, ...]:
     """What the paper prints of this model, where the row was run as registered; elsewhere it is no counterpart."""
     rows = [line.rows.get(column) for column in table.columns]
-    return _printed(line.model, table, [row is not None and row.as_registered for row in rows])
+    return _printed(line.model, table, [row is not None and row.as_registered and row.of_the_paper for row in rows])
 
 
 def _printed(model: str, table: Table, columns: Sequence[bool]) -> tuple[Figure, ...]:

@@ -197,3 +197,15 @@ def test_the_cases(shared: Path, tmp_path: Path, source: str, slides: str | None
     import_data(case / source, tmp_path / "DATA", slides=None if slides is None else case / slides)
     problems = check(DataRoot.open(tmp_path / "DATA"), deep=deep).problems
     assert any(found in problem.problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(("prefix", "stated"), [("P", False), ("TCGA-ZZ-", True)])
+def test_published_counts_stand_beside_patients_of_tcga_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prefix: str, stated: bool
+) -> None:
+    (tmp_path / "hnsc").mkdir()
+    rows = [f"{prefix}{i:04d},{10 + i},{i % 2}" for i in range(40)]
+    (tmp_path / "hnsc" / "labels.csv").write_text("\n".join(["patient,os_months,os_event", *rows]))
+    import_data(tmp_path / "hnsc", tmp_path / "DATA")
+    assert typed("data", "check", "--data", tmp_path / "DATA") == 0
+    assert ("40 [394]" in capsys.readouterr().out) == stated

@@ -213,7 +213,7 @@ def test_a_model_scored_on_fewer_patients_is_refused(tmp_path: Path) -> None:
     """Rule 7, planted: a patient without a prediction in any fold, which no fold of this row can show."""
     write_row(tmp_path, "abmil")
     for fold in range(3):
-        write_job(tmp_path, "snn", fold=fold, drop=["P101"], risks=(3, 2, 1))
+        write_job(tmp_path, "snn", fold=fold, drop=["TCGA-P1-0001"], risks=(3, 2, 1))
     board = build(tmp_path)
     assert {r.model for r in board.rows} == {"abmil"}
     assert "scored on 8 patients, other rows of the same cohort content on 9" in reasons(board)
@@ -222,10 +222,10 @@ def test_a_model_scored_on_fewer_patients_is_refused(tmp_path: Path) -> None:
 def test_a_test_patient_without_prediction_is_refused(tmp_path: Path) -> None:
     """Rule 7, planted in the only row: the other folds know that the patient exists."""
     for fold in range(3):
-        write_job(tmp_path, fold=fold, drop=["P101"] if fold == 1 else [])
+        write_job(tmp_path, fold=fold, drop=["TCGA-P1-0001"] if fold == 1 else [])
     board = build(tmp_path)
     assert not board.rows
-    assert "fold 1 has no prediction for 1 of 9 patients, first P101" in reasons(board)
+    assert "fold 1 has no prediction for 1 of 9 patients, first TCGA-P1-0001" in reasons(board)
 
 
 def test_a_patient_tested_twice_is_refused(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_patient_tested_twice_is_refused(tmp_path: Path) -> None:
     folders = write_row(tmp_path)
     file = folders[0] / "predictions.parquet"
     table = pd.read_parquet(file)
-    table.loc[table["patient"] == "P100", "split"] = "test"
+    table.loc[table["patient"] == "TCGA-P1-0000", "split"] = "test"
     table.to_parquet(file)
     seal(folders[0])
     board = build(tmp_path)

@@ -87,9 +87,9 @@ def test_they_share_the_column_of_exactly_the_same_patients_labels_and_folds(tmp
     "changed",
     [
         {"time": lambda t: t["time"] + 0.01},
-        {"event": lambda t: np.where(t["case"] == "P000", 0, t["event"])},
-        {"fold": lambda t: (t["fold"] + (t["case"] == "P000") * 1) % 3},
-        {"case": lambda t: t["case"].replace("P000", "P999")},
+        {"event": lambda t: np.where(t["case"] == "TCGA-P0-0000", 0, t["event"])},
+        {"fold": lambda t: (t["fold"] + (t["case"] == "TCGA-P0-0000") * 1) % 3},
+        {"case": lambda t: t["case"].replace("TCGA-P0-0000", "TCGA-P9-9999")},
     ],
     ids=["time", "event", "fold", "patient"],
 )
@@ -218,7 +218,7 @@ def test_labels_of_a_known_cohort(tmp_path: Path) -> None:
         (lambda t: t.assign(split="validation"), "other than train, val and test"),
         (lambda t: t.assign(split="train"), "seed 0, fold 0 has no test patient"),
         (lambda t: t.assign(case=""), "has no case"),
-        (lambda t: pd.concat([t, t.iloc[:1]]), "line 11 .patient P000, theirs. has a second prediction"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "line 11 .patient TCGA-P0-0000, theirs. has a second prediction"),
         (lambda t: pd.concat([t, t.iloc[:1].assign(fold=2)]), "is tested in two folds"),
         (
             lambda t: pd.concat([t.assign(split="test"), t.iloc[:1].assign(split="train")]),
@@ -226,7 +226,7 @@ def test_labels_of_a_known_cohort(tmp_path: Path) -> None:
         ),
         (
             lambda t: pd.concat([t, t.iloc[:1].assign(model="other", time=99.0)]),
-            "line 11 .patient P000, other. has another time or event",
+            "line 11 .patient TCGA-P0-0000, other. has another time or event",
         ),
     ],
 )

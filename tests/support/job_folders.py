@@ -27,7 +27,7 @@ def patients(folds: int = 3, per_fold: int = 3) -> pd.DataFrame:
     """Patients with the fold that tests them; inside a fold they die one after another, at 1, 2, 3, ... months."""
     return pd.DataFrame(
         {
-            "patient": [f"P{f}{i:02d}" for f in range(folds) for i in range(per_fold)],
+            "patient": [f"TCGA-P{f}-{i:04d}" for f in range(folds) for i in range(per_fold)],
             "fold": np.repeat(np.arange(folds), per_fold),
             "time": np.tile(np.arange(1.0, per_fold + 1), folds),
             "event": True,

@@ -112,7 +112,7 @@ def risk_figure(row: Row, variant: str = "") -> Figure:
 
 
 def _published(row: Row) -> float | None:
-    return published_logrank(row.model, row.cohort) if row.as_registered else None
+    return published_logrank(row.model, row.cohort) if row.as_registered and row.of_the_paper else None
 
 
 def _record(row: Row, variant: str) -> dict[str, Any]:
