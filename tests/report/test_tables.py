@@ -139,6 +139,16 @@ def test_published_figures_stand_beside_the_registered_settings_alone(tmp_path: 
     assert apart(table, "auc") == []
 
 
+def test_a_hospitals_own_cohort_of_the_same_name_has_no_published_figures(tmp_path: Path) -> None:
+    own = patients().assign(patient=lambda table: table["patient"].str.replace("TCGA-", "H"))
+    write_row(tmp_path, "amkd", table=own)
+    write_row(tmp_path, "snn", table=own, training={"epochs": 40}, as_registered=False)
+    board = build(tmp_path)
+    assert "published" not in terminal(board)
+    assert "published" not in to_markdown(board)
+    assert {row["source"] for row in to_plain(board)["rows"]} == {"measured"}
+
+
 def test_published_figures_are_shown_with_the_c_index_only(tmp_path: Path) -> None:
     write_row(tmp_path, "amkd")
     assert "published" not in terminal(build(tmp_path), metric="auc")
