@@ -14,7 +14,17 @@ import h5py
 import numpy as np
 
 from survbench.data.formats.base import PATCH_PX, Format, PatchEdge, SlideFeatures
-from survbench.data.formats.hdf5 import KEYS, Hdf5Format, check_coords, dataset, growable, positive_number
+from survbench.data.formats.hdf5 import (
+    KEYS,
+    MOST_COMPRESSED,
+    SPARE,
+    Hdf5Format,
+    check_coords,
+    check_finite,
+    dataset,
+    growable,
+    positive_number,
+)
 from survbench.errors import BadFeatures, BadFile
 from survbench.files import atomic_file
 
@@ -63,6 +73,7 @@ class ClamPt(Format):
                 raise BadFeatures(f"{file} holds {held}, expected one of {', '.join(KEYS)}")
             features, coords = content[key], content.get("coords")
         if isinstance(features, torch.Tensor):
+            _held(features, file)
             dtype = torch.float32 if features.dtype == torch.bfloat16 else features.dtype
             features = features.detach().to(dtype).numpy()
         if not isinstance(features, np.ndarray):
@@ -87,6 +98,18 @@ class ClamPt(Format):
             with zipfile.ZipFile(file, "a") as archive:  # torch reads its own members alone
                 archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/{MARK}", "")
         _write_patches(file.parent.parent, slide, coords)
+
+
+def _held(features: Any, file: Path) -> None:
+    """Refuse a tensor that repeats few stored values over a large shape."""
+    import torch
+
+    if features.layout != torch.strided:
+        raise BadFeatures(f"{file} holds a sparse tensor, expected a plain one", "save features.to_dense()")
+    declared, size = features.numel() * features.element_size(), file.stat().st_size
+    if declared > size * MOST_COMPRESSED + SPARE:
+        what = f"{file} declares {declared / 1e9:.3g} GB of features, the file has {size / 1e6:.3g} MB"
+        raise BadFeatures(what, "save the features as a plain tensor")
 
 
 def patch_size_beside(file: Path) -> float | None:
@@ -132,6 +155,7 @@ def _coords(coords: Any, shape: tuple[int, ...], file: Path) -> np.ndarray:
     if values.dtype.kind not in "fiu":
         raise BadFeatures(f"{file}: coords hold {values.dtype}, expected numbers", "extract the features again")
     check_coords(values.shape, shape, file)
+    check_finite(values, file)
     return values.reshape(-1, 2) / (patch_size_beside(file) or _step(values, file))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,18 @@ import survbench
 from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
 from survbench.errors import BadFeatures, BadFile
 
-__all__ = ["KEYS", "Hdf5Format", "check_coords", "dataset", "growable", "positive_number"]
+__all__ = [
+    "KEYS",
+    "MOST_COMPRESSED",
+    "SPARE",
+    "Hdf5Format",
+    "check_coords",
+    "check_finite",
+    "dataset",
+    "growable",
+    "inside",
+    "positive_number",
+]
 
 KEYS = ("features", "feats", "patch_embeddings")
 SLIDE_LEVEL = ("slide", "patient")
@@ -40,12 +52,12 @@ class Hdf5Format(Format, Protocol):
             what = f"{file} says feat_type {kind}: one vector for the whole {kind}, expected patches x width"
             raise BadFeatures(what, "name the folder of patch features")
         shape = dataset(content, _features_key(content, file), file).shape
-        if "coords" in content:
+        if content.get("coords", getlink=True) is not None:
             check_coords(dataset(content, "coords", file).shape, shape, file)
         return shape
 
     def patch_edge(self, content: Any, file: Path) -> PatchEdge | None:
-        if "coords" not in content:
+        if content.get("coords", getlink=True) is None:
             return None
         dataset(content, "coords", file)
         return self.edge(content, file)
@@ -58,8 +70,10 @@ class Hdf5Format(Format, Protocol):
         key, coords = _features_key(content, file), np.empty(0)
         features, simulated = content[key][()], self.is_marked(content, file)
         encoder = self.encoder(content, file)
-        if (edge := self.patch_edge(content, file)) is not None:
-            coords = content["coords"][()].reshape(-1, 2) / edge.size
+        if content.get("coords", getlink=True) is not None:
+            places = content["coords"][()]  # `shape` has looked at it
+            check_finite(places, file)
+            coords = places.reshape(-1, 2) / self.edge(content, file).size
         return SlideFeatures(features, coords, encoder, simulated)
 
     def encoder(self, content: Any, file: Path) -> str | None:
@@ -92,7 +106,7 @@ def positive_number(value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return number if number > 0 else None
+    return number if 0 < number < math.inf else None
 
 
 def _features_key(content: Any, file: Path) -> str:
@@ -110,10 +124,7 @@ def dataset(content: Any, name: str, file: Path) -> Any:
     BadFeatures : a group, a link out of the file, values that are kept elsewhere or were never written, text, or more
         than a file of this size can hold.
     """
-    link = content.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise BadFeatures(f"{file}: {name} is a link to another file ({link.filename})", "copy the values into it")
-    found = content.get(name)
+    found = inside(content, name, file)
     if not isinstance(found, h5py.Dataset):
         what = "a group" if found is not None else "a link to nothing"
         raise BadFeatures(f"{file}: {name} is {what}, expected an array of numbers", "extract the features again")
@@ -126,9 +137,50 @@ def dataset(content: Any, name: str, file: Path) -> Any:
     if declared > size * MOST_COMPRESSED + SPARE:
         what = f"{file}: {name} declares {declared / 1e9:.3g} GB, the file has {size / 1e6:.3g} MB"
         raise BadFeatures(what, "it is damaged; copy or extract it again")
-    if found.size and found.id.get_storage_size() == 0:
+    stored = found.id.get_storage_size()
+    if found.size and stored == 0:
         raise BadFeatures(f"{file}: {name} was never written", "extract the features again")
+    if found.chunks and found.size and _chunks_missing(found, stored):
+        raise BadFeatures(f"{file}: {name} was written in part, the rest reads as zeros", "extract the features again")
     return found
+
+
+def _chunks_missing(found: Any, stored: int) -> bool:
+    """Whether parts of a dataset were never written; chunks are counted only where the stored bytes leave that open."""
+    needed = math.prod(-(-rows // chunk) for rows, chunk in zip(found.shape, found.chunks, strict=True))
+    if stored >= needed * math.prod(found.chunks) * found.dtype.itemsize:
+        return False
+    return bool(found.id.get_num_chunks() < needed)
+
+
+def inside(content: Any, name: str, file: Path, hops: int = 8) -> Any:
+    """What a name leads to within this file; None where it leads to nothing. Nothing outside the file is opened.
+
+    Raises
+    ------
+    BadFeatures : a link on the way, of the name itself or of a group, leads to another file.
+    """
+    place = content
+    for part in (part for part in name.split("/") if part not in ("", ".")):
+        link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise BadFeatures(f"{file}: {name} is a link to another file ({link.filename})", "copy the values into it")
+        if isinstance(link, h5py.SoftLink):
+            start = content.file["/"] if link.path.startswith("/") else place
+            place = inside(start, link.path, file, hops - 1) if hops else None
+        else:
+            place = place[part] if link is not None else None
+    return place
+
+
+def check_finite(coords: np.ndarray, file: Path) -> None:
+    """Refuse coordinates that are no places; a file without coordinates is fine."""
+    if coords.dtype.kind != "f" or np.isfinite(coords).all():
+        return
+    rows = coords.reshape(-1, coords.shape[-1])
+    if bad := int((~np.isfinite(rows)).any(axis=-1).sum()):
+        what = f"{file}: {bad} of {len(rows)} patches have NaN or infinite coordinates"
+        raise BadFeatures(what, "extract the features again")
 
 
 def check_coords(coords: tuple[int, ...], features: tuple[int, ...], file: Path) -> None:

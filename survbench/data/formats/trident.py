@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from survbench.data.formats.base import ENCODER, MAGNIFICATION, PATCH_PX, PatchEdge
-from survbench.data.formats.hdf5 import Hdf5Format, growable, positive_number
+from survbench.data.formats.hdf5 import Hdf5Format, growable, inside, positive_number
 
 __all__ = ["Trident"]
 
@@ -21,7 +22,8 @@ class Trident(Hdf5Format):
     name = "trident"
 
     def recognizes(self, content: Any) -> bool:
-        return "coords" in content and positive_number(content["coords"].attrs.get(EDGE)) is not None
+        coords = inside(content, "coords", Path(content.filename))
+        return isinstance(coords, h5py.Dataset) and positive_number(coords.attrs.get(EDGE)) is not None
 
     def edge(self, content: Any, file: Path) -> PatchEdge:
         return PatchEdge(float(content["coords"].attrs[EDGE]), "px")
