@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +18,7 @@ __all__ = [
     "progress_bars",
     "relay_lines",
     "relayed",
+    "shown",
     "stderr",
     "stdout",
     "track",
@@ -34,6 +35,13 @@ _OBEYED = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\
 def visible(text: str) -> str:
     """Text with what a terminal would obey written out, such as `\\x1b`: names come from files of strangers."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shown(names: Sequence[str], most: int = 3, longest: int = 60) -> str:
+    """The first names, each cut where it is longer than any name is, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    clipped = (name if len(name) <= longest else f"{name[:longest]}…" for name in names[:most])
+    return (", ".join(clipped) or "nothing") + more
 
 
 @cache

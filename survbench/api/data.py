@@ -126,11 +126,11 @@ def check_data(data: Data = None, cohorts: Names = (), *, deep: bool = False) ->
 
 def _of_the_paper(root: DataRoot, name: str) -> bool:
     """Whether a cohort's patients are TCGA's or simulated; a hospital's own may have the same name."""
-    from survbench.data.covariates import site_of
+    from survbench.data.barcodes import all_of_tcga
 
     try:
         folder = root.cohort(name)
-        return folder.info.simulated or site_of(folder.patients().index.to_series()) is not None
+        return folder.info.simulated or all_of_tcga(folder.patients().index)
     except SurvbenchError:
         return False
 

@@ -17,7 +17,7 @@ from survbench.data.covariates import covariate_report
 from survbench.data.folds import imported_folds, make_folds, validate
 from survbench.data.reading_process import headers, read_all
 from survbench.data.root import DROP_INVALID, CohortFolder, DataRoot
-from survbench.data.store import FEW, BagStore
+from survbench.data.store import FEW, BagStore, is_current
 from survbench.data.validation import label_problems
 from survbench.errors import SurvbenchError
 
@@ -61,6 +61,7 @@ class CohortCounts:
     pathways : number of pathways.
     missing : modality -> patients without it; a modality that nobody has is not listed.
     files : number of feature files whose headers were read.
+    packed : number of feature files that were read when they were packed, and have not changed since.
     remarks : covariates that were not understood, for the reader.
     simulated : whether everything is simulated.
     simulated_slides : whether the slide features are.
@@ -74,6 +75,7 @@ class CohortCounts:
     pathways: int = 0
     missing: Mapping[str, list[str]] = field(default_factory=dict)
     files: int = 0
+    packed: int = 0
     remarks: Sequence[str] = ()
     simulated: bool = False
     simulated_slides: bool = False
@@ -99,12 +101,11 @@ class CheckReport:
     @property
     def read(self) -> str:
         """What was looked at, in words."""
-        files = sum(counts.files for counts in self.cohorts.values())
-        if not files:
-            return "tables"
-        return f"tables, and {'contents' if self.deep else 'headers'} of {files:,} files" + (
-            "" if self.deep else "; contents not read: --deep"
-        )
+        files, packed = (sum(getattr(of, kind) for of in self.cohorts.values()) for kind in ("files", "packed"))
+        parts = ["tables", f"{packed:,} files when they were packed"] if packed else ["tables"]
+        if files:
+            parts.append(f"{'contents' if self.deep else 'headers'} of {files:,} files")
+        return ", ".join(parts) + ("; contents not read: --deep" if files and not self.deep else "")
 
     def to_json(self) -> dict[str, Any]:
         """The fields that other programs read."""
@@ -174,10 +175,15 @@ class _Check:
         if expression is not None:
             missing["expression"] = sorted(everyone - set(expression.index))
         slides = self.attempt("slides.csv", self.folder.slides)
-        patches, files = 0, 0
+        patches, files, packed = 0, 0, 0
         if slides is not None and (with_file := slides[slides["file"].notna()]).size:
-            patches, with_patches = self.features(with_file)
-            files = len(with_file)
+            with_file = with_file.sort_values("patient", kind="stable")
+            store = self.packed(with_file)
+            if store is None or (self.deep and with_file["file"].map(Path.exists).all()):
+                patches, with_patches = self.features(with_file)
+                files = len(with_file)
+            else:
+                patches, with_patches, packed = store.patches, set(store.patients), len(with_file)
             missing["slides"] = sorted(everyone - with_patches)
         for modality, lacking in missing.items():
             named = any(problem.cohort == self.folder.name and problem.patient for problem in self.problems)
@@ -193,6 +199,7 @@ class _Check:
             pathways=len(pathways or {}),
             missing=missing,
             files=files,
+            packed=packed,
             remarks=covariate_report(patients),
             **kind,
         )
@@ -213,30 +220,19 @@ class _Check:
     def folds(self, patients: pd.DataFrame, labels: Mapping[str, pd.DataFrame], lacking: set[str]) -> None:
         """Divide the patients that a run would have, by every scheme of the cohort."""
         sites = patients["site"] if "site" in patients else pd.Series("", index=patients.index)
-        for scheme in self.folder.fold_schemes():
-            self.attempt(f"folds/{scheme}.csv", self.folder.folds, scheme)
+        read = {of: self.attempt(f"folds/{of}.csv", self.folder.folds, of) for of in self.folder.fold_schemes()}
+        imported = {scheme: table for scheme, table in read.items() if table is not None}
         for endpoint, table in labels.items():
             complete = table[~table.index.isin(lacking)].sort_index()
             if complete.empty:
                 continue
             source = f"cohort {self.folder.name}, endpoint {endpoint}"
             self.attempt("patients.csv", make_folds, complete, sites.loc[complete.index], DEFAULT_SCHEME)
-            for scheme in self.folder.fold_schemes():
-                self.attempt(f"folds/{scheme}.csv", self._imported, scheme, complete, f"{source}, folds {scheme}")
-
-    def _imported(self, scheme: str, labels: pd.DataFrame, source: str) -> None:
-        try:
-            table = self.folder.folds(scheme)
-        except SurvbenchError:
-            return  # is among the problems once
-        if table is not None:
-            validate(imported_folds(table, labels, source), labels.index, source)
+            for scheme, folds in imported.items():
+                self.attempt(f"folds/{scheme}.csv", _divide, folds, complete, f"{source}, folds {scheme}")
 
     def features(self, slides: pd.DataFrame) -> tuple[int, set[str]]:
         """Patches in all feature files, and the patients who have some."""
-        gone = [file for file in slides["file"] if not file.exists()]
-        if len(gone) == len(slides) and (store := self.packed()) is not None:
-            return store.patches, set(store.patients)  # the originals are in an archive
         total, patients, kinds = 0, set(), dict[tuple[str, Any], Path]()
         owners = dict(zip(slides["file"], slides["patient"], strict=True))
         single = 0
@@ -273,8 +269,12 @@ class _Check:
             if isinstance(answer, SurvbenchError) and str(file) not in known:
                 self.found(file, answer.what, answer.fix, owners[file])
 
-    def packed(self) -> BagStore | None:
-        try:
-            return BagStore.open(self.folder.path / "packed")
-        except SurvbenchError:
+    def packed(self, slides: pd.DataFrame) -> BagStore | None:
+        """The store that a run would use, whose files were read when it was packed; None where it would pack."""
+        if not self.attempt("packed", is_current, self.folder, slides):
             return None
+        return self.attempt("packed", BagStore.open, self.folder.path / "packed")
+
+
+def _divide(folds: pd.DataFrame, labels: pd.DataFrame, source: str) -> None:
+    validate(imported_folds(folds, labels, source), labels.index, source)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
+from survbench.data.barcodes import BARCODE
+
 __all__ = ["covariate_columns", "covariate_report", "encode_clinical", "site_of", "years"]
 
 DAYS_PER_YEAR = 365.25
@@ -82,8 +84,9 @@ def years(ages: pd.Series, say: Callable[[str], None]) -> pd.Series:
 
 def site_of(patients: pd.Series) -> pd.Series | None:
     """The site in TCGA barcodes; None where not every patient has such a name."""
-    sites = patients.str.extract(r"^TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}(?:-|$)")[0]
-    return None if sites.isna().any() or sites.empty else sites.astype(object)
+    found = [BARCODE.fullmatch(patient) for patient in patients]
+    sites = [of[1].upper() for of in found if of is not None]
+    return pd.Series(sites, patients.index, dtype=object) if sites and len(sites) == len(found) else None
 
 
 def _numbers(patients: pd.DataFrame) -> pd.DataFrame:

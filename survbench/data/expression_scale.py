@@ -15,7 +15,7 @@ PATIENTS, GENES = 400, 2_000  # enough to tell, and quick on any table
 
 
 class Scale(StrEnum):
-    """A scale that values can be told to be on; the value is how it is said."""
+    """A scale that values show; the value is its wording."""
 
     COUNTS = "raw counts"
     LINEAR = "values that are not logs (TPM, FPKM, expected counts)"
@@ -56,7 +56,7 @@ def expression_scale(table: pd.DataFrame) -> Scale:
 
 
 def same_scale(one: Scale, other: Scale) -> bool:
-    """Whether a model that was fitted on one may be applied to the other; what cannot be told is not held against it.
+    """Whether a model that was fitted on one may be applied to the other; an unknown scale may be any.
 
     Logs with many negative values may be log2(TPM + 0.001) of genes that everybody expresses.
     """
@@ -71,7 +71,7 @@ def scale_remark(table: pd.DataFrame) -> str:
     if scale in (Scale.COUNTS, Scale.LINEAR):
         return f"{span} look like {scale}; models expect logs, for example log2(x + 1), and nothing is logged here"
     if scale is Scale.UNKNOWN:
-        return f"{span}; their scale cannot be told"
+        return f"{span}; their scale is not recognised"
     return f"{span} look like {scale}"
 
 

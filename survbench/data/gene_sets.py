@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from survbench.console import note
+from survbench.console import note, shown
 from survbench.data.delimited import BLANKS, read_table
 from survbench.data.gene_names import damaged_names
 from survbench.data.text import Say, read_text
@@ -188,8 +188,7 @@ def match_genes(
             "remove these pathways, or add their genes to the expression table",
         )
     if empty and say is not None:
-        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
-        say(f"gene sets of which no gene is measured, left out ({len(empty)}): {', '.join(empty[:SHOWN])}{more}")
+        say(f"gene sets of which no gene is measured, left out ({len(empty)}): {shown(empty, SHOWN)}")
     return {name: members for name, members in matched.items() if members}
 
 
@@ -208,6 +207,5 @@ def measured_remark(kind: str, sets: Mapping[str, list[str]], matched: Mapping[s
     line = f"{kind}: {len(matched)} of {len(sets)} sets; {len(found):,} of their {len(genes):,} genes are measured"
     if not low:
         return line
-    named = ", ".join(f"{n} {100 * shares[n]:.2g} % ({len(matched[n])} of {len(set(sets[n]))})" for n in low[:SHOWN])
-    more = f" and {len(low) - SHOWN} more" if len(low) > SHOWN else ""
-    return f"{line}; of {len(low)} sets under half: {named}{more}"
+    named = [f"{name} {100 * shares[name]:.2g} % ({len(matched[name])} of {len(set(sets[name]))})" for name in low]
+    return f"{line}; of {len(low)} sets under half: {shown(named, SHOWN, 120)}"

@@ -15,16 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from survbench import errors
-from survbench.data.formats import SlideFeatures, header, read_features
-from survbench.errors import BadFile, MissingFile, SurvbenchError
+from survbench.data.formats import SlideFeatures, header, is_simulated, read_features
+from survbench.errors import BadFile, SurvbenchError
 
-__all__ = ["headers", "read_all", "serve"]
+__all__ = ["any_simulated", "headers", "read_all", "serve"]
 
 PATIENCE = 30.0  # seconds of computing without a byte read or written
 MEMORY = 1 << 30  # bytes beyond those at the start and `PER_BYTE` of the file's size
@@ -51,16 +52,17 @@ def headers(files: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int, str |
     ----------
     files : of patch features.
     """
-    for file, answer in _answers("count", files):
-        yield (
-            file,
-            answer
-            if isinstance(answer, SurvbenchError)
-            else (answer["count"][0], answer["count"][1], answer["count"][2]),
-        )
+    for file, answer in _answers("header", files):
+        yield file, answer if isinstance(answer, SurvbenchError) else tuple(answer["header"])
 
 
-def _answers(task: str, files: Iterable[Path]) -> Iterator[tuple[Path, Any]]:
+def any_simulated(files: Iterable[Path]) -> bool:
+    """Whether one of these files says that its features are simulated; what cannot be read says nothing."""
+    with closing(_answers("mark", files)) as answers:
+        return any(not isinstance(answer, SurvbenchError) and answer["simulated"] for _, answer in answers)
+
+
+def _answers(task: str, files: Iterable[Path]) -> Generator[tuple[Path, Any], None, None]:
     queue = [Path(file) for file in files]
     reader: _Reader | None = None
     requested = 0
@@ -231,11 +233,11 @@ def serve() -> None:
 
 def _found(task: str, file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
-        if not file.is_file():  # a pipe would be waited for
-            raise MissingFile(f"feature file {file} does not exist")
-        if task == "count":
+        if task == "header":
             patches, width, encoder = header(file)
-            return {"count": [int(patches), int(width), encoder]}, []
+            return {"header": [int(patches), int(width), encoder]}, []
+        if task == "mark":
+            return {"simulated": is_simulated(file)}, []
         slide = read_features(file)
         arrays = {name: np.ascontiguousarray(getattr(slide, name)) for name in ("features", "coords")}
         head = {"encoder": slide.encoder, "simulated": bool(slide.simulated)}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from survbench.console import note, print_line, relayed, track
+from survbench.console import note, print_line, relayed, shown, track
 from survbench.data.delimited import read_table
 from survbench.data.formats import SlideFeatures
 from survbench.data.precision import float16_loss
@@ -27,7 +27,7 @@ from survbench.data.root import CohortFolder, read_info, write_info
 from survbench.errors import BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import lock
 
-__all__ = ["FEW", "BagStore", "fingerprint", "pack"]
+__all__ = ["FEW", "BagStore", "fingerprint", "is_current", "pack"]
 
 STORED = ("dim", "dtype", "patches", "content_hash", "encoder", "simulated")  # in store.json
 FEW = 2  # feature files of one row each, which a test may have
@@ -151,13 +151,13 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
     if slides.empty:
         raise MissingFile(f"cohort {folder.name} has no feature files", "import it with --slides FOLDER")
     target = folder.path / "packed"
-    if not repack and _is_current(folder, slides, dtype):
+    if not repack and is_current(folder, slides, dtype):
         _remove_leftovers(folder)
         return BagStore.open(target)
     try:
         with lock(folder.path / ".packing"):
             _mend_killed(folder)
-            if repack or not _is_current(folder, slides, dtype):
+            if repack or not is_current(folder, slides, dtype):
                 _replace_store(folder, slides, dtype)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -169,16 +169,27 @@ def pack(folder: CohortFolder, *, dtype: str | None = None, repack: bool = False
     return BagStore.open(target)
 
 
-def _is_current(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None) -> bool:
-    """Whether the store holds these files as they are, or as they were before all that are missing went."""
+def is_current(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None = None) -> bool:
+    """Whether a cohort's store holds its files as they are, or as they were before all that are missing went.
+
+    Parameters
+    ----------
+    folder : of the cohort.
+    slides : patient, slide and file of each slide that has one, sorted by patient.
+    dtype : that the features must have; None takes any.
+
+    Raises
+    ------
+    MissingFile : some files are gone and others have changed.
+    """
     info = _info(folder.path / "packed")
     if info is None or (dtype or info["dtype"]) != info["dtype"]:
         return False
-    found = [_status(row["file"]) for row in slides.to_dict("records")]
+    found = [_status(file) for file in slides["file"]]
     names = [str(file) for file in slides["file"]]
     gone = [name for name, status in zip(names, found, strict=True) if status is None]
     if not gone:
-        return bool(info["fingerprint"] == fingerprint(slides, info["dtype"]))
+        return bool(info["fingerprint"] == fingerprint(slides, info["dtype"], found))
     before = info.get("files") or [None] * len(found)  # older stores do not say
     index = read_table(folder.path / "packed" / "index.csv")
     same = index[["patient", "slide"]].to_numpy().tolist() == slides[["patient", "slide"]].to_numpy().tolist()
@@ -196,8 +207,7 @@ def _is_current(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None) -
 
 
 def _some(files: list[str]) -> str:
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f"{len(files)} feature files ({', '.join(files[:3])}{more})"
+    return f"{len(files)} feature files ({shown(files, longest=300)})"
 
 
 def _replace_store(folder: CohortFolder, slides: pd.DataFrame, dtype: str | None) -> None:
@@ -256,8 +266,8 @@ class _LosesFeatures(Exception):
 
 def _write(scratch: Path, cohort: str, slides: pd.DataFrame, dtype: np.dtype[Any], *, measured: bool) -> None:
     digest, index, start = hashlib.sha256(), [], 0
-    files = [_status(row["file"]) for row in slides.to_dict("records")]
-    prints = fingerprint(slides, dtype.name)
+    files = [_status(file) for file in slides["file"]]
+    prints = fingerprint(slides, dtype.name, files)
     first: tuple[Path, int, str | None] | None = None
     simulated, refused = False, list[SurvbenchError]()
     with ExitStack() as opened:
@@ -351,20 +361,29 @@ def _status(file: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def fingerprint(slides: pd.DataFrame, dtype: str) -> str:
-    """Changes when a feature file is added, removed, replaced or touched."""
+def fingerprint(slides: pd.DataFrame, dtype: str, found: list[tuple[int, int] | None] | None = None) -> str:
+    """Changes when a feature file is added, removed, replaced or touched.
+
+    Parameters
+    ----------
+    slides : patient, slide and file.
+    dtype : that the features are stored in.
+    found : status of each file, where it is known; a network's file system takes long for it.
+
+    Raises
+    ------
+    MissingFile : a file does not exist.
+    """
     digest = hashlib.sha256(dtype.encode())
-    for row in slides.to_dict("records"):
-        try:
-            status = Path(row["file"]).stat()
-        except (FileNotFoundError, NotADirectoryError):
+    found = [_status(file) for file in slides["file"]] if found is None else found
+    for row, status in zip(slides.to_dict("records"), found, strict=True):
+        if status is None:
             raise MissingFile(
                 f"feature file {row['file']} of patient {row['patient']} does not exist",
                 "restore it, or import again with --slides FOLDER --overwrite",
-            ) from None
-        digest.update(
-            f"{row['patient']}\t{row['slide']}\t{row['file']}\t{status.st_size}\t{status.st_mtime_ns}\n".encode()
-        )
+            )
+        size, changed = status
+        digest.update(f"{row['patient']}\t{row['slide']}\t{row['file']}\t{size}\t{changed}\n".encode())
     return digest.hexdigest()
 
 

@@ -176,9 +176,9 @@ def _try(
     except (ValueError, TypeError, AssertionError, ZeroDivisionError) as error:
         if changed:  # settings that do not go together, such as heads that do not divide a width
             return BadConfig(f"model {card.name} cannot be built with these settings: {error}", "change --set")
-        warn(f"model {card.name} cannot be built; its jobs will fail")
-    except Exception:  # a bug of the model's, which its jobs will record; the other models still run
-        warn(f"model {card.name} cannot be built; its jobs will fail")
+        warn(f"model {card.name} cannot be built ({type(error).__name__}: {error}); its jobs will fail")
+    except Exception as error:  # a bug of the model's, which its jobs will record; the other models still run
+        warn(f"model {card.name} cannot be built ({type(error).__name__}: {error}); its jobs will fail")
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from survbench.console import shown
 from survbench.errors import BadModel
 
 __all__ = ["load_whole", "rename_state", "unwrapped"]
@@ -54,17 +55,17 @@ def rename_state(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[
 
     Raises
     ------
-    KeyError : an official weight has no counterpart, which would silently drop it.
+    BadModel : official weights have no counterpart, which would silently drop them.
     """
-    renamed = {}
-    for key, value in state.items():
-        prefix = max((p for p in names if key.startswith(p)), key=len, default=None)
-        if prefix is None:
-            raise KeyError(f"the official weight '{key}' has no counterpart; known prefixes: {sorted(names)}")
-        renamed[names[prefix] + key.removeprefix(prefix)] = value
-    return renamed
+    prefixes = {key: max((of for of in names if key.startswith(of)), key=len, default=None) for key in state}
+    if strange := [key for key, prefix in prefixes.items() if prefix is None]:
+        raise BadModel(
+            f"official weights: {_counted(strange)} without a counterpart; known prefixes: {', '.join(sorted(names))}",
+            "use the checkpoint of the same model and settings",
+        )
+    return {names[of] + key.removeprefix(of): state[key] for key, of in prefixes.items() if of is not None}
 
 
 def _counted(keys: Sequence[str]) -> str:
-    named = f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""
+    named = f" ({shown(keys)})" if keys else ""
     return f"{len(keys)} key{'' if len(keys) == 1 else 's'}{named}"

@@ -6,7 +6,6 @@ Descriptions only; `aggregate` fills them, and survbench.report shows them.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from survbench.cards import ModelGroup
+from survbench.data.barcodes import all_of_tcga
 from survbench.evaluation.calibration import Calibration, calibration_bins
 from survbench.evaluation.compare import Difference
 from survbench.experiments.schema import Identified
@@ -40,7 +40,6 @@ __all__ = [
 MEASURED, EXTERNAL = "measured", "external predictions"  # where a row comes from
 UNKNOWN = "unknown"  # whether the data are simulated, of external predictions that match no cohort
 
-BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(-|$)")
 KINDS: Mapping[str | None, str] = {
     "": "real patients",
     "slides": "simulated slides",
@@ -151,7 +150,7 @@ class Row(Identified, OfKind):
         TCGA's have its barcodes; a hospital's own cohort may have the same name. Beside simulated ones published
         figures stand for orientation, under a line that says so.
         """
-        return bool(self.simulated) or all(BARCODE.match(patient) for _, patient, _, _ in self.labels)
+        return bool(self.simulated) or all_of_tcga(patient for _, patient, _, _ in self.labels)
 
     @property
     def calibration(self) -> Calibration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from survbench.console import shown
 from survbench.data.check import CheckReport
 from survbench.report.sheet import Sheet
 
@@ -24,8 +25,7 @@ def check_sheet(report: CheckReport) -> Sheet:
         rows.append((name, patients, events, slides, patches, f"{counts.genes:,}", counts.pathways, kind))
         for modality, lacking in counts.missing.items():
             if lacking:
-                more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-                notes.append(f"{name}: {len(lacking)} without {modality}: {', '.join(lacking[:NAMED])}{more}")
+                notes.append(f"{name}: {len(lacking)} without {modality}: {shown(lacking, NAMED)}")
         notes += [f"{name}: {line}" for line in counts.remarks]
     notes += [f"problem: {p.problem}. {p.fix}".removesuffix(". ") for p in report.problems]
     count = len(report.problems)

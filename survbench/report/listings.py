@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survbench.cards import ModelGroup
-from survbench.console import warn
+from survbench.console import shown, warn
 from survbench.data.folds import FEW_EVENTS, FEW_PAIRS
 from survbench.errors import SurvbenchError
 from survbench.report.sheet import Cell, Look, Sheet
@@ -219,28 +219,22 @@ def import_sheet(report: Any, out: Path) -> Sheet:
     return Sheet(title="Imported", headers=headers, rows=rows, notes=notes, align="l")
 
 
-def _first(names: Sequence[str]) -> str:
-    """A few of them, and how many more there are; the report of an import has all."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def _remarks(cohort: Any) -> Iterable[str]:
     if cohort.genes == 0:
         yield "no expression table"
     elif cohort.without_expression:
-        yield f"{len(cohort.without_expression)} patients without expression: {_first(cohort.without_expression)}"
+        yield f"{len(cohort.without_expression)} patients without expression: {shown(cohort.without_expression, NAMED)}"
     if cohort.expression_only:
         yield f"{cohort.expression_only} rows of expression belong to nobody with a label and were left out"
     if cohort.duplicated_expression:
-        yield f"twice in the expression table, the first row was kept: {_first(cohort.duplicated_expression)}"
+        yield f"twice in the expression table, the first row was kept: {shown(cohort.duplicated_expression, NAMED)}"
     if cohort.unlabeled_in_folds:
-        yield f"in the folds but without a label: {_first(cohort.unlabeled_in_folds)}"
+        yield f"in the folds but without a label: {shown(cohort.unlabeled_in_folds, NAMED)}"
     for endpoint, problems in cohort.invalid.items():
         what = (
             "left out" if cohort.dropped else "kept as they are, so this endpoint cannot be used yet (--drop-invalid)"
         )
-        yield f"{endpoint}: {_first([f'{patient} {text}' for patient, text in problems.items()])}; {what}"
+        yield f"{endpoint}: {shown([f'{patient} {text}' for patient, text in problems.items()], NAMED, 120)}; {what}"
     yield from (*cohort.remarks, *cohort.notes)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from survbench.cards import Modality
-from survbench.console import warn
+from survbench.console import shown, warn
+from survbench.data.barcodes import person
 from survbench.data.expression_scale import expression_scale, same_scale
 from survbench.errors import BadConfig
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["other_scale", "refuse_other_scale", "refuse_shared_patients"]
 
 FAR = 20.0  # standard deviations of the training patients; no cohort of people is so far from another
-_BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?=$|-)", re.IGNORECASE)
 
 
 def refuse_shared_patients(train: Cohort, test: Cohort) -> None:
@@ -43,10 +42,9 @@ def refuse_shared_patients(train: Cohort, test: Cohort) -> None:
     if not shared:
         shared, why = _same_content(train, test), "other identifiers with the same follow-up and expression"
     if shared:
-        first = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
         raise BadConfig(
             f"{len(shared)} of the {len(test.patients)} patients of {test.name} are also in {train.name}, "
-            f"on which the models are trained ({why}): {first}",
+            f"on which the models are trained ({why}): {shown(shared)}",
             f"leave them out of {test.name} and import it again",
         )
 
@@ -81,7 +79,7 @@ def refuse_other_scale(jobs: Iterable[Job], test: Cohort, *, allowed: bool) -> N
 
 
 def other_scale(train: Cohort, test: Cohort) -> str:
-    """Both scales in words; empty where they are one, or cannot be told."""
+    """Both scales in words; empty where they are one, or cannot be recognised."""
     if train.expression is None or test.expression is None:
         return ""
     one, other = expression_scale(train.expression), expression_scale(test.expression)
@@ -89,8 +87,7 @@ def other_scale(train: Cohort, test: Cohort) -> str:
 
 
 def _person(name: str) -> str:
-    barcode = _BARCODE.match(name.strip())
-    return barcode[0].upper() if barcode else name.strip()
+    return person(name) or name.strip()
 
 
 def _label(cohort: Cohort, name: str) -> tuple[float, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support.commands import typed
+from support.door import typed
 from survbench.data.check import CheckReport, check
 from survbench.data.cohort import load_cohort
 from survbench.data.importers import import_data
@@ -131,7 +131,7 @@ def test_all_problems_are_listed(place: Path, capsys: pytest.CaptureFixture[str]
     report = checked(place)
     assert [problem.patient for problem in report.problems] == ["P003", "P004", "P005", "P006"]
     assert typed("data", "check", "--data", place / "DATA") == 2
-    assert "4 problems (tables, and headers of 40 files; contents not read: --deep)" in " ".join(
+    assert "4 problems (tables, headers of 40 files; contents not read: --deep)" in " ".join(
         capsys.readouterr().out.split()
     )
 
@@ -139,9 +139,9 @@ def test_all_problems_are_listed(place: Path, capsys: pytest.CaptureFixture[str]
 def test_what_was_read_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert typed("data", "check", "--data", place / "DATA") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "no problems found (tables, and headers of 40 files; contents not read: --deep)" in said
+    assert "no problems found (tables, headers of 40 files; contents not read: --deep)" in said
     assert typed("data", "check", "--data", place / "DATA", "--deep") == 0
-    assert "no problems found (tables, and contents of 40 files)" in " ".join(capsys.readouterr().out.split())
+    assert "no problems found (tables, contents of 40 files)" in " ".join(capsys.readouterr().out.split())
     assert typed("data", "check", "--data", place / "DATA", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["cohorts"]["mine"]["files"] == 40

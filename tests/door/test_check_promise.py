@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from support.door import command
 from survbench.data.check import check
 from survbench.data.cohort import load_cohort
 from survbench.data.folds import make_folds
 from survbench.data.importers import import_data
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import BadFolds, SurvbenchError
-from tests.support.door import command
 
 PATIENTS = [f"P{i:03d}" for i in range(30)]
 
@@ -50,12 +50,6 @@ def of(folder: CohortFolder, number: int) -> Path:
     return Path(folder.slides()["file"][number])
 
 
-def _nan(folder: CohortFolder) -> None:
-    values = np.ones((4, 6), np.float32)
-    values[1, 2] = np.nan
-    features(of(folder, 3), features=values)
-
-
 def _rewrite(folder: CohortFolder, name: str, old: str, new: str) -> None:
     file = folder.path / name
     text = file.read_text()
@@ -84,16 +78,6 @@ def _few(folder: CohortFolder) -> None:
 
 
 BAD: dict[str, tuple[Callable[[CohortFolder], object], str]] = {
-    "a patch without numbers": (_nan, "1 of 4 patches have NaN or infinite features"),
-    "a coordinate too few": (
-        lambda f: features(of(f, 5), coords=np.zeros((3, 2), int)),
-        "has 4 patches and 3 coordinates",
-    ),
-    "another width": (lambda f: features(of(f, 5), width=7), "of width 7"),
-    "another encoder": (
-        lambda f: (features(of(f, 0), encoder="uni_v1"), features(of(f, 5), encoder="conch_v15")),
-        "of encoder conch_v15",
-    ),
     "integers": (lambda f: features(of(f, 5), features=np.ones((4, 6), int)), "holds int64, expected floating-point"),
     "a slide vector": (lambda f: features(of(f, 5), features=np.ones(6, np.float32)), "one vector for the whole slide"),
     "a file that is gone": (lambda f: of(f, 5).unlink(), "does not exist"),
@@ -104,15 +88,7 @@ BAD: dict[str, tuple[Callable[[CohortFolder], object], str]] = {
     ),
     "half a label": (lambda f: _rewrite(f, "patients.csv", "P004,14,0", "P004,14,"), "half a label"),
     "six deaths": (_few, "30 patients with 6 events and 24 censored cannot be divided into 5 folds"),
-    "folds without P007": (_folds("P007"), "folds official: fold 0 leaves out patient P007"),
     "folds without test patients": (_folds(where=lambda fold: "train"), "folds official: fold 0 has no test patients"),
-    "folds with a word": (_folds(where=lambda fold: "tset"), "the split 'tset'"),
-    "slides with other columns": (
-        lambda f: _rewrite(f, "slides.csv", "patient,slide,file", "patient,slide,path"),
-        "expected patient, slide, file",
-    ),
-    "a patient twice": (lambda f: _rewrite(f, "patients.csv", "\nP001,", "\nP000,"), "duplicate patient P000"),
-    "a damaged cohort.json": (lambda f: (f.path / "cohort.json").write_text("{"), "cohort.json cannot be read"),
     "expression that is none": (lambda f: (f.path / "expression.parquet").write_text("no"), "cannot be read"),
 }
 
@@ -138,18 +114,8 @@ def test_what_a_run_refuses_is_reported(root: DataRoot, kind: str) -> None:
     make, said = BAD[kind]
     make(root.cohort("mine"))
     assert refusal(root)
-    report = check(root, deep=kind in ("a patch without numbers", "integers"))
+    report = check(root, deep=kind == "integers")
     assert any(said in of.problem for of in report.problems), report.problems
-
-
-def test_every_problem_is_listed(root: DataRoot) -> None:
-    folder = root.cohort("mine")
-    for number in (1, 2):
-        of(folder, number).unlink()
-    for patient, value in (("P004", "14,0"), ("P006", "16,0")):
-        _rewrite(folder, "patients.csv", f"{patient},{value}", f"{patient},-1,0")
-    found = check(root)
-    assert [problem.patient for problem in found.problems] == ["P004", "P006", "P001", "P002"]
 
 
 def test_a_damaged_cohort_never_takes_a_listing_down(root: DataRoot) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.commands import typed
+from support.door import typed
 from survbench.data.importers import import_data
 
 

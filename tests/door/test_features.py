@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.commands import typed
+from support.door import typed
 from survbench.data.formats import find_features, patch_count, read_features, write_features
 from survbench.data.importers import import_data
 from survbench.errors import SurvbenchError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.commands import typed
+from support.door import typed
 from survbench.data.importers import ImportReport, import_data
 from survbench.data.root import CohortFolder, DataRoot
 from survbench.errors import SurvbenchError

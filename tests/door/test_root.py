@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import layouts
-from support.commands import typed
+from support.door import typed
 from survbench.data import replacing
 from survbench.data.importers import import_data
 from survbench.data.root import DataRoot

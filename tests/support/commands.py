@@ -26,14 +26,3 @@ def clean_environment() -> dict[str, str]:
     if "SURVBENCH_TEST_CACHE" in os.environ:
         clean["SURVBENCH_CACHE"] = os.environ["SURVBENCH_TEST_CACHE"]
     return clean
-
-
-def typed(*arguments: object) -> int:
-    """Run the command in this process; its exit code."""
-    from survbench.cli.main import main
-
-    try:
-        main([str(one) for one in arguments])
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
-    return 0

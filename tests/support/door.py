@@ -73,13 +73,18 @@ def expression(folder: Path, **files: str | bytes) -> tuple[pd.DataFrame, tuple[
     return content, report.remarks
 
 
+def typed(*arguments: object) -> int:
+    """Run the command in this process; its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    return 0
+
+
 def command(*arguments: object) -> tuple[int, str]:
     """Exit code and all that a command prints."""
     out = io.StringIO()
-    code = 0
     with redirect_stdout(out), redirect_stderr(out):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = typed(*arguments)
     return code, out.getvalue()

@@ -199,7 +199,7 @@ def write_features(
     features : (N, D). TRIDENT and NumPy files keep the type, CLAM's are float32, STAMP's float16.
     coords : (N, 2), (x, y) of the top left corner in level-0 pixels; .pt and .npy files hold none.
     format_name : one of `FORMATS`.
-    simulated : HDF5 files get the attributes `simulated` and `simulated_by`; other formats have no place for a mark.
+    simulated : mark the file: HDF5 by attributes, .pt by a member of its archive, .npy behind the array.
 
     Returns
     -------

@@ -25,8 +25,10 @@ def regular(file: Path) -> int:
     """
     try:
         found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFile(f"feature file {file} does not exist", "restore it") from None
     except OSError as error:
-        raise MissingFile(f"feature file {file} does not exist ({error.strerror})", "restore it") from None
+        raise BadFile(f"{file} cannot be opened ({error.strerror})", "check its permissions and its disk") from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise BadFile(f"{file} is {kind}, expected a file", "name a folder of feature files")

@@ -9,14 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from survbench.data.formats import find_features, is_simulated
+from survbench.console import shown
+from survbench.data.formats import find_features
 from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers import survpath, tables
 from survbench.data.importers.draft import Draft
 from survbench.data.importers.finish import CohortReport, ImportReport, finish
-from survbench.data.importers.identifiers import shown
 from survbench.data.importers.labels import MONTHS
 from survbench.data.importers.slide_files import match_files, refuse_nothing, slides_of_files
+from survbench.data.reading_process import any_simulated
 from survbench.data.root import DataRoot
 from survbench.data.validation import check_counts
 from survbench.errors import BadConfig, BadFile, MissingFile, UnknownName
@@ -125,7 +126,7 @@ def _matched(drafts: list[Draft], features: Mapping[str, Path], source: str) -> 
         missing = sorted(set(draft.slides["slide"]) - set(mine))
         if missing:
             say(f"slides without a feature file ({len(missing)} of {len(draft.slides)}): {shown(missing, 5)}")
-        if any(is_simulated(file) for file in mine.values()):
+        if any_simulated(mine.values()):
             draft.info = replace(draft.info, simulated_slides=True)
             say("slide features are marked as simulated, and so is everything that is computed from them")
         matched |= mine

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from survbench.console import note
+from survbench.console import note, shown
 from survbench.data.delimited import read_delimited
 from survbench.data.expression_scale import scale_remark
 from survbench.data.gene_names import damaged_names
 from survbench.data.importers.expression_cells import Cells, as_numbers, not_genes
-from survbench.data.importers.identifiers import alike, match_patients, shown
+from survbench.data.importers.identifiers import alike, match_patients
 from survbench.data.importers.patient_column import gene_column, genes_in_rows, patient_column
 from survbench.data.text import Say
 from survbench.data.validation import check_expression

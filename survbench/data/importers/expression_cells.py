@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from survbench.console import shown
 from survbench.data.decimals import certain_decimals
 from survbench.data.delimited import BLANKS, BREAK, Delimited
-from survbench.data.importers.identifiers import PATIENT, SAMPLE, normal, shown
+from survbench.data.importers.identifiers import PATIENT, SAMPLE, normal
 from survbench.errors import BadExpression, BadFile
 
 __all__ = ["LEADING", "Cells", "as_numbers", "not_genes"]

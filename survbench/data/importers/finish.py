@@ -65,6 +65,15 @@ class ImportReport:
     cohorts: tuple[CohortReport, ...]
 
 
+def _measured(draft: Draft, kind: str, sets: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+    """Gene sets without the genes that were not measured, aloud."""
+    if not sets or draft.expression is None:
+        return sets
+    matched = match_genes(sets, draft.expression.columns, draft.info.name, draft.remarks.append)
+    draft.remarks.append(measured_remark(kind, sets, matched))
+    return matched
+
+
 def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool | float | str | None) -> CohortReport:
     """Check a draft and complete it in place, so that it can be written.
 
@@ -87,11 +96,8 @@ def finish(draft: Draft, files: Mapping[str, str], drop_invalid: bool | float | 
     else:
         measured = set(draft.expression.index)
         draft.expression = draft.expression.loc[draft.expression.index.isin(labeled)].sort_index()
-        for kind, sets in (("pathways", draft.pathways), ("families", draft.families)):
-            matched = match_genes(sets, draft.expression.columns, name, draft.remarks.append)
-            if sets:
-                draft.remarks.append(measured_remark(kind, sets, matched))
-            setattr(draft, kind, matched)
+        draft.pathways = _measured(draft, "pathways", draft.pathways)
+        draft.families = _measured(draft, "families", draft.families)
     stems = draft.slides["slide"].map(slide_stem)
     if stems.duplicated().any():
         raise BadLabels(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-__all__ = ["PATIENT", "SAMPLE", "Matched", "alike", "match_patients", "normal", "persons", "shown"]
+from survbench.console import shown
+from survbench.data.barcodes import BARCODE, person
+
+__all__ = ["PATIENT", "SAMPLE", "Matched", "alike", "match_patients", "normal", "persons"]
 
 PATIENT = ("patient", "patientid", "case", "caseid", "bcrpatientbarcode", "participant", "participantid",
            "casesubmitterid", "submitterid", "subject", "subjectid", "usubjid",
            "donor", "donorid", "individual", "individualid")  # fmt: skip
 SAMPLE = ("sample", "sampleid", "barcode", "samplebarcode", "bcrsamplebarcode", "aliquot", "aliquotid",
           "aliquotbarcode", "samplesubmitterid", "tumorsamplebarcode")  # fmt: skip
-BARCODE = re.compile(r"TCGA[-.]([0-9A-Z]{2})[-.]([0-9A-Z]{4})([-.](\d{2})([A-Z]?)([-.].*)?)?", re.IGNORECASE)
 TUMOURS = ("01", "03", "05", "09", "02", "04", "06", "07", "08", "40")  # primary ones first
 ZEROS = re.compile(r"(?<!\d)0+(?=\d)|\.0+$")
 
@@ -44,13 +46,11 @@ def normal(name: str) -> str:
 
 def persons(names: pd.Series, file: Path, say: Callable[[str], None]) -> pd.Series:
     """Patients of a column in which all are samples of TCGA: their first 12 characters; other names as they are."""
-    found = [BARCODE.fullmatch(name) for name in names]
-    if not all(found) or not any(of is not None and of[3] for of in found):
+    joined = names.map(person)
+    if joined.isna().any() or (joined == names.str.upper()).all():
         return names
-    first = names.iloc[0]
-    joined = pd.Series([f"TCGA-{of[1]}-{of[2]}".upper() for of in found if of is not None], names.index, dtype=object)
-    say(f"{file.name}: samples are patients by their first 12 characters: {first} is {joined.iloc[0]}")
-    return joined
+    say(f"{file.name}: samples are patients by their first 12 characters: {names.iloc[0]} is {joined.iloc[0]}")
+    return joined.astype(object)
 
 
 def match_patients(names: Iterable[str], patients: Iterable[str]) -> Matched:
@@ -126,10 +126,3 @@ def _goes_on(name: str, patient: str) -> bool:
     short, long = sorted((name, patient), key=len)
     decimal = re.fullmatch(r"\d+[.,]\d+", long) is not None
     return bool(short) and long.startswith(short) and not decimal and re.match(r"[\W_]", long[len(short) :]) is not None
-
-
-def shown(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    clipped = (name if len(name) <= 60 else f"{name[:60]}…" for name in names[:most])
-    return (", ".join(clipped) or "nothing") + more

@@ -171,7 +171,7 @@ def drop_limit(drop_invalid: bool | float | str | None) -> float | None:
     ------
     BadConfig : it is no share between 0 and 1.
     """
-    if drop_invalid is False or drop_invalid is None or drop_invalid == "":
+    if drop_invalid is False or drop_invalid is None:
         return None
     if drop_invalid is True:
         return DROP

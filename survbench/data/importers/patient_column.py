@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 
+from survbench.console import shown
 from survbench.data.importers.expression_cells import LEADING, Cells
-from survbench.data.importers.identifiers import PATIENT, SAMPLE, alike, match_patients, normal, shown
+from survbench.data.importers.identifiers import PATIENT, SAMPLE, alike, match_patients, normal
 from survbench.data.text import Say
 from survbench.errors import BadExpression
 

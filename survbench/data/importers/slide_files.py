@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from survbench.console import shown
 from survbench.data.formats import slide_stem
-from survbench.data.importers.identifiers import shown
 from survbench.data.text import Say
 from survbench.errors import BadFeatures
 

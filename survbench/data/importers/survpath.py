@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from survbench.console import shown
 from survbench.data.covariates import covariate_report
 from survbench.data.delimited import UNNAMED, read_table
 from survbench.data.gene_sets import read_gene_sets
 from survbench.data.importers.draft import Draft, first_file, select
 from survbench.data.importers.endpoints import as_months
-from survbench.data.importers.identifiers import shown
 from survbench.data.importers.labels import as_event, as_sex, blanked, one_per_patient
 from survbench.data.root import CohortInfo
 from survbench.data.validation import check_expression

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from survbench.console import shown
 from survbench.data.covariates import covariate_columns, covariate_report, site_of, years
 from survbench.data.delimited import UNNAMED, read_table
 from survbench.data.importers.draft import Draft, first_file, select
 from survbench.data.importers.endpoints import endpoint_columns
-from survbench.data.importers.identifiers import PATIENT, normal, persons, shown
+from survbench.data.importers.identifiers import PATIENT, normal, persons
 from survbench.data.importers.labels import as_sex, blanked, one_per_patient
 from survbench.data.root import FOLD_COLUMNS, CohortInfo
 from survbench.data.spreadsheet import read_sheet
@@ -66,7 +67,6 @@ def _cohorts_of_file(file: Path, aliases: Mapping[str, str], only: list[str] | N
         parts = {str(name).lower(): part for name, part in table.groupby(column) if name}
         if blank := int((table[column] == "").sum()):
             remarks.append(f"{blank} rows of {file.name} have no {column} and were left out")
-        table = table.drop(columns=column)
     places = [(name, file) for name in parts]
     drafts = []
     for stem, name, _ in select(places, aliases, only):
@@ -106,14 +106,12 @@ def _labeled(table: pd.DataFrame, file: Path, name: str, unit: str | None, folde
     outcomes, used = endpoint_columns(table, file, unit, remarks.append)
     covariates, named = _covariates(table.drop(columns=[patient, *used]), patients, remarks.append)
     rows = pd.DataFrame({"patient": patients, **covariates, **outcomes})
-    if slide is None and not rows.equals(rows.drop_duplicates()):
-        twice = rows.loc[rows["patient"].duplicated(), "patient"].iloc[0]
-        raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
-    if slide is None and patients.duplicated().any() and not table[patient].duplicated().any():
+    if slide is None and (twice := table[patient][table[patient].duplicated()]).size:
+        raise BadLabels(
+            f"{file}: duplicate patient {twice.iloc[0]}", "keep one row per patient, or add a column slide_id"
+        )
+    if slide is None and patients.duplicated().any():
         remarks.append("several samples of a person are one patient's")
-    elif slide is None and patients.duplicated().any():
-        twice = patients[patients.duplicated()].iloc[0]
-        raise BadLabels(f"{file}: duplicate patient {twice}", "keep one row per patient, or add a column slide_id")
     slides = _slides(folder, rows["patient"], None if slide is None else table[slide], remarks.append)
     unused = [c for c in map(str, table) if c not in {patient, slide, *used, *named} and not UNNAMED.fullmatch(c)]
     if unused:
@@ -150,7 +148,7 @@ def _covariates(table: pd.DataFrame, patients: pd.Series, say: Say) -> tuple[dic
     for covariate, column in (found := covariate_columns(map(str, table))).items():
         values, name = blanked(table[column]), normal(column)
         if covariate == "sex" and name in ("isfemale", "female", "ismale", "male"):
-            values = as_sex(values, male=name.endswith("male") and not name.endswith("female"))
+            values = as_sex(values, male=name in ("ismale", "male"))
         columns[covariate] = years(values, say) if covariate == "age" else values
     if "site" not in found and (sites := site_of(patients)) is not None:
         columns["site"] = sites
