@@ -32,6 +32,7 @@ __all__ = [
     "file_stem",
     "lock",
     "plain",
+    "replaced_folder",
     "shipped",
     "write_json",
 ]
@@ -96,6 +97,30 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def replaced_folder(target: Path, old: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `target` by two renames.
+
+    Parameters
+    ----------
+    target : the folder that may be there.
+    old : where it is then, for the caller to remove; put back where the second rename fails.
+    """
+    scratch = beside(target)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if target.exists():
+            os.rename(target, old)
+        os.rename(scratch, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
@@ -140,6 +165,7 @@ def lock(path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda:
         except OSError as error:
             if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
                 raise
+            Path(held.lock_file).unlink(missing_ok=True)  # it was made before it could not be locked
             held = SoftFileLease(f"{path}.lease", lease_duration=LEASE_SECONDS)
             held.acquire(blocking=False)
     except Timeout:

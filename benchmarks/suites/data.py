@@ -21,8 +21,9 @@ from benchmarks.rounds import Contestant, Race, Work
 from survbench.cards import Modality
 from survbench.data.batches import Split
 from survbench.data.formats import read_features, write_features
+from survbench.data.packing import pack
 from survbench.data.root import CohortFolder
-from survbench.data.store import BagStore, pack
+from survbench.data.store import BagStore
 
 __all__ = ["data", "packing"]
 

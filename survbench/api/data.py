@@ -137,7 +137,7 @@ def _of_the_paper(root: DataRoot, name: str) -> bool:
 
 def pack_data(data: Data = None, cohorts: Names = (), *, dtype: str | None = None, repack: bool = False) -> None:
     """Put all bags of each cohort into one memory-mapped array; `run` does this by itself when needed."""
-    from survbench.data.store import pack
+    from survbench.data.packing import pack
 
     root = open_root(data)
     for name in names(cohorts, "cohorts") or root.cohorts():

@@ -78,6 +78,7 @@ def data() -> None:
     help="survpath: folders of SurvPath or MCAT. tables: labels.csv, expression.csv, pathways.gmt per cohort.",
 )
 @click.option("--slides", type=options.PATH, help="Folder of patch features: CLAM, TRIDENT or STAMP files, unchanged.")
+@click.option("--patch-size", type=float, help="Edge of a patch in level-0 pixels, for CLAM files without patches/.")
 @click.option("--pathways", type=options.PATH, help="GMT or wide CSV of pathways, instead of the source's own.")
 @click.option("--families", type=options.PATH, help="GMT or wide CSV of gene families, for MCAT: its signatures.csv.")
 @options.cohorts()

@@ -15,9 +15,10 @@ import pandas as pd
 from survbench.console import track
 from survbench.data.covariates import covariate_report
 from survbench.data.folds import imported_folds, make_folds, validate
+from survbench.data.packing import FEW
 from survbench.data.reading_process import headers, read_all
 from survbench.data.root import DROP_INVALID, CohortFolder, DataRoot
-from survbench.data.store import FEW, BagStore, is_current
+from survbench.data.store import BagStore, is_current
 from survbench.data.validation import label_problems
 from survbench.errors import SurvbenchError
 
@@ -143,6 +144,7 @@ class _Check:
 
     def __init__(self, folder: CohortFolder, problems: list[Problem], deep: bool) -> None:
         self.folder, self.problems, self.deep = folder, problems, deep
+        self.patch_size: float | None = None
 
     def found(self, file: str | Path, problem: str, fix: str = "", patient: str = "") -> None:
         at = str(self.folder.path / file)
@@ -164,6 +166,7 @@ class _Check:
         kind: dict[str, Any] = {}
         if info is not None:
             kind = {"simulated": info.simulated, "simulated_slides": info.simulated_slides}
+            self.patch_size = info.patch_size
         patients = self.attempt("patients.csv", self.folder.patients)
         if patients is None:
             return CohortCounts(**kind)
@@ -236,7 +239,7 @@ class _Check:
         total, patients, kinds = 0, set(), dict[tuple[str, Any], Path]()
         owners = dict(zip(slides["file"], slides["patient"], strict=True))
         single = 0
-        read = track(headers(list(slides["file"])), f"Checking {self.folder.name}", len(slides))
+        read = track(headers(list(slides["file"]), self.patch_size), f"Checking {self.folder.name}", len(slides))
         for file, answer in read:
             if isinstance(answer, SurvbenchError):
                 self.found(file, answer.what, answer.fix, owners[file])
@@ -265,7 +268,7 @@ class _Check:
 
     def contents(self, files: list[Path], owners: Mapping[Path, str]) -> None:
         known = {problem.file for problem in self.problems}
-        for file, answer in track(read_all(files), f"Reading {self.folder.name}", len(files)):
+        for file, answer in track(read_all(files, self.patch_size), f"Reading {self.folder.name}", len(files)):
             if isinstance(answer, SurvbenchError) and str(file) not in known:
                 self.found(file, answer.what, answer.fix, owners[file])
 

@@ -20,8 +20,9 @@ from survbench.data.batches import Split
 from survbench.data.covariates import encode_clinical
 from survbench.data.folds import BUILT_IN, Fold, imported_folds, make_folds, validate
 from survbench.data.gene_sets import match_genes
+from survbench.data.packing import pack
 from survbench.data.root import CohortFolder, DataRoot
-from survbench.data.store import BagStore, pack
+from survbench.data.store import BagStore
 from survbench.data.validation import check_counts
 from survbench.errors import BadLabels, UnknownName
 from survbench.model import Inputs

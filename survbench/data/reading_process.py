@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from survbench.errors import BadFile, SurvbenchError
 
 __all__ = ["any_simulated", "headers", "read_all", "serve"]
 
+T = TypeVar("T")
 PATIENCE = 30.0  # seconds of computing without a byte read or written
 MEMORY = 1 << 30  # bytes beyond those at the start and `PER_BYTE` of the file's size
 PER_BYTE = 8  # of memory per byte of a file: compressed values, their copy in single precision
@@ -34,25 +36,31 @@ SLOWEST = 1e6  # bytes a second, where the system does not tell how much a proce
 _DAMAGED = "it may be damaged; copy or extract it again"
 
 
-def read_all(files: Iterable[Path]) -> Generator[tuple[Path, SlideFeatures | SurvbenchError], None, None]:
+def read_all(
+    files: Iterable[Path], patch_size: float | None = None
+) -> Generator[tuple[Path, SlideFeatures | SurvbenchError], None, None]:
     """Every file with its features, or with the error of reading it, in their order.
 
     Parameters
     ----------
     files : of patch features.
+    patch_size : see `formats.read_features`.
     """
-    for file, answer in _answers("read", files):
+    for file, answer in _ahead(_answers("read", files, patch_size)):
         yield file, answer if isinstance(answer, SurvbenchError) else SlideFeatures(**answer)
 
 
-def headers(files: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int, str | None] | SurvbenchError]]:
+def headers(
+    files: Iterable[Path], patch_size: float | None = None
+) -> Iterator[tuple[Path, tuple[int, int, str | None] | SurvbenchError]]:
     """Every file with (patches, width, encoder) of its header, or with the error of reading it, in their order.
 
     Parameters
     ----------
     files : of patch features.
+    patch_size : see `formats.read_features`.
     """
-    for file, answer in _answers("header", files):
+    for file, answer in _answers("header", files, patch_size):
         yield file, answer if isinstance(answer, SurvbenchError) else tuple(answer["header"])
 
 
@@ -62,7 +70,19 @@ def any_simulated(files: Iterable[Path]) -> bool:
         return any(not isinstance(answer, SurvbenchError) and answer["simulated"] for _, answer in answers)
 
 
-def _answers(task: str, files: Iterable[Path]) -> Generator[tuple[Path, Any], None, None]:
+def _ahead(answers: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The same; a thread receives the next answer while the caller works on this one."""
+    with closing(answers), ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, answers, None)
+        while (answer := following.result()) is not None:
+            following = thread.submit(next, answers, None)
+            yield answer
+            del answer
+
+
+def _answers(
+    task: str, files: Iterable[Path], patch_size: float | None = None
+) -> Generator[tuple[Path, Any], None, None]:
     queue = [Path(file) for file in files]
     reader: _Reader | None = None
     requested = 0
@@ -71,7 +91,7 @@ def _answers(task: str, files: Iterable[Path]) -> Generator[tuple[Path, Any], No
             if reader is None:
                 reader, requested = _Reader(), number
             while requested < min(number + 2, len(queue)):  # the next one is read meanwhile
-                reader.ask(task, queue[requested])
+                reader.ask(task, queue[requested], patch_size)
                 requested += 1
             answer = reader.answer(file)
             if answer is None:
@@ -107,9 +127,9 @@ class _Reader:
         self._watch = threading.Thread(target=self._guard, daemon=True)
         self._watch.start()
 
-    def ask(self, task: str, file: Path) -> None:
+    def ask(self, task: str, file: Path, patch_size: float | None) -> None:
         with contextlib.suppress(OSError):  # it is dead: `answer` finds out
-            self.requests.write(json.dumps([task, str(file)]).encode() + b"\n")
+            self.requests.write(json.dumps([task, str(file), patch_size]).encode() + b"\n")
             self.requests.flush()
 
     def answer(self, file: Path) -> Any:
@@ -221,8 +241,8 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints is no answer
     for line in sys.stdin.buffer:
-        task, name = json.loads(line)
-        head, arrays = _found(task, Path(name))
+        task, name, patch_size = json.loads(line)
+        head, arrays = _found(task, Path(name), patch_size)
         replies.write(json.dumps(head).encode() + b"\n")
         for array in arrays:
             view = _bytes(array)
@@ -231,16 +251,16 @@ def serve() -> None:
         del arrays
 
 
-def _found(task: str, file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _found(task: str, file: Path, patch_size: float | None) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
         if task == "header":
-            patches, width, encoder = header(file)
+            patches, width, encoder = header(file, patch_size)
             return {"header": [int(patches), int(width), encoder]}, []
         if task == "mark":
             return {"simulated": is_simulated(file)}, []
-        slide = read_features(file)
+        slide = read_features(file, patch_size)
         arrays = {name: np.ascontiguousarray(getattr(slide, name)) for name in ("features", "coords")}
-        head = {"encoder": slide.encoder, "simulated": bool(slide.simulated)}
+        head = {"encoder": slide.encoder, "simulated": bool(slide.simulated), "in_edges": slide.in_edges}
         kinds = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
         return {**head, "arrays": kinds}, list(arrays.values())
     except SurvbenchError as error:

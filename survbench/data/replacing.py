@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from survbench.errors import BadFile
-from survbench.files import LEFTOVER, beside, lock
+from survbench.files import LEFTOVER, lock, replaced_folder
 
 __all__ = ["put", "recover", "sweep"]
 
@@ -50,19 +50,9 @@ def put(target: Path, write: Callable[[Path], None]) -> None:
         if target.is_symlink() or (target.exists() and not _ours(target)):
             kind = "is a link" if target.is_symlink() else "was not written by `survbench data import`"
             raise BadFile(f"{target} {kind}; nothing in it is replaced", "rename it, or name another --out")
-        scratch, old = beside(target), target.with_name(f".{target.name}.replaced")
-        try:
-            scratch.mkdir()
+        old = target.with_name(f".{target.name}.replaced")
+        with replaced_folder(target, old) as scratch:
             write(scratch)
-            if target.exists():
-                os.rename(target, old)
-            os.rename(scratch, target)
-        except OSError:
-            if old.exists() and not target.exists():
-                os.rename(old, target)
-            raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         if old.exists():
             _move_over(old, target)
 

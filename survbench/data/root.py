@@ -42,6 +42,7 @@ class CohortInfo:
     source : where it was imported from.
     simulated : whether everything is invented.
     simulated_slides : whether the slide features are.
+    patch_size : edge of a patch in level-0 pixels, where feature files have coordinates and do not say.
     notes : for the reader of an import or a table.
     """
 
@@ -50,6 +51,7 @@ class CohortInfo:
     source: str = ""
     simulated: bool = False
     simulated_slides: bool = False
+    patch_size: float | None = None
     notes: tuple[str, ...] = ()
 
 

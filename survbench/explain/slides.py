@@ -100,7 +100,7 @@ def patch_pixels(cohort: Cohort, slide: str, thumbnail: Thumbnail | None = None)
     if files.empty or not Path(files.iloc[0]).is_file():
         return None, f"the feature file of slide {slide} is gone"
     file = Path(files.iloc[0])
-    edge = patch_edge(file)
+    edge = patch_edge(file, cohort.folder.info.patch_size)
     if edge is None:
         return None, f"{file} has no coordinates"
     if edge.unit == "px":

@@ -13,10 +13,11 @@ import pytest
 
 from support import layouts
 from survbench.cards import Modality
-from survbench.data import store as store_module
+from survbench.data import packing as packing_module
 from survbench.data.batches import Split
+from survbench.data.packing import pack
 from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
-from survbench.data.store import BagStore, pack
+from survbench.data.store import BagStore
 from survbench.errors import BadFeatures, BadFile, MissingFile
 
 SLIDES = {"P2": ["B1"], "P1": ["A1", "A2"], "P3": ["C1"]}
@@ -60,7 +61,7 @@ def test_the_content_decides_the_hash_not_the_files(tmp_path: Path) -> None:
 def test_packing_again_does_nothing_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cohort(tmp_path)
     before = pack(folder).content_hash
-    monkeypatch.setattr(store_module, "read_all", lambda _: pytest.fail("nothing changed"))
+    monkeypatch.setattr(packing_module, "read_all", lambda _: pytest.fail("nothing changed"))
     assert pack(folder).content_hash == before
     monkeypatch.undo()
     file = folder.slides()["file"].iloc[0]
@@ -72,16 +73,16 @@ def test_packing_again_does_nothing_until_a_file_changes(tmp_path: Path, monkeyp
 def test_one_slide_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref] = []
     most = 0
-    original: Callable = store_module.read_all
+    original: Callable = packing_module.read_all
 
-    def spy(files: Iterable[Path]) -> Generator[tuple[Path, object], None, None]:
+    def spy(files: Iterable[Path], patch_size: float | None) -> Generator[tuple[Path, object], None, None]:
         nonlocal most
-        for file, slide in original(files):
+        for file, slide in original(files, patch_size):
             most = max(most, sum(r() is not None for r in alive))
             alive.append(weakref.ref(slide.features))
             yield file, slide
 
-    monkeypatch.setattr(store_module, "read_all", spy)
+    monkeypatch.setattr(packing_module, "read_all", spy)
     pack(cohort(tmp_path))
     assert len(alive) == 4
     assert most <= 1  # the one before, until its name is bound to the next

@@ -16,8 +16,8 @@ from support.door import typed
 from survbench.data.check import CheckReport, check
 from survbench.data.cohort import load_cohort
 from survbench.data.importers import import_data
+from survbench.data.packing import pack
 from survbench.data.root import DataRoot
-from survbench.data.store import pack
 from survbench.errors import SurvbenchError
 
 PATIENTS = [f"P{i:03d}" for i in range(1, 41)]

@@ -15,8 +15,11 @@ import pytest
 import torch
 
 from support.door import typed
-from survbench.data.formats import find_features, patch_count, read_features, write_features
+from survbench.data.check import check
+from survbench.data.formats import PatchEdge, find_features, patch_count, patch_edge, read_features, write_features
 from survbench.data.importers import import_data
+from survbench.data.packing import pack
+from survbench.data.root import DataRoot
 from survbench.errors import SurvbenchError
 
 X = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
@@ -81,8 +84,9 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "three coordinates": (".h5", lambda f: h5(f, features=X, coords=np.zeros((12, 3))), f"{{file}}: coords have the shape (12, 3), expected (12, 2): x and y of each patch. {AGAIN}"),
     "transposed coordinates": (".h5", lambda f: h5(f, features=X, coords=XY.T), f"{{file}}: coords have the shape (2, 12), expected (12, 2): x and y of each patch. {AGAIN}"),
     "too few coordinates": (".h5", lambda f: h5(f, features=X, coords=XY[:11]), f"{{file}} has 12 patches and 11 coordinates. {AGAIN}"),
-    "coordinates on no grid": (".h5", lambda f: h5(f, features=X, coords=XY + np.arange(12)[:, None] % 3), "{file} does not say how large a patch is, and its coordinates lie on no grid. keep CLAM's folder patches/, with S.h5 in it, beside {parent}/"),
-    "a step of seven pixels": (".h5", lambda f: h5(f, features=X, coords=XY // 256 * 7), "{file} does not say how large a patch is, and its coordinates lie on no grid. keep CLAM's folder patches/, with S.h5 in it, beside {parent}/"),
+    "coordinates on no grid": (".h5", lambda f: h5(f, features=X, coords=XY + np.arange(12)[:, None] % 3), "{file} does not say how large a patch is, and its coordinates lie on no grid. keep CLAM's folder patches/ beside {parent}/, or import with --patch-size, in level-0 pixels"),
+    "a step of seven pixels": (".h5", lambda f: h5(f, features=X, coords=XY // 256 * 7), "{file} does not say how large a patch is, and its coordinates lie on no grid. keep CLAM's folder patches/ beside {parent}/, or import with --patch-size, in level-0 pixels"),
+    "seven pixels in .pt": (".pt", lambda f: torch.save({"feats": X, "coords": torch.from_numpy(XY // 256 * 7)}, f), "{file} does not say how large a patch is, and its coordinates lie on no grid. keep CLAM's folder patches/ beside {parent}/, or import with --patch-size, in level-0 pixels"),
     "features in a group": (".h5", group, f"{{file}}: features is a group, expected an array of numbers. {AGAIN}"),
     "features of text": (".h5", lambda f: h5(f, features=X.astype("S4")), f"{{file}}: features holds text, expected an array of numbers. {AGAIN}"),
     "integers": (".h5", lambda f: h5(f, features=X.astype(int)), "{file} holds int64, expected floating-point features"),
@@ -171,6 +175,28 @@ def test_the_mark_of_simulated_features_travels_with_the_file(
         np.testing.assert_array_equal(torch.load(file, weights_only=True).numpy(), X)
     if file.suffix == ".npy":
         np.testing.assert_array_equal(np.load(file, mmap_mode="r"), X)
+
+
+def test_a_patch_size_that_is_said_counts(tmp_path: Path) -> None:
+    source, features = tmp_path / "mine", tmp_path / "features" / "h5_files"
+    source.mkdir()
+    features.mkdir(parents=True)
+    rows = [f"P{i},S{i},{10 + i},{i % 2}" for i in range(40)]
+    (source / "labels.csv").write_text("\n".join(["patient,slide_id,os_months,os_event", *rows]))
+    two_grids = XY + np.where(np.arange(12) < 6, 0, 7)[:, None]  # pieces of tissue 7 px apart
+    for i in range(40):
+        h5(features / f"S{i}.h5", features=X, coords=two_grids)
+    import_data(source, tmp_path / "DATA", slides=features.parent)
+    with pytest.raises(SurvbenchError, match="40 of 40 feature files"):
+        pack(DataRoot.open(tmp_path / "DATA").cohort("mine"))
+    assert len(check(DataRoot.open(tmp_path / "DATA")).problems) == 40
+    import_data(source, tmp_path / "DATA", slides=features.parent, patch_size=512, overwrite=True)
+    folder = DataRoot.open(tmp_path / "DATA").cohort("mine")
+    assert check(DataRoot.open(tmp_path / "DATA")).problems == ()
+    np.testing.assert_array_equal(pack(folder).coords[:12], (two_grids / 512).astype(np.float32))
+    assert patch_edge(features / "S0.h5", folder.info.patch_size) == PatchEdge(512, "px")
+    with pytest.raises(SurvbenchError, match="the patch size is 0"):
+        import_data(source, tmp_path / "OTHER", slides=features.parent, patch_size=0)
 
 
 def test_folders_as_tools_and_hubs_leave_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

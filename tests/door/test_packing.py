@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from support import layouts
-from survbench.data import reading_process, store
+from survbench.data import packing, reading_process
+from survbench.data.packing import pack
 from survbench.data.precision import float16_loss
 from survbench.data.reading_process import headers, read_all
 from survbench.data.root import CohortContent, CohortFolder, CohortInfo, DataRoot
-from survbench.data.store import pack
 from survbench.errors import BadFeatures, BadFile, MissingFile, SurvbenchError
 from survbench.files import lock
 
@@ -33,6 +33,13 @@ def cohort(folder: Path, *, scale: float = 1, offset: float = 0, files: dict[str
     slides = pd.DataFrame(rows, columns=["patient", "slide", "file"])
     content = CohortContent(info=CohortInfo(name="toy"), patients=labels, slides=slides)
     return DataRoot.create(folder / "root").write(content)
+
+
+SCRATCH = ".packed.0123456789ab"  # of a killed process
+
+
+def leftovers(folder: CohortFolder) -> set[str]:
+    return {name for name in names(folder) if name.startswith((".packed.", ".packing"))}
 
 
 def names(folder: CohortFolder) -> set[str]:
@@ -53,7 +60,8 @@ def test_every_damaged_file_is_named_and_nothing_is_packed(tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert f"error: {one} cannot be read as HDF5" in said
     assert f"error: {two} has features of shape (8,)" in said
-    assert not {"packed", store.SCRATCH, store.OLD} & names(folder)
+    assert not {"packed"} & names(folder)
+    assert not leftovers(folder)
 
 
 def test_the_only_damaged_file_is_the_error_itself(tmp_path: Path) -> None:
@@ -86,7 +94,7 @@ def test_headers_are_read_in_the_process_too(tmp_path: Path) -> None:
     files = [layouts.WRITERS[layout](tmp_path / layout, "a", x, xy) for layout in layouts.WRITERS]
     assert {count[:2] for _, count in headers(files) if isinstance(count, tuple)} == {x.shape}
     ((_, gone),) = headers([tmp_path / "gone.h5"])
-    assert str(gone) == f"feature file {tmp_path / 'gone.h5'} does not exist"
+    assert str(gone) == f"feature file {tmp_path / 'gone.h5'} does not exist. restore it"
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1e-9, 0), (1, 4000), (1e-7, 1), (1e5, 0), (1e7, -1e6)])
@@ -130,14 +138,14 @@ def test_packing_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch:
         assert held
         with lock(folder.path / ".packing", wait=False) as other:
             assert not other
-    assert not {store.SCRATCH, ".packing.lease"} & names(folder)
+    assert not leftovers(folder)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_root_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     folder = cohort(tmp_path)
     pack(folder)
-    monkeypatch.setattr(store, "lock", refuse(code))
+    monkeypatch.setattr(packing, "lock", refuse(code))
     assert pack(folder).patches == 20
     with pytest.raises(BadFile) as caught:
         pack(folder, dtype="float32")
@@ -168,7 +176,7 @@ def test_originals_that_are_gone_are_noted_once(tmp_path: Path, capsys: pytest.C
 def test_a_full_disk_is_named_and_the_old_store_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cohort(tmp_path)
     before, there = pack(folder).content_hash, names(folder)
-    monkeypatch.setattr(store, "write_info", refuse(errno.ENOSPC))
+    monkeypatch.setattr(packing, "write_info", refuse(errno.ENOSPC))
     with pytest.raises(BadFile) as caught:
         pack(folder, repack=True)
     assert str(caught.value) == f"no space is left in {folder.path}. free 0.1 MB there"
@@ -197,21 +205,21 @@ def test_a_rename_that_fails_leaves_the_store_as_it_was(
     monkeypatch.undo()
     if call <= there:
         assert ("packed" in names(folder)) == there
-    assert not {store.SCRATCH, store.OLD} & names(folder)
+    assert not leftovers(folder)
     assert pack(folder).content_hash == (before or pack(folder).content_hash)
 
 
-@pytest.mark.parametrize("left", [store.SCRATCH, store.OLD])
+@pytest.mark.parametrize("left", [SCRATCH, packing.OLD])
 def test_what_a_killed_packing_left_is_removed_or_put_back(tmp_path: Path, left: str) -> None:
     folder = cohort(tmp_path)
     pack(folder)
-    if left == store.OLD:  # killed between the two renames
+    if left == packing.OLD:  # killed between the two renames
         (folder.path / "packed").rename(folder.path / left)
     else:
         (folder.path / left).mkdir()
         (folder.path / left / "features.bin").write_bytes(b"half")
     assert pack(folder).patches == 20
-    assert not {store.SCRATCH, store.OLD} & names(folder)
+    assert not leftovers(folder)
 
 
 def test_simulated_slides_are_other_data_than_the_same_real_ones(tmp_path: Path) -> None:

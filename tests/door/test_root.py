@@ -14,8 +14,8 @@ from support import layouts
 from support.door import typed
 from survbench.data import replacing
 from survbench.data.importers import import_data
+from survbench.data.packing import pack
 from survbench.data.root import DataRoot
-from survbench.data.store import pack
 from survbench.errors import BadConfig, BadFile, SurvbenchError
 from survbench.files import child
 

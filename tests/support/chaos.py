@@ -49,8 +49,8 @@ def _import(place: Path, *, overwrite: bool = False, source: str = "mine") -> No
 
 
 def _pack(place: Path) -> None:
+    from survbench.data.packing import pack
     from survbench.data.root import DataRoot
-    from survbench.data.store import pack
 
     pack(DataRoot.open(place / "DATA").cohort("mine"))
 

@@ -40,6 +40,7 @@ FORMATS: dict[str, Format] = {of.name: of for of in (Trident(), Stamp(), ClamH5(
 ANONYMOUS = ("features", "feats", "feature", "embeddings", "patch_features", "tile_features")
 READABLE = tuple(dict.fromkeys(of.suffix for of in FORMATS.values()))
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", *READABLE)
+SMALLEST_PATCH = 32.0  # px: no tool cuts smaller ones
 NOT_PATCHES = ("patches", "slide_features")  # folders of coordinates, and of one vector per slide
 
 
@@ -107,8 +108,14 @@ def _holds_features(file: Path) -> bool:
     return True
 
 
-def read_features(file: Path) -> SlideFeatures:
+def read_features(file: Path, patch_size: float | None = None) -> SlideFeatures:
     """Read one slide's patch features, whatever format they are in.
+
+    Parameters
+    ----------
+    file : of the slide.
+    patch_size : edge of a patch in the unit of the coordinates, for a file that has some and does not say; None takes
+        the step of their grid.
 
     Raises
     ------
@@ -131,6 +138,8 @@ def read_features(file: Path) -> SlideFeatures:
         raise BadFeatures(what, "extract the features again")
     if coords.size == 0:
         coords = np.full((len(features), 2), np.nan)
+    elif not slide.in_edges:
+        coords = coords / (patch_size or _step(coords, file))
     if len(coords) != len(features):
         what = f"{file} has {len(features)} patches and {len(coords)} coordinates"
         raise BadFeatures(what, "extract the features again")
@@ -139,19 +148,47 @@ def read_features(file: Path) -> SlideFeatures:
     return SlideFeatures(features, coords.astype(np.float32), slide.encoder, slide.simulated)
 
 
+def _step(coords: np.ndarray, file: Path) -> float:
+    """The step of the grid that all coordinates lie on, where the file does not say how large a patch is.
+
+    Raises
+    ------
+    BadFeatures : they lie on none.
+    """
+    places = np.unique(coords.reshape(-1, 2).astype(np.float64), axis=0)
+    steps = [np.diff(np.unique(axis)) for axis in places.T]
+    smallest = min((float(step.min()) for step in steps if len(step)), default=1.0)
+    if len(places) > 1 and (smallest < SMALLEST_PATCH or any((np.mod(step, smallest) > 0).any() for step in steps)):
+        raise BadFeatures(
+            f"{file} does not say how large a patch is, and its coordinates lie on no grid",
+            f"keep CLAM's folder patches/ beside {file.parent.name}/, or import with --patch-size, in level-0 pixels",
+        )
+    return smallest
+
+
 def patch_count(file: Path) -> tuple[int, int]:
     """(patches, width) of a feature file; see `header`."""
     return header(file)[:2]
 
 
-def header(file: Path) -> tuple[int, int, str | None]:
-    """(patches, width, encoder) of a feature file, without reading the features where the format allows that."""
-    container = _with_suffix(file)[0]
+def header(file: Path, patch_size: float | None = None) -> tuple[int, int, str | None]:
+    """(patches, width, encoder) of a feature file, without reading the features where the format allows that.
+
+    Parameters
+    ----------
+    file : of the slide.
+    patch_size : see `read_features`.
+    """
+    formats = _with_suffix(file)
     regular(file)
-    with what_it_is(file), container.open(file, "it may be cut off; copy or extract it again") as content:
-        shape = container.shape(content, file)
-        encoder = container.encoder(content, file) if shape is not None else None
-    return (*(read_features(file).features.shape if shape is None else _two_dimensional(shape, file)), encoder)
+    with what_it_is(file), formats[0].open(file, "it may be cut off; copy or extract it again") as content:
+        shape = formats[0].shape(content, file)
+        if shape is None:
+            return (*read_features(file, patch_size).features.shape, None)
+        recognized = next(of for of in formats if of.recognizes(content))
+        if patch_size is None and recognized.has_coords(content, file) and recognized.edge(content, file) is None:
+            _step(content["coords"][()], file)  # refuses what cannot be packed
+        return (*_two_dimensional(shape, file), formats[0].encoder(content, file))
 
 
 def is_simulated(file: Path) -> bool:
@@ -165,11 +202,20 @@ def is_simulated(file: Path) -> bool:
         return False
 
 
-def patch_edge(file: Path) -> PatchEdge | None:
-    """Edge of a feature file's patches; None where it has no coordinates."""
+def patch_edge(file: Path, patch_size: float | None = None) -> PatchEdge | None:
+    """Edge of a feature file's patches; None where it has no coordinates.
+
+    Parameters
+    ----------
+    file : of the slide.
+    patch_size : see `read_features`.
+    """
     formats = _with_suffix(file)
     with formats[0].open(file, "") as content:
-        return next(of for of in formats if of.recognizes(content)).patch_edge(content, file)
+        if not formats[0].has_coords(content, file):
+            return None
+        known = next(of for of in formats if of.recognizes(content)).edge(content, file)
+        return known or PatchEdge(patch_size or _step(content["coords"][()], file), "px" if patch_size else "")
 
 
 def feature_file(folder: Path, slide: str, format_name: str) -> Path:

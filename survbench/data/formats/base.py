@@ -29,12 +29,14 @@ class SlideFeatures:
     coords : (patches, 2) float32, x and y of the top left corner in units of a patch's edge; NaN where unknown.
     encoder : name of the patch encoder, where the file has it.
     simulated : whether the file is marked as simulated.
+    in_edges : whether the file says how large a patch is; otherwise the user or the grid of its patches does.
     """
 
     features: np.ndarray
     coords: np.ndarray
     encoder: str | None = None
     simulated: bool = False
+    in_edges: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,12 @@ class Format(Protocol):
         """Shape of the features as stored, without reading them; None where that is not possible."""
         return None
 
-    def patch_edge(self, content: Any, file: Path) -> PatchEdge | None:
-        """Edge of a patch; None without coordinates."""
+    def has_coords(self, content: Any, file: Path) -> bool:
+        """Whether the file has coordinates, as far as that is known without reading it."""
+        return False
+
+    def edge(self, content: Any, file: Path) -> PatchEdge | None:
+        """Edge of a patch of a file with coordinates; None where it does not say."""
         return None
 
     def read(self, content: Any, file: Path) -> SlideFeatures:

@@ -30,7 +30,6 @@ from survbench.files import atomic_file
 
 __all__ = ["ClamH5", "ClamPt"]
 
-SMALLEST_PATCH = 32.0  # px: no tool cuts smaller ones
 MARK = "simulated-by-survbench"  # name of a member of a .pt file, which is a zip archive
 
 
@@ -42,10 +41,10 @@ class ClamH5(Hdf5Format):
     def recognizes(self, content: Any) -> bool:
         return True
 
-    def edge(self, content: Any, file: Path) -> PatchEdge:
-        """From the file of coordinates; without one the step of the grid, where all coordinates lie on one."""
+    def edge(self, content: Any, file: Path) -> PatchEdge | None:
+        """From the file of coordinates beside the folder; the features' own file does not say."""
         size = patch_size_beside(file)
-        return PatchEdge(size, "px") if size is not None else PatchEdge(_step(content["coords"][()], file), "")
+        return None if size is None else PatchEdge(size, "px")
 
     def path(self, slide: str) -> str:
         return f"h5_files/{slide}.h5"
@@ -79,7 +78,9 @@ class ClamPt(Format):
         if not isinstance(features, np.ndarray):
             kind = type(features).__name__
             raise BadFeatures(f"{file} holds a {kind}, expected a tensor or an array of patches x width")
-        return SlideFeatures(features, _coords(coords, features.shape, file), simulated=self.is_marked(content, file))
+        places, size = _coords(coords, features.shape, file), patch_size_beside(file)
+        marked = self.is_marked(content, file)
+        return SlideFeatures(features, places / (size or 1.0), simulated=marked, in_edges=size is not None)
 
     def is_marked(self, content: Any, file: Path) -> bool:
         if not zipfile.is_zipfile(file):
@@ -127,28 +128,8 @@ def patch_size_beside(file: Path) -> float | None:
     return None
 
 
-def _step(coords: np.ndarray, file: Path) -> float:
-    """The step of the grid that all coordinates lie on.
-
-    Raises
-    ------
-    BadFeatures : they lie on none, so that nobody can tell how large a patch is.
-    """
-    places = np.unique(coords.reshape(-1, 2).astype(np.float64), axis=0)
-    steps = [np.diff(np.unique(axis)) for axis in places.T]
-    smallest = min((float(step.min()) for step in steps if len(step)), default=0.0)
-    if len(places) < 2:
-        return 1.0
-    if smallest < SMALLEST_PATCH or any((np.mod(step, smallest) > 0).any() for step in steps):
-        raise BadFeatures(
-            f"{file} does not say how large a patch is, and its coordinates lie on no grid",
-            f"keep CLAM's folder patches/, with {file.stem}.h5 in it, beside {file.parent.name}/",
-        )
-    return smallest
-
-
 def _coords(coords: Any, shape: tuple[int, ...], file: Path) -> np.ndarray:
-    """Coordinates of a dictionary in a .pt file, in units of a patch's edge; empty without them."""
+    """Coordinates of a dictionary in a .pt file, as stored; empty without them."""
     if coords is None:
         return np.empty(0)
     values = np.asarray(coords)
@@ -156,7 +137,7 @@ def _coords(coords: Any, shape: tuple[int, ...], file: Path) -> np.ndarray:
         raise BadFeatures(f"{file}: coords hold {values.dtype}, expected numbers", "extract the features again")
     check_coords(values.shape, shape, file)
     check_finite(values, file)
-    return values.reshape(-1, 2) / (patch_size_beside(file) or _step(values, file))
+    return values.reshape(-1, 2)
 
 
 def _load(file: Path) -> Any:

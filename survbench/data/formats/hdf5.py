@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 import survbench
-from survbench.data.formats.base import Format, PatchEdge, SlideFeatures
+from survbench.data.formats.base import Format, SlideFeatures
 from survbench.errors import BadFeatures, BadFile
 
 __all__ = [
@@ -48,37 +48,35 @@ class Hdf5Format(Format, Protocol):
 
     def shape(self, content: Any, file: Path) -> tuple[int, ...]:
         """Shape of the features; the kind and the number of the coordinates are looked at, too."""
+        return self._datasets(content, file)[0].shape
+
+    def has_coords(self, content: Any, file: Path) -> bool:
+        return content.get("coords", getlink=True) is not None
+
+    def read(self, content: Any, file: Path) -> SlideFeatures:
+        features, places = self._datasets(content, file)
+        values, encoder, simulated = features[()], _encoder(content, features), self.is_marked(content, file)
+        if places is None:
+            return SlideFeatures(values, np.empty(0), encoder, simulated)
+        coords = places[()]
+        check_finite(coords, file)
+        edge = self.edge(content, file)
+        size = 1.0 if edge is None else edge.size
+        return SlideFeatures(values, coords.reshape(-1, 2) / size, encoder, simulated, in_edges=edge is not None)
+
+    def _datasets(self, content: Any, file: Path) -> tuple[Any, Any]:
+        """Features, and coordinates or None, looked at but not read; each is opened once."""
         if (kind := _text(content.attrs.get("feat_type"))) in SLIDE_LEVEL:
             what = f"{file} says feat_type {kind}: one vector for the whole {kind}, expected patches x width"
             raise BadFeatures(what, "name the folder of patch features")
-        shape = dataset(content, _features_key(content, file), file).shape
-        if content.get("coords", getlink=True) is not None:
-            check_coords(dataset(content, "coords", file).shape, shape, file)
-        return shape
-
-    def patch_edge(self, content: Any, file: Path) -> PatchEdge | None:
-        if content.get("coords", getlink=True) is None:
-            return None
-        dataset(content, "coords", file)
-        return self.edge(content, file)
-
-    def edge(self, content: Any, file: Path) -> PatchEdge:
-        """Edge of a patch, for a file with coordinates."""
-
-    def read(self, content: Any, file: Path) -> SlideFeatures:
-        self.shape(content, file)
-        key, coords = _features_key(content, file), np.empty(0)
-        features, simulated = content[key][()], self.is_marked(content, file)
-        encoder = self.encoder(content, file)
-        if content.get("coords", getlink=True) is not None:
-            places = content["coords"][()]  # `shape` has looked at it
-            check_finite(places, file)
-            coords = places.reshape(-1, 2) / self.edge(content, file).size
-        return SlideFeatures(features, coords, encoder, simulated)
+        features, coords = dataset(content, _features_key(content, file), file), None
+        if self.has_coords(content, file):
+            coords = dataset(content, "coords", file)
+            check_coords(coords.shape, features.shape, file)
+        return features, coords
 
     def encoder(self, content: Any, file: Path) -> str | None:
-        features = content[_features_key(content, file)]
-        return _text(features.attrs.get("encoder")) or _text(content.attrs.get("extractor"))
+        return _encoder(content, content[_features_key(content, file)])
 
     def is_marked(self, content: Any, file: Path) -> bool:
         return bool(content.attrs.get("simulated", False))
@@ -92,6 +90,10 @@ class Hdf5Format(Format, Protocol):
 
     def fill(self, content: Any, folder: Path, slide: str, features: np.ndarray, coords: np.ndarray) -> None:
         """Datasets and attributes of a new file in `folder`; see `write`."""
+
+
+def _encoder(content: Any, features: Any) -> str | None:
+    return _text(features.attrs.get("encoder")) or _text(content.attrs.get("extractor"))
 
 
 def growable(content: Any, name: str, values: np.ndarray, rows_per_chunk: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ def import_data(
     expected: Mapping[str, Mapping[str, Any]] | None = None,
     drop_invalid: bool | float | str | None = None,
     time_unit: str | None = None,
+    patch_size: float | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Import all cohorts of a source. Every cohort is read before the first one is written.
@@ -60,6 +62,8 @@ def import_data(
     drop_invalid : leave out labels that cannot be right and list them, instead of refusing or keeping them: up to this
         share of them, such as 0.12 or `12%`; True is 5 %.
     time_unit : months, days or years, whatever the names of columns say; None goes by the names.
+    patch_size : edge of a patch in level-0 pixels, for feature files with coordinates that do not say: CLAM's without
+        their folder patches/.
     overwrite : replace cohorts that are in the root already.
 
     Raises
@@ -79,6 +83,10 @@ def import_data(
         for draft in drafts:
             measured = frozenset() if draft.expression is None else frozenset(draft.expression.columns)
             draft.families = read_gene_sets(families, draft.remarks.append, measured)
+    if patch_size is not None and not 0 < patch_size < math.inf:
+        raise BadConfig(f"the patch size is {patch_size}", "expected a patch's edge in level-0 pixels, such as 256")
+    for draft in drafts:
+        draft.info = replace(draft.info, patch_size=patch_size)
     features = find_features(Path(slides)) if slides is not None else {}
     matched = _matched(drafts, features, str(source)) if features else {}
     reports = tuple(finish(draft, matched, drop_invalid) for draft in drafts)
